@@ -546,13 +546,23 @@ func (e *OAuthError) Error() string {
 	return b.String()
 }
 
+// errorCodes are those that callers decide on (RFC 6749 §4.1.2.1, §5.2; 8628
+// §3.5; 8707 §2; OpenID Connect Core §3.1.2.6). They are never scrubbed: they
+// have to survive a secret such as "my-client-secret".
+var errorCodes = strings.Fields(`invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope
+	server_error temporarily_unavailable authorization_pending slow_down access_denied expired_token unsupported_response_type
+	invalid_target interaction_required login_required consent_required account_selection_required`)
+
 // error makes an *OAuthError of an answer, wrapped in what else there is to
 // say. A body's error decides before the status does.
 func (a answer) error(secrets []string, remarks ...string) error {
 	var e errorResponse
 	_ = json.Unmarshal(a.body, &e) // fields of other types stay empty
-	oe := &OAuthError{Code: scrubRuns(e.Code, 64, math.MaxInt, secrets...), Description: scrub(e.Description, 500, secrets...), URI: scrub(e.URI, 200, secrets...),
+	oe := &OAuthError{Code: scrub(e.Code, 64, secrets...), Description: scrub(e.Description, 500, secrets...), URI: scrub(e.URI, 200, secrets...),
 		StatusCode: a.status, CorrelationID: scrub(e.CorrelationID, 64, secrets...), RetryAfter: a.retryAfter}
+	if slices.Contains(errorCodes, e.Code) {
+		oe.Code = e.Code
+	}
 	if oe.CorrelationID == "" {
 		oe.CorrelationID = a.correlationID
 	}
@@ -608,18 +618,16 @@ func retryAfter(v string, now time.Time) time.Duration {
 // long, and without any eight bytes in a row that a secret has too, as it is
 // or as it was encoded on the way.
 func scrub(text string, limit int, secrets ...string) string {
-	return scrubRuns(text, limit, 8, secrets...)
-}
-
-// scrubRuns is scrub for runs of another length. Error codes, which callers
-// decide on, are cleared of whole secrets only: "invalid_client" has to survive
-// a secret such as "my-client-secret".
-func scrubRuns(text string, limit, run int, secrets ...string) string {
-	const most = 8 << 10 // cut first, generously: what a cut leaves of a secret falls to the second one
+	const most, run = 8 << 10, 8 // cut first, generously: what a cut leaves of a secret falls to the second one
 	text = printable(text[:min(len(text), most)])
 	gone := make([]bool, len(text))
 	for _, s := range secrets {
-		for _, form := range []string{s, url.QueryEscape(s), url.PathEscape(s), base64.StdEncoding.EncodeToString([]byte(s)), base64.URLEncoding.EncodeToString([]byte(s))} {
+		forms := []string{s, url.QueryEscape(s), url.PathEscape(s)}
+		for pad := range 3 { // base64 of something longer (Basic's pair) has it at one of three alignments
+			b := []byte("  "[:pad] + s)
+			forms = append(forms, base64.StdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(b))
+		}
+		for _, form := range forms {
 			n := min(run, len(form))
 			for i := 0; n > 0 && i+n <= len(text); i++ {
 				if strings.Contains(form, text[i:i+n]) {
