@@ -148,9 +148,8 @@ func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, error)
 	if len(der) > maxKeyDER {
 		return nil, errUnusableKey("Certificate")
 	}
-	// RFC 1421 §4.6.1.1: a key derived by one round of MD5.
 	if strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
-		return nil, errEncryption("Proc-Type: 4,ENCRYPTED (RFC 1421)")
+		return nil, errEncryption(procType)
 	}
 	if block.Type == "ENCRYPTED PRIVATE KEY" {
 		var err error
@@ -190,7 +189,8 @@ const (
 	oidPBKDF2 = "1.2.840.113549.1.5.12"
 	oidScrypt = "1.3.6.1.4.1.11591.4.11" // RFC 7914 §7
 	oid3DES   = "1.2.840.113549.3.7"
-	oidPKCS   = "1.2.840.113549.1." // PBES1 is below it, with numbers of PKCS#5 or PKCS#12
+	procType  = "Proc-Type: 4,ENCRYPTED" // RFC 1421 §4.6.1.1, with one round of MD5
+	oidPKCS   = "1.2.840.113549.1."      // PBES1 is below it, with numbers of PKCS#5 or PKCS#12
 )
 
 var (
@@ -208,8 +208,19 @@ var (
 	errWrongPassphrase = errors.New("cdfauth: Passphrase: does not decrypt the private key in Certificate")
 )
 
-func errEncryption(name string) error {
-	return fmt.Errorf("cdfauth: Certificate: the private key is encrypted with %s: want PBES2 with PBKDF2 and AES-CBC, as written by %s", name, convertKey)
+// errEncryption names an encryption, by its object identifier or as it is.
+func errEncryption(what string) error {
+	switch {
+	case what == oidScrypt:
+		what = "scrypt"
+	case what == oid3DES:
+		what = "3DES"
+	case strings.HasPrefix(what, oidPKCS):
+		what = "PBES1 (3DES, RC2 or DES)"
+	case what != procType:
+		what = "something unknown"
+	}
+	return fmt.Errorf("cdfauth: Certificate: the private key is encrypted with %s: want PBES2 with PBKDF2 and AES-CBC, as written by %s", what, convertKey)
 }
 
 // decryptPKCS8 undoes PBES2 (RFC 8018 §6.2) with PBKDF2 and AES-CBC, which is
@@ -219,29 +230,23 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 		Algorithm pkix.AlgorithmIdentifier
 		Data      []byte
 	}
-	if !unmarshalAll(der, &info) {
+	if !unmarshalDER(der, &info) {
 		return nil, errDamagedKey
 	}
 	if scheme := info.Algorithm.Algorithm.String(); scheme != oidPBES2 {
-		if strings.HasPrefix(scheme, oidPKCS) {
-			return nil, errEncryption("PBES1 (3DES, RC2 or DES)")
-		}
-		return nil, errEncryption("an unknown scheme")
+		return nil, errEncryption(scheme)
 	}
 	var params struct{ KDF, Cipher pkix.AlgorithmIdentifier }
-	if !unmarshalAll(info.Algorithm.Parameters.FullBytes, &params) {
+	if !unmarshalDER(info.Algorithm.Parameters.FullBytes, &params) {
 		return nil, errDamagedKey
 	}
-	keySize, isAES := aesKeySizes[params.Cipher.Algorithm.String()]
-	switch name := params.KDF.Algorithm.String(); {
-	case name == oidScrypt:
-		return nil, errEncryption("scrypt")
-	case name != oidPBKDF2:
-		return nil, errEncryption("an unknown key derivation")
-	case params.Cipher.Algorithm.String() == oid3DES:
-		return nil, errEncryption("3DES")
-	case !isAES:
-		return nil, errEncryption("an unknown cipher")
+	if kdf := params.KDF.Algorithm.String(); kdf != oidPBKDF2 {
+		return nil, errEncryption(kdf)
+	}
+	cipherID := params.Cipher.Algorithm.String()
+	keySize, ok := aesKeySizes[cipherID]
+	if !ok {
+		return nil, errEncryption(cipherID)
 	}
 	var kdf struct {
 		Salt       []byte
@@ -250,22 +255,22 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
 	}
 	var iv []byte
-	if !unmarshalAll(params.KDF.Parameters.FullBytes, &kdf) || !unmarshalAll(params.Cipher.Parameters.FullBytes, &iv) ||
+	if !unmarshalDER(params.KDF.Parameters.FullBytes, &kdf) || !unmarshalDER(params.Cipher.Parameters.FullBytes, &iv) ||
 		len(kdf.Salt) > maxSalt || kdf.KeyLength != 0 && kdf.KeyLength != keySize ||
 		len(iv) != aes.BlockSize || len(info.Data) == 0 || len(info.Data)%aes.BlockSize != 0 {
 		return nil, errDamagedKey
 	}
-	hmacHash, ok := hmacHashes[kdf.PRF.Algorithm.String()]
+	prf := kdf.PRF.Algorithm.String()
 	switch {
-	case !ok:
-		return nil, errEncryption("an unknown hash in PBKDF2")
+	case hmacHashes[prf] == nil:
+		return nil, errEncryption(prf)
 	case kdf.Iterations < 1 || kdf.Iterations > maxIterations:
 		return nil, fmt.Errorf("cdfauth: Certificate: the private key asks for %d iterations of PBKDF2: want 1 to %d", kdf.Iterations, maxIterations)
 	case passphrase == "":
 		return nil, errors.New("cdfauth: Passphrase is missing, and the private key in Certificate is encrypted")
 	}
 
-	secret, err := pbkdf2.Key(hmacHash, passphrase, kdf.Salt, kdf.Iterations, keySize)
+	secret, err := pbkdf2.Key(hmacHashes[prf], passphrase, kdf.Salt, kdf.Iterations, keySize)
 	if err != nil { // of such arguments it refuses only what FIPS 140 forbids (SP 800-132 §5.1)
 		return nil, fmt.Errorf("cdfauth: Certificate: FIPS 140 mode refuses to decrypt the private key, which has %d bytes of salt: want 16, and not SHA-1, as written by %s", len(kdf.Salt), convertFIPS)
 	}
@@ -287,13 +292,13 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 		Algorithm pkix.AlgorithmIdentifier
 		Key       []byte
 	}
-	if !unmarshalAll(plain, &outline) {
+	if !unmarshalDER(plain, &outline) {
 		return nil, errWrongPassphrase
 	}
 	return plain, nil
 }
 
-func unmarshalAll(der []byte, v any) bool {
+func unmarshalDER(der []byte, v any) bool {
 	rest, err := asn1.Unmarshal(der, v)
 	return err == nil && len(rest) == 0
 }
