@@ -351,10 +351,8 @@ func (c *client) token(a answer, sent time.Time, secrets []string) (issued, erro
 	refuse := func(why string) (issued, error) { return issued{}, a.error(secrets, why) }
 	why := a.decode(&r)
 	switch {
-	case r.Code != "" || a.status >= 400:
+	case r.Code != "" || a.status/100 != 2:
 		return refuse("")
-	case a.status/100 == 3:
-		return refuse("a redirect, and a request with a secret follows none")
 	case why != "":
 		return refuse(why)
 	}
@@ -422,7 +420,7 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	}
 	m := new(metadata)
 	if why := a.decode(m); why != "" || a.status != http.StatusOK {
-		return nil, a.error(nil, "asked for its metadata at "+c.endpoint.url+wellKnown, why)
+		return nil, a.error(nil, why, "it was asked for its metadata at "+c.endpoint.url+wellKnown)
 	}
 	if err := c.checkMetadata(m); err != nil {
 		return nil, err
@@ -553,12 +551,15 @@ func (e *OAuthError) Error() string {
 func (a answer) error(secrets []string, remarks ...string) error {
 	var e errorResponse
 	_ = json.Unmarshal(a.body, &e) // fields of other types stay empty
-	oe := &OAuthError{Code: scrub(e.Code, 64, secrets...), Description: scrub(e.Description, 500, secrets...), URI: scrub(e.URI, 200, secrets...),
+	oe := &OAuthError{Code: scrubRuns(e.Code, 64, math.MaxInt, secrets...), Description: scrub(e.Description, 500, secrets...), URI: scrub(e.URI, 200, secrets...),
 		StatusCode: a.status, CorrelationID: scrub(e.CorrelationID, 64, secrets...), RetryAfter: a.retryAfter}
 	if oe.CorrelationID == "" {
 		oe.CorrelationID = a.correlationID
 	}
 	var err error = oe
+	if a.status/100 == 3 {
+		remarks = []string{"a redirect, and none is followed"}
+	}
 	for _, remark := range remarks {
 		if remark != "" {
 			err = fmt.Errorf("%w: %s", err, remark)
@@ -604,10 +605,17 @@ func retryAfter(v string, now time.Time) time.Duration {
 }
 
 // scrub makes text from outside fit to show: printable, at most limit bytes
-// long, and without any six bytes in a row that a secret has too, as it is or
-// as it was encoded on the way.
+// long, and without any eight bytes in a row that a secret has too, as it is
+// or as it was encoded on the way.
 func scrub(text string, limit int, secrets ...string) string {
-	const most, run = 8 << 10, 6 // cut first, generously: what a cut leaves of a secret falls to the second one
+	return scrubRuns(text, limit, 8, secrets...)
+}
+
+// scrubRuns is scrub for runs of another length. Error codes, which callers
+// decide on, are cleared of whole secrets only: "invalid_client" has to survive
+// a secret such as "my-client-secret".
+func scrubRuns(text string, limit, run int, secrets ...string) string {
+	const most = 8 << 10 // cut first, generously: what a cut leaves of a secret falls to the second one
 	text = printable(text[:min(len(text), most)])
 	gone := make([]bool, len(text))
 	for _, s := range secrets {
