@@ -268,7 +268,8 @@ const (
 
 // practiceOf goes by the token endpoint: every kind of Endpoint leads to one.
 func practiceOf(tokenURL string) practice {
-	switch u := strings.ToLower(strings.TrimSuffix(tokenURL, "/")); {
+	path, _, _ := strings.Cut(strings.ToLower(tokenURL), "?") // Azure AD B2C names its policy there
+	switch u := strings.TrimSuffix(path, "/"); {
 	case strings.HasSuffix(u, "/oauth2/v2.0/token"):
 		return entra
 	case strings.HasSuffix(u, "/adfs/oauth2/token"):
