@@ -1,6 +1,8 @@
 package cdfauth
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -324,16 +326,8 @@ func (c *client) attempt(ctx context.Context, grant string, fill func(context.Co
 	if err := fill(ctx, tokenURL, f); err != nil {
 		return issued{}, answer{host: host(tokenURL)}, err
 	}
-	r, err := http.NewRequest(http.MethodPost, tokenURL, strings.NewReader(f.Encode()))
-	if err != nil {
-		return issued{}, answer{host: host(tokenURL)}, errors.New("cdfauth: the token endpoint's URL is not usable")
-	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if f.basicAuth != "" {
-		r.Header.Set("Authorization", f.basicAuth)
-	}
 	sent := c.now()
-	a, err := c.send(ctx, "token request", r, f.secrets)
+	a, err := c.send(ctx, "token request", tokenURL, f)
 	if err != nil {
 		return issued{}, a, err
 	}
@@ -410,11 +404,7 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if c.found != nil && time.Since(c.foundAt) < discoveryLimit {
 		return c.found, nil
 	}
-	r, err := http.NewRequest(http.MethodGet, c.endpoint.url+wellKnown, nil)
-	if err != nil {
-		return nil, errors.New("cdfauth: Endpoint: the URL is not usable")
-	}
-	a, err := c.send(ctx, "discovery", r, nil)
+	a, err := c.send(ctx, "discovery", c.endpoint.url+wellKnown, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -458,52 +448,70 @@ type answer struct {
 	body          []byte
 }
 
-// send sends r, under a deadline for the attempt, and reads the answer. The
-// error, which is of the transport, is transient unless TLS verification failed.
-func (c *client) send(ctx context.Context, what string, r *http.Request, secrets []string) (answer, error) {
+// send sends a form, or gets what is at the URL if there is none, under a
+// deadline for the attempt, and reads the answer. An error of the transport is
+// transient unless TLS verification failed.
+func (c *client) send(ctx context.Context, what, rawURL string, f *form) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
-	r.Header.Set("Accept", "application/json")
-	r.Header.Set("User-Agent", "cdfauth")
-	a := answer{host: r.URL.Host}
-	type outcome struct {
-		answer
-		err error
+	var secrets []string
+	method, body, header := http.MethodGet, io.Reader(nil), http.Header{"Accept": {"application/json"}, "User-Agent": {"cdfauth"}}
+	if f != nil {
+		secrets = f.secrets
+		method, body = http.MethodPost, strings.NewReader(f.Encode())
+		header["Content-Type"] = []string{"application/x-www-form-urlencoded"}
+		if f.basicAuth != "" {
+			header["Authorization"] = []string{f.basicAuth}
+		}
 	}
+	r, err := http.NewRequestWithContext(ctx, method, rawURL, body)
+	if err != nil {
+		return answer{}, errors.New("cdfauth: the identity provider's URL is not usable")
+	}
+	r.Header = header
+	a := answer{host: r.URL.Host}
+	var broken error
 	// Guarded, since the caller's transport may hang or panic.
-	o, err := guard(ctx, "HTTPClient", func(ctx context.Context) (outcome, error) {
-		o := outcome{answer: a}
-		resp, err := c.http.Do(r.WithContext(ctx))
-		if err != nil {
-			o.err = err
-			return o, nil
-		}
-		defer resp.Body.Close()
-		o.status = resp.StatusCode
-		o.retryAfter = retryAfter(resp.Header.Get("Retry-After"), c.now())
-		for _, name := range []string{"X-Ms-Request-Id", "X-Request-Id", "X-Correlation-Id"} {
-			if o.correlationID == "" {
-				o.correlationID = scrub(resp.Header.Get(name), 64, secrets...)
-			}
-		}
-		o.body, o.err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-		return o, nil
-	})
+	got, err := guard(ctx, "HTTPClient", func(context.Context) (outcome, error) { return c.roundTrip(r), nil })
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return a, transient{fmt.Errorf("cdfauth: %s to %s: no answer in time: %w", what, a.host, ctx.Err())}
+		broken = fmt.Errorf("no answer in time: %w", ctx.Err())
 	case err != nil:
 		return a, err // a panic
-	case o.err != nil:
-		err := fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, transportError(o.err, secrets))
-		if failed := (*tls.CertificateVerificationError)(nil); errors.As(o.err, &failed) {
-			return o.answer, err
-		}
-		return o.answer, transient{err}
-	case len(o.body) > maxBody:
-		return o.answer, o.answer.error(secrets, "the answer has more than 1 MiB")
+	default:
+		a.status, a.retryAfter, a.correlationID, a.body, broken = got.status, got.retryAfter, scrub(got.correlationID, 64, secrets...), got.body, got.err
 	}
-	return o.answer, nil
+	switch failed := (*tls.CertificateVerificationError)(nil); {
+	case errors.As(broken, &failed):
+		return a, fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, transportError(broken, secrets))
+	case broken != nil:
+		return a, transient{fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, transportError(broken, secrets))}
+	case len(a.body) > maxBody:
+		return a, a.error(secrets, "the answer has more than 1 MiB")
+	}
+	return a, nil
+}
+
+// outcome is an answer as it came, or why there is none.
+type outcome struct {
+	answer
+	err error
+}
+
+func (c *client) roundTrip(r *http.Request) (o outcome) {
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return outcome{err: err}
+	}
+	defer resp.Body.Close()
+	o.status = resp.StatusCode
+	o.retryAfter = retryAfter(resp.Header.Get("Retry-After"), c.now())
+	o.correlationID = cmp.Or(resp.Header.Get("X-Ms-Request-Id"), resp.Header.Get("X-Request-Id"), resp.Header.Get("X-Correlation-Id"))
+	var b bytes.Buffer
+	b.Grow(int(min(max(resp.ContentLength, 0), maxBody)) + bytes.MinRead + 1)
+	_, o.err = b.ReadFrom(io.LimitReader(resp.Body, maxBody+1))
+	o.body = b.Bytes()
+	return o
 }
 
 // decode reads a JSON object, and says what is wrong without showing any of it.
@@ -546,13 +554,23 @@ func (e *OAuthError) Error() string {
 	return b.String()
 }
 
+// errorCodes are those that callers decide on (RFC 6749 §4.1.2.1, §5.2; 8628
+// §3.5; 8707 §2; OpenID Connect Core §3.1.2.6). They are never scrubbed: they
+// have to survive a secret such as "my-client-secret".
+var errorCodes = strings.Fields(`invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope
+	server_error temporarily_unavailable authorization_pending slow_down access_denied expired_token unsupported_response_type
+	invalid_target interaction_required login_required consent_required account_selection_required`)
+
 // error makes an *OAuthError of an answer, wrapped in what else there is to
 // say. A body's error decides before the status does.
 func (a answer) error(secrets []string, remarks ...string) error {
 	var e errorResponse
 	_ = json.Unmarshal(a.body, &e) // fields of other types stay empty
-	oe := &OAuthError{Code: scrubRuns(e.Code, 64, math.MaxInt, secrets...), Description: scrub(e.Description, 500, secrets...), URI: scrub(e.URI, 200, secrets...),
+	oe := &OAuthError{Code: scrub(e.Code, 64, secrets...), Description: scrub(e.Description, 500, secrets...), URI: scrub(e.URI, 200, secrets...),
 		StatusCode: a.status, CorrelationID: scrub(e.CorrelationID, 64, secrets...), RetryAfter: a.retryAfter}
+	if slices.Contains(errorCodes, e.Code) {
+		oe.Code = e.Code
+	}
 	if oe.CorrelationID == "" {
 		oe.CorrelationID = a.correlationID
 	}
@@ -595,6 +613,9 @@ func transportError(err error, secrets []string) error {
 
 // retryAfter reads the header of that name (RFC 9110 §10.2.3): seconds or a date.
 func retryAfter(v string, now time.Time) time.Duration {
+	if v == "" {
+		return 0
+	}
 	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
 		return time.Duration(n) * time.Second
 	}
@@ -608,18 +629,19 @@ func retryAfter(v string, now time.Time) time.Duration {
 // long, and without any eight bytes in a row that a secret has too, as it is
 // or as it was encoded on the way.
 func scrub(text string, limit int, secrets ...string) string {
-	return scrubRuns(text, limit, 8, secrets...)
-}
-
-// scrubRuns is scrub for runs of another length. Error codes, which callers
-// decide on, are cleared of whole secrets only: "invalid_client" has to survive
-// a secret such as "my-client-secret".
-func scrubRuns(text string, limit, run int, secrets ...string) string {
-	const most = 8 << 10 // cut first, generously: what a cut leaves of a secret falls to the second one
+	if text == "" {
+		return ""
+	}
+	const most, run = 8 << 10, 8 // cut first, generously: what a cut leaves of a secret falls to the second one
 	text = printable(text[:min(len(text), most)])
 	gone := make([]bool, len(text))
 	for _, s := range secrets {
-		for _, form := range []string{s, url.QueryEscape(s), url.PathEscape(s), base64.StdEncoding.EncodeToString([]byte(s)), base64.URLEncoding.EncodeToString([]byte(s))} {
+		forms := []string{s, url.QueryEscape(s), url.PathEscape(s)}
+		for pad := range 3 { // base64 of something longer (Basic's pair) has it at one of three alignments
+			b := []byte("  "[:pad] + s)
+			forms = append(forms, base64.StdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(b))
+		}
+		for _, form := range forms {
 			n := min(run, len(form))
 			for i := 0; n > 0 && i+n <= len(text); i++ {
 				if strings.Contains(form, text[i:i+n]) {

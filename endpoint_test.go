@@ -204,6 +204,7 @@ func TestOAuthErrors(t *testing.T) {
 		{"echo in code", idptest.Error(401, secret, "x"), OAuthError{Code: "[removed]", Description: "x", StatusCode: 401}, 1},
 		{"echo with control characters", idptest.Error(401, "invalid_client", "s3cret\x00/of+\x1bthe\u200b client"),
 			OAuthError{Code: "invalid_client", Description: "[removed]", StatusCode: 401}, 1},
+		{"secret like a code", idptest.Error(401, "invalid_client", "the client"), OAuthError{Code: "invalid_client", Description: "[removed]", StatusCode: 401}, 1},
 		{"terminal", idptest.Error(400, "invalid\x1b_client", "a\x1b[2J\nb\u202ec"), OAuthError{Code: "invalid_client", Description: "a[2J bc", StatusCode: 400}, 1},
 		{"long", idptest.Error(400, "x", strings.Repeat("y", 100_000)), OAuthError{Code: "x", Description: strings.Repeat("y", 500), StatusCode: 400}, 1},
 		{"wrong types", idptest.JSON(400, map[string]any{"error": "invalid_client", "error_description": 7}), OAuthError{Code: "invalid_client", StatusCode: 400}, 1},
@@ -338,7 +339,11 @@ func TestDiscovery(t *testing.T) {
 		}
 		return p
 	}
-	again := func(p *ClientCredentials) error { p.engine.current.Store(nil); _, err := p.Token(t.Context()); return err }
+	again := func(p *ClientCredentials) error {
+		p.engine.current.Store(nil)
+		_, err := p.Token(t.Context())
+		return err
+	}
 
 	t.Run("once", func(t *testing.T) {
 		for _, ep := range []Endpoint{Issuer("https://idp.test"), Issuer("https://idp.test/"), Issuer("https://idp.test/.well-known/openid-configuration"), Discovery("https://idp.test")} {

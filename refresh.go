@@ -389,18 +389,20 @@ func guard[T any](ctx context.Context, name string, f func(context.Context) (T, 
 	}
 	c := make(chan result, 1)
 	go func() {
-		r := result{err: errors.New("cdfauth: " + name + " ended its goroutine")}
+		var r result
+		returned := false
 		defer func() {
 			if p := recover(); p != nil {
 				r.err = panicked(name, p)
+			} else if !returned {
+				r.err = errors.New("cdfauth: " + name + " ended its goroutine") // runtime.Goexit
 			}
 			c <- r
 		}()
-		v, err := f(ctx)
-		if err != nil {
-			err = fmt.Errorf("cdfauth: %s: %w", name, err)
+		if r.value, r.err = f(ctx); r.err != nil {
+			r.err = fmt.Errorf("cdfauth: %s: %w", name, r.err)
 		}
-		r = result{v, err}
+		returned = true
 	}()
 	select {
 	case r := <-c:

@@ -1,0 +1,243 @@
+package cdfauth
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cdfauth/internal/idptest"
+)
+
+// Speed, each against a floor in the same run: what the same thing costs when
+// it is written by hand with no coordination at all.
+//
+//	go test -run xxx -bench . -cpu 1,2 -count 6 .
+
+func held1200(b *testing.B) *ClientCredentials {
+	b.Helper()
+	idp := idptest.New()
+	idp.Always(idptest.Body(`{"access_token":"` + strings.Repeat("x", 1200) + `","expires_in":3600}`))
+	p := newTestProvider(b, idp, nil)
+	if _, err := p.Token(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	return p
+}
+
+// floor is a token behind an atomic pointer.
+type floor struct {
+	p atomic.Pointer[struct {
+		token  string
+		expiry time.Time
+	}]
+}
+
+//go:noinline
+func (f *floor) Token(context.Context) (string, error) {
+	if t := f.p.Load(); t != nil && time.Now().Before(t.expiry) {
+		return t.token, nil
+	}
+	return "", io.EOF
+}
+
+func newFloor() *floor {
+	f := &floor{}
+	f.p.Store(&struct {
+		token  string
+		expiry time.Time
+	}{"x", time.Now().Round(0).Add(time.Hour)})
+	return f
+}
+
+func BenchmarkCached(b *testing.B) {
+	ctx := context.Background()
+	p, f := held1200(b), newFloor()
+	serial := func(call func() error) func(*testing.B) {
+		return func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if call() != nil {
+					b.Fatal()
+				}
+			}
+		}
+	}
+	parallel := func(call func() error) func(*testing.B) {
+		return func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if call() != nil {
+						b.Error()
+					}
+				}
+			})
+		}
+	}
+	token := func() error { _, err := p.Token(ctx); return err }
+	bare := func() error { _, err := f.Token(ctx); return err }
+	b.Run("serial/floor", serial(bare))
+	b.Run("serial/Token", serial(token))
+	b.Run("parallel/floor", parallel(bare))
+	b.Run("parallel/Token", parallel(token))
+}
+
+func BenchmarkSetAuthHeader(b *testing.B) {
+	p := held1200(b)
+	ctx := context.Background()
+	r, _ := http.NewRequest("GET", "http://127.0.0.1/", nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		t, err := p.Token(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		t.SetAuthHeader(r)
+	}
+}
+
+func BenchmarkTransport(b *testing.B) {
+	p := held1200(b)
+	resp := &http.Response{StatusCode: 200, Body: http.NoBody}
+	nop := tripper(func(*http.Request) (*http.Response, error) { return resp, nil })
+	r, _ := http.NewRequest("GET", "https://greenfield.cognitedata.com/api/v1/projects/x/assets", nil)
+	r.Header.Set("User-Agent", "x")
+	for name, rt := range map[string]http.RoundTripper{"floor": nop, "Transport": &Transport{Provider: p, Origin: ClusterURL("greenfield"), Base: nop}} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := rt.RoundTrip(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// coldServer answers every token request with a token that has expired.
+func coldServer(b *testing.B) *httptest.Server {
+	body := `{"token_type":"Bearer","expires_in":0,"access_token":"` + strings.Repeat("x", 1200) + `"}`
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, body)
+	}))
+	b.Cleanup(s.Close)
+	return s
+}
+
+// post is a token request by hand.
+func post(c *http.Client, tokenURL string, form url.Values) error {
+	resp, err := c.PostForm(tokenURL, form)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	var v struct {
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int    `json:"expires_in"`
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	if resp.StatusCode != 200 || v.AccessToken == "" {
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return nil
+}
+
+func BenchmarkColdFetch(b *testing.B) {
+	s := coldServer(b)
+	hc := &http.Client{Transport: &http.Transport{}}
+	p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "client", ClientSecret: SecretString("s3cret"),
+		Scopes: ClusterScopes("greenfield"), Options: Options{HTTPClient: hc}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	run := func(call func() error) func(*testing.B) {
+		return func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := call(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	}
+	b.Run("floor", run(func() error {
+		return post(hc, s.URL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "client_secret": {"s3cret"}, "scope": {"https://greenfield.cognitedata.com/.default"}})
+	}))
+	b.Run("Token", run(func() error { _, err := p.Token(context.Background()); return err }))
+}
+
+// BenchmarkMemory says what a provider at rest costs, beside its token.
+func BenchmarkMemory(b *testing.B) {
+	const n = 10_000
+	idp := idptest.New()
+	body := idptest.Body(`{"access_token":"` + strings.Repeat("x", 1200) + `","expires_in":3600}`)
+	hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+		w := httptest.NewRecorder()
+		body(w, r)
+		return w.Result(), nil
+	})}
+	secret := SecretString("s3cret")
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for b.Loop() {
+		keep := make([]*ClientCredentials, n)
+		before, goroutines := heap(), runtime.NumGoroutine()
+		for i := range keep {
+			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(idp.Issuer + "/token"), ClientID: fmt.Sprintf("client-%06d", i), ClientSecret: secret,
+				Scopes: []string{"https://greenfield.cognitedata.com/.default"}, Options: Options{HTTPClient: hc}})
+			if err == nil {
+				_, err = p.Token(context.Background())
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			keep[i] = p
+		}
+		b.ReportMetric(float64(heap()-before)/n-1200, "B/provider")
+		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines), "goroutines")
+		runtime.KeepAlive(keep)
+	}
+}
+
+// TestHotPathAllocatesNothing is the part of the bars that does not depend on
+// the machine.
+func TestHotPathAllocatesNothing(t *testing.T) {
+	p := newTestProvider(t, idptest.New(), nil)
+	ctx := context.Background()
+	tok, err := p.Token(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() { p.Token(ctx) }); n != 0 {
+		t.Errorf("Token: %v allocations", n)
+	}
+	r, _ := http.NewRequest("GET", "https://x/", nil)
+	if n := testing.AllocsPerRun(100, func() { tok.SetAuthHeader(r) }); n > 1 {
+		t.Errorf("SetAuthHeader: %v allocations", n)
+	}
+	if _, value := tok.AuthorizationHeader(); r.Header.Get("Authorization") != value {
+		t.Errorf("header %q", r.Header.Get("Authorization"))
+	}
+}
