@@ -92,9 +92,9 @@ func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, erro
 	if err != nil {
 		return nil, err
 	}
-	if k := cfg.Endpoint.kind; k != kindIssuer && k != kindDiscovery { // of those it is not yet known
+	if k := cfg.Endpoint.kind; k != kindIssuer && k != kindDiscovery { // theirs is not yet known
 		tokenURL, _ := c.tokenURL(context.Background())
-		if err := practiceOf(tokenURL).check("Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != ""); err != nil {
+		if err := checkFor(providerOf(tokenURL), "Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != ""); err != nil {
 			return nil, err
 		}
 	}
@@ -108,9 +108,7 @@ func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, erro
 
 // Token returns an access token for the application. Its errors are those of
 // the context; an [*OAuthError] when the identity provider refused; and what
-// was wrong with the key, the certificate or the network. While there is a
-// valid token, it is returned instead: a certificate that is just being
-// replaced, and does not match its key for a moment, costs nothing.
+// was wrong with the key, the certificate or the network.
 func (p *ClientCertificate) Token(ctx context.Context) (Token, error) {
 	if p == nil || p.engine == nil {
 		return Token{}, errNotMade
@@ -171,7 +169,7 @@ func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (strin
 	if err != nil {
 		return "", err
 	}
-	alg, header, err := s.header(key, practiceOf(tokenURL))
+	alg, header, err := s.header(key, providerOf(tokenURL))
 	if err != nil {
 		return "", err
 	}
@@ -207,29 +205,29 @@ func (s *assertionSigner) key(ctx context.Context) (keyPair, error) {
 	var from keySource
 	var err error
 	if s.cfg.Signer != nil {
-		if signer, err = guard(ctx, "Signer", s.cfg.Signer); err == nil && signer == nil {
-			err = errors.New("cdfauth: Signer returned nil: want a crypto.Signer")
+		if signer, err = guard(ctx, "Signer", s.cfg.Signer); err != nil {
+			return keyPair{}, err
 		}
-		if err == nil {
-			// Public is foreign code too, and encoding what it returns checks that.
-			from.held, err = guard(ctx, "Signer", func(context.Context) (string, error) {
-				der, err := x509.MarshalPKIXPublicKey(signer.Public())
-				return string(der), err
-			})
-		}
+		// Public is foreign code too, and encoding what it returns checks that.
+		from.held, err = guard(ctx, "Signer", func(context.Context) (string, error) {
+			if signer == nil {
+				return "", errors.New("returned nil: want a crypto.Signer")
+			}
+			der, err := x509.MarshalPKIXPublicKey(signer.Public())
+			return string(der), err
+		})
 		if err != nil {
 			return keyPair{}, err
 		}
 	}
 	if s.cfg.Certificate != nil {
-		if from.text, err = s.cfg.Certificate.read(ctx, "Certificate"); err != nil {
-			return keyPair{}, err
-		}
+		from.text, err = s.cfg.Certificate.read(ctx, "Certificate")
 	}
-	if s.cfg.Passphrase != nil {
-		if from.passphrase, err = s.cfg.Passphrase.read(ctx, "Passphrase"); err != nil {
-			return keyPair{}, err
-		}
+	if s.cfg.Passphrase != nil && err == nil {
+		from.passphrase, err = s.cfg.Passphrase.read(ctx, "Passphrase")
+	}
+	if err != nil {
+		return keyPair{}, err
 	}
 	key, err := s.parse(from, s.now())
 	if signer != nil {
@@ -258,18 +256,13 @@ func cachedKeys() func(keySource, time.Time) (keyPair, error) {
 	}
 }
 
-// practice is what a provider has of its own: see Algorithm.
-type practice string
+// The providers with wants of their own: see Algorithm.
+const entra, adfs = "Entra", "AD FS"
 
-const (
-	entra practice = "Entra"
-	adfs  practice = "AD FS"
-)
-
-// practiceOf goes by the token endpoint: every kind of Endpoint leads to one.
-func practiceOf(tokenURL string) practice {
-	path, _, _ := strings.Cut(strings.ToLower(tokenURL), "?") // Azure AD B2C names its policy there
-	switch u := strings.TrimSuffix(path, "/"); {
+// providerOf goes by the token endpoint: every kind of Endpoint leads to one.
+func providerOf(tokenURL string) string {
+	u, _, _ := strings.Cut(strings.ToLower(tokenURL), "?") // where Azure AD B2C names its policy
+	switch u = strings.TrimSuffix(u, "/"); {
 	case strings.HasSuffix(u, "/oauth2/v2.0/token"):
 		return entra
 	case strings.HasSuffix(u, "/adfs/oauth2/token"):
@@ -278,20 +271,21 @@ func practiceOf(tokenURL string) practice {
 	return ""
 }
 
-func (p practice) check(field, kind string, certified bool) error {
+// checkFor refuses what the provider would refuse, by name of the field.
+func checkFor(provider, field, kind string, certified bool) error {
 	switch {
-	case p == "":
+	case provider == "":
 		return nil
 	case kind != "" && kind != "RSA":
-		return fmt.Errorf("cdfauth: %s: %s takes RSA keys alone, and this is for one of %s", field, p, kind)
+		return fmt.Errorf("cdfauth: %s: %s takes RSA keys alone, and this is for one of %s", field, provider, kind)
 	case !certified:
-		return fmt.Errorf("cdfauth: Thumbprint is missing, and Certificate has no certificate to derive it from: %s finds the key by it", p)
+		return fmt.Errorf("cdfauth: Thumbprint is missing, and Certificate has no certificate to derive it from: %s finds the key by it", provider)
 	}
 	return nil
 }
 
 // header picks the algorithm and returns the JWS header (RFC 7515 §4), encoded.
-func (s *assertionSigner) header(key keyPair, p practice) (algorithm, string, error) {
+func (s *assertionSigner) header(key keyPair, provider string) (algorithm, string, error) {
 	h := struct {
 		Alg     string   `json:"alg"`
 		Typ     string   `json:"typ"`                // RFC 7519 §5.1
@@ -303,7 +297,7 @@ func (s *assertionSigner) header(key keyPair, p practice) (algorithm, string, er
 	thumbprint := s.thumbprint
 	switch {
 	case thumbprint != nil || len(key.chain) == 0:
-	case p == adfs:
+	case provider == adfs:
 		sum := sha1.New()
 		if _, err := sum.Write(key.chain[0].Raw); err != nil { // so does FIPS 140 mode refuse; Sum would panic
 			return algorithm{}, "", errors.New("cdfauth: Thumbprint is missing: AD FS wants that of SHA-1, which FIPS 140 mode does not compute but `openssl x509 -noout -fingerprint -sha1 -in tls.crt` does")
@@ -313,7 +307,7 @@ func (s *assertionSigner) header(key keyPair, p practice) (algorithm, string, er
 		sum := sha256.Sum256(key.chain[0].Raw)
 		thumbprint = sum[:]
 	}
-	if err := p.check(s.field, key.kind, thumbprint != nil); err != nil {
+	if err := checkFor(provider, s.field, key.kind, thumbprint != nil); err != nil {
 		return algorithm{}, "", err
 	}
 	if len(thumbprint) == sha1.Size {
@@ -321,7 +315,7 @@ func (s *assertionSigner) header(key keyPair, p practice) (algorithm, string, er
 	} else {
 		h.X5tS256 = base64.RawURLEncoding.EncodeToString(thumbprint)
 	}
-	if h.Alg == "" && key.kind == "RSA" && h.X5tS256 != "" && (p == entra || s.thumbprint != nil) {
+	if h.Alg == "" && key.kind == "RSA" && h.X5tS256 != "" && (provider == entra || s.thumbprint != nil) {
 		h.Alg = "PS256"
 	}
 	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.kind == key.kind && (h.Alg == "" || h.Alg == a.name) })

@@ -415,7 +415,7 @@ func TestSignerMisbehaves(t *testing.T) {
 		want   string
 	}{
 		{"fails", func(context.Context) (crypto.Signer, error) { return nil, errHSM }, errHSM, "Signer: HSM says no"},
-		{"yields nil", yield(nil), nil, "Signer returned nil: want a crypto.Signer"},
+		{"yields nil", yield(nil), nil, "Signer: returned nil: want a crypto.Signer"},
 		{"yields a nil key", yield((*ecdsa.PrivateKey)(nil)), nil, "Signer panicked: "},
 		{"panics", func(context.Context) (crypto.Signer, error) { panic("s3cret") }, nil, "Signer panicked with a string"},
 		{"no public key", yield(signFunc{}), nil, "Signer: x509: unsupported public key type"},

@@ -90,8 +90,9 @@ func TestCertificateRotation(t *testing.T) {
 			t.Fatalf("%d requests, want 2", len(requests))
 		}
 		for i, name := range []string{"p256-pkcs8.pem", "ed25519-pkcs8.pem"} {
-			if !open(t, requests[i].Form.Get("client_assertion")).verify(parseTestKey(t, name).Public()) {
-				t.Errorf("request %d is not signed by %s", i, name)
+			o := open(t, requests[i].Form.Get("client_assertion"))
+			if !o.verify(parseTestKey(t, name).Public()) || o.claims["iat"] != float64(requests[i].At.Unix()) {
+				t.Errorf("request %d is not signed by %s, or not at the time: %v", i, name, o.claims)
 			}
 		}
 	})

@@ -282,20 +282,16 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, info.Data)
 
 	pad := int(plain[len(plain)-1]) // RFC 8018 §6.1.1, step 4
-	if pad < 1 || pad > aes.BlockSize || !bytes.Equal(plain[len(plain)-pad:], bytes.Repeat([]byte{byte(pad)}, pad)) {
-		return nil, errWrongPassphrase
-	}
-	plain = plain[:len(plain)-pad]
-	// One wrong passphrase in 256 gives good padding, but not also the outline of a key.
-	var outline struct {
+	var outline struct {            // which one wrong passphrase in 256, with good padding, still does not give
 		Version   int
 		Algorithm pkix.AlgorithmIdentifier
 		Key       []byte
 	}
-	if !unmarshalDER(plain, &outline) {
+	if pad < 1 || pad > aes.BlockSize || !bytes.Equal(plain[len(plain)-pad:], bytes.Repeat([]byte{byte(pad)}, pad)) ||
+		!unmarshalDER(plain[:len(plain)-pad], &outline) {
 		return nil, errWrongPassphrase
 	}
-	return plain, nil
+	return plain[:len(plain)-pad], nil
 }
 
 func unmarshalDER(der []byte, v any) bool {
