@@ -455,38 +455,45 @@ func (c *client) send(ctx context.Context, what, rawURL string, f *form) (answer
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
 	var secrets []string
-	method, body, header := http.MethodGet, io.Reader(nil), http.Header{"Accept": {"application/json"}, "User-Agent": {"cdfauth"}}
+	method, body := http.MethodGet, io.Reader(nil)
 	if f != nil {
 		secrets = f.secrets
 		method, body = http.MethodPost, strings.NewReader(f.Encode())
-		header["Content-Type"] = []string{"application/x-www-form-urlencoded"}
-		if f.basicAuth != "" {
-			header["Authorization"] = []string{f.basicAuth}
-		}
 	}
 	r, err := http.NewRequestWithContext(ctx, method, rawURL, body)
 	if err != nil {
 		return answer{}, errors.New("cdfauth: the identity provider's URL is not usable")
 	}
-	r.Header = header
-	a := answer{host: r.URL.Host}
-	var broken error
-	// Guarded, since the caller's transport may hang or panic.
-	got, err := guard(ctx, "HTTPClient", func(context.Context) (outcome, error) { return c.roundTrip(r), nil })
-	switch {
-	case err != nil && ctx.Err() != nil:
-		broken = fmt.Errorf("no answer in time: %w", ctx.Err())
-	case err != nil:
-		return a, err // a panic
-	default:
-		a.status, a.retryAfter, a.correlationID, a.body, broken = got.status, got.retryAfter, scrub(got.correlationID, 64, secrets...), got.body, got.err
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("User-Agent", "cdfauth")
+	if f != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if f.basicAuth != "" {
+			r.Header.Set("Authorization", f.basicAuth)
+		}
 	}
-	switch failed := (*tls.CertificateVerificationError)(nil); {
-	case errors.As(broken, &failed):
-		return a, fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, transportError(broken, secrets))
-	case broken != nil:
-		return a, transient{fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, transportError(broken, secrets))}
-	case len(a.body) > maxBody:
+	a := answer{host: r.URL.Host}
+	var got outcome
+	if _, ours := c.http.Transport.(*http.Transport); ours || c.http.Transport == nil {
+		got = c.roundTrip(r) // net/http obeys the context; what else there is has to be guarded
+	} else if got, err = guard(ctx, "HTTPClient", func(context.Context) (outcome, error) { return c.roundTrip(r), nil }); err != nil && ctx.Err() == nil {
+		return a, err // a panic
+	} else if err != nil {
+		got.err = err
+	}
+	broken := got.err
+	if broken != nil && ctx.Err() != nil {
+		broken = fmt.Errorf("no answer in time: %w", ctx.Err())
+	}
+	a.status, a.retryAfter, a.correlationID, a.body = got.status, got.retryAfter, scrub(got.correlationID, 64, secrets...), got.body
+	if broken != nil {
+		err := fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, transportError(broken, secrets))
+		if failed := (*tls.CertificateVerificationError)(nil); errors.As(broken, &failed) {
+			return a, err
+		}
+		return a, transient{err}
+	}
+	if len(a.body) > maxBody {
 		return a, a.error(secrets, "the answer has more than 1 MiB")
 	}
 	return a, nil
@@ -517,14 +524,13 @@ func (c *client) roundTrip(r *http.Request) (o outcome) {
 // decode reads a JSON object, and says what is wrong without showing any of it.
 func (a answer) decode(v any) (why string) {
 	err := json.Unmarshal(a.body, v)
-	wrong := (*json.UnmarshalTypeError)(nil)
-	switch {
-	case errors.As(err, &wrong) && wrong.Field != "":
-		return "the answer's " + wrong.Field + " is of the wrong type"
-	case err != nil || len(a.body) == 0 || strings.TrimSpace(string(a.body)) == "null":
-		return "the answer is not a JSON object"
+	if err == nil && !bytes.Equal(bytes.TrimSpace(a.body), []byte("null")) {
+		return ""
 	}
-	return ""
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
+		return "the answer's " + wrong.Field + " is of the wrong type"
+	}
+	return "the answer is not a JSON object"
 }
 
 // OAuthError is what the identity provider answered (RFC 6749 §5.2), for

@@ -242,7 +242,10 @@ func (e *engine) due(h *held, now int64) bool {
 // launch starts a flight. It keeps the values of the ctx that it starts under
 // (tracing), but not its end. Called with e.mu held.
 func (e *engine) launch(ctx context.Context, valid bool) *flight {
-	f := &flight{done: make(chan struct{}), asks: make(chan struct{})}
+	f := &flight{done: make(chan struct{})}
+	if e.ask != nil {
+		f.asks = make(chan struct{})
+	}
 	e.flight = f
 	var pause time.Duration
 	if valid && e.current.Load().refused {

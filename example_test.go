@@ -1,0 +1,126 @@
+package cdfauth_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"time"
+
+	"cdfauth"
+	"cdfauth/internal/idptest"
+)
+
+// The examples run against the embedded identity provider; a program of yours
+// has Endpoint: cdfauth.Entra(tenantID), its own ids, and no HTTPClient.
+var embedded = func() *idptest.Provider {
+	p := idptest.New()
+	p.Clients["my-client-id"] = "my-secret"
+	return p
+}()
+
+func Example() {
+	idp := idptest.New()
+	idp.Clients["my-client-id"] = "my-secret"
+	api, stop, err := idp.Listen() // an identity provider and an API on loopback
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer stop()
+
+	provider, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
+		Endpoint:     cdfauth.Issuer(idp.Issuer), // yours: cdfauth.Entra(tenantID)
+		ClientID:     "my-client-id",
+		ClientSecret: cdfauth.SecretString("my-secret"), // yours: cdfauth.SecretString(os.Getenv("IDP_CLIENT_SECRET"))
+		Scopes:       cdfauth.ClusterScopes("greenfield"),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := cdfauth.NewHTTPClient(provider, api) // yours: cdfauth.ClusterURL("greenfield")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 3 {
+		resp, err := client.Get(api + "/api/v1/token/inspect")
+		if err != nil {
+			log.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		fmt.Println(resp.Status)
+	}
+	fmt.Println(idp.Tokens(), "token request")
+	// Output:
+	// 200 OK
+	// 200 OK
+	// 200 OK
+	// 1 token request
+}
+
+func ExampleNewClientCredentials() {
+	provider, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
+		Endpoint:     cdfauth.TokenURL("https://idp.test/token"),
+		ClientID:     "my-client-id",
+		ClientSecret: cdfauth.SecretString("my-secret"),
+		Scopes:       cdfauth.ClusterScopes("greenfield"),
+		Options:      cdfauth.Options{HTTPClient: embedded.Client()},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.Token(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token.Scope(), time.Until(token.Expiry()).Round(time.Minute))
+	// Output: https://greenfield.cognitedata.com/.default 1h0m0s
+}
+
+func ExampleNewStaticProvider() {
+	provider, err := cdfauth.NewStaticProvider("my-token")
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.Token(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token.AuthorizationHeader())
+	// Output: Authorization Bearer my-token
+}
+
+func ExampleNewFuncProvider() {
+	provider, err := cdfauth.NewFuncProvider(func(ctx context.Context) (cdfauth.Token, error) {
+		// Get it from wherever tokens come from.
+		return cdfauth.NewToken("from-my-vault", time.Now().Add(time.Hour))
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.Token(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	r, _ := http.NewRequest("GET", "https://greenfield.cognitedata.com/api/v1/projects", nil)
+	token.SetAuthHeader(r)
+	fmt.Println(r.Header.Get("Authorization"))
+	// Output: Bearer from-my-vault
+}
+
+func ExampleNewHTTPClient() {
+	provider, err := cdfauth.NewStaticProvider("my-token")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err = cdfauth.NewHTTPClient(provider, "http://greenfield.cognitedata.com"); err != nil {
+		fmt.Println(err)
+	}
+	client, err := cdfauth.NewHTTPClient(provider, cdfauth.ClusterURL("greenfield"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	client.Timeout = time.Minute
+	// Output: cdfauth: Transport: Origin must be https (http only for a loopback host)
+}

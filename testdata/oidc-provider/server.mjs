@@ -1,0 +1,39 @@
+// npm's oidc-provider (OpenID-certified) on a loopback port, for the interop
+// tests. What it is to know (clients, TLS) comes as JSON in CONFIG; once it
+// listens it prints {"issuer": …}; it exits when its standard input ends, so
+// that it does not outlive the test.
+import http from 'node:http';
+import https from 'node:https';
+
+console.warn = () => {}; // of memory adapters and development keys, which are meant here
+console.info = () => {};
+const { default: Provider, errors } = await import('oidc-provider');
+
+const config = JSON.parse(process.env.CONFIG);
+const server = config.key ? https.createServer({ key: config.key, cert: config.cert }) : http.createServer();
+server.listen(0, '127.0.0.1', () => {
+  const issuer = `${config.key ? 'https' : 'http'}://127.0.0.1:${server.address().port}`;
+  const provider = new Provider(issuer, {
+    clients: config.clients,
+    clientDefaults: { grant_types: ['client_credentials'], response_types: [], redirect_uris: [] },
+    enabledJWA: { clientAuthSigningAlgValues: ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'] },
+    ttl: { ClientCredentials: 600 },
+    scopes: ['read', 'write'],
+    features: {
+      clientCredentials: { enabled: true },
+      introspection: { enabled: true },
+      devInteractions: { enabled: false },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => undefined,
+        getResourceServerInfo: (ctx, resource) => {
+          if (resource !== 'urn:cdf') throw new errors.InvalidTarget();
+          return { scope: 'read write', audience: resource, accessTokenFormat: 'opaque' };
+        },
+      },
+    },
+  });
+  server.on('request', provider.callback());
+  console.log(JSON.stringify({ issuer }));
+});
+process.stdin.on('end', () => process.exit(0)).resume();
