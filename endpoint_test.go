@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,6 +185,7 @@ func TestRightAnswers(t *testing.T) {
 }
 
 func TestOAuthErrors(t *testing.T) {
+	t.Parallel()
 	const secret = "s3cret/of+the client"
 	for _, tt := range []struct {
 		name     string
@@ -213,9 +213,6 @@ func TestOAuthErrors(t *testing.T) {
 		{"gateway, final code of another form", idptest.JSON(403, map[string]any{"error": map[string]any{"code": 403}, "retry": "no"}), OAuthError{StatusCode: 403}, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.requests > 1 && testing.Short() {
-				return
-			}
 			idp := idptest.New()
 			idp.Always(tt.fault)
 			p := newTestProvider(t, idp, nil)
@@ -249,6 +246,7 @@ func TestRetryAfterHeader(t *testing.T) {
 
 // TestRedirectIsNotFollowed: the target sees no request, on real sockets.
 func TestRedirectIsNotFollowed(t *testing.T) {
+	t.Parallel() // it waits for real back-offs
 	var seen bool
 	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { seen = true }))
 	defer target.Close()
@@ -277,6 +275,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 
 // TestBodies on real sockets: one that never ends, and one that is cut.
 func TestBodies(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		h    http.HandlerFunc
 		want string
@@ -308,6 +307,7 @@ func TestBodies(t *testing.T) {
 }
 
 func TestTransportErrors(t *testing.T) {
+	t.Parallel() // it waits for real back-offs
 	s := httptest.NewServer(http.NotFoundHandler())
 	s.Close() // refuses connections now
 	p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL + "/token?sig=QUERYMARK"), ClientID: "i", ClientSecret: SecretString("secret")})
@@ -315,7 +315,7 @@ func TestTransportErrors(t *testing.T) {
 	if !errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "QUERYMARK") || !strings.Contains(err.Error(), strings.TrimPrefix(s.URL, "http://")) {
 		t.Errorf("refused: %v", err)
 	}
-	if os.Getenv("GODEBUG") == "" { // a failed verification is final: one handshake
+	{ // a failed verification is final: one handshake
 		var hellos int
 		s = httptest.NewUnstartedServer(http.NotFoundHandler())
 		s.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { hellos++; return nil, nil }}

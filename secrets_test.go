@@ -280,6 +280,7 @@ func walkError(t *testing.T, name string, err error) {
 
 // TestNoErrorShowsASecret: the provider echoes what it was sent in every way.
 func TestNoErrorShowsASecret(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(path, []byte(theSecret), 0o600); err != nil {
 		t.Fatal(err)
