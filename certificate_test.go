@@ -544,6 +544,9 @@ func TestClientCertificateOnTheWire(t *testing.T) {
 	key := parseTestKey(t, "rsa-pkcs8.pem")
 	p := newCertificateProvider(t, idp, ClientCertificateConfig{Endpoint: Issuer("https://idp.test"), Certificate: SecretString(testKey(t, "rsa-pkcs8.pem")),
 		Scopes: []string{"a", "b"}, Params: url.Values{"resource": {"urn:x"}}})
+	if n := len(idp.Requests("")); n != 0 {
+		t.Errorf("the constructor sent %d requests", n)
+	}
 	idp.Fault(idptest.Status(503))
 	idp.Always(idptest.Body(`{"access_token":"tok","expires_in":3600}`))
 	tok, err := p.Token(t.Context())
