@@ -2,6 +2,7 @@ package cdfauth_test
 
 import (
 	"context"
+	"crypto/rsa"
 	"fmt"
 	"io"
 	"log"
@@ -66,6 +67,31 @@ func ExampleNewClientCredentials() {
 		ClientSecret: cdfauth.SecretString("my-secret"),
 		Scopes:       cdfauth.ClusterScopes("greenfield"),
 		Options:      cdfauth.Options{HTTPClient: embedded.Client()},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.Token(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token.Scope(), time.Until(token.Expiry()).Round(time.Minute))
+	// Output: https://greenfield.cognitedata.com/.default 1h0m0s
+}
+
+func ExampleNewClientCertificate() {
+	public, keyAndCertificate, err := idptest.NewCertificate()
+	if err != nil {
+		log.Fatal(err)
+	}
+	embedded.Keys = map[string]*rsa.PublicKey{"my-signing-client-id": public}
+
+	provider, err := cdfauth.NewClientCertificate(cdfauth.ClientCertificateConfig{
+		Endpoint:    cdfauth.Authority("https://idp.test/tenant"), // yours: cdfauth.Entra(tenantID)
+		ClientID:    "my-signing-client-id",
+		Certificate: cdfauth.SecretString(keyAndCertificate), // yours: cdfauth.SecretFile("tls.key", "tls.crt")
+		Scopes:      cdfauth.ClusterScopes("greenfield"),
+		Options:     cdfauth.Options{HTTPClient: embedded.Client()},
 	})
 	if err != nil {
 		log.Fatal(err)

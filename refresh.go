@@ -280,7 +280,10 @@ func (e *engine) fly(ctx context.Context, f *flight, pause time.Duration) {
 			got, err = phase(ctx, askLimit, e.ask)
 		}
 	}
-	e.land(ctx, f, got, err)
+	if err != nil {
+		e.warn(ctx, err)
+	}
+	e.land(f, got, err)
 }
 
 // phase runs one phase of a flight under its deadline. A panic in it, in a
@@ -309,7 +312,7 @@ func (e *engine) leave(f *flight) {
 }
 
 // land settles what a flight has brought.
-func (e *engine) land(ctx context.Context, f *flight, got issued, err error) {
+func (e *engine) land(f *flight, got issued, err error) {
 	e.mu.Lock()
 	h, now := e.current.Load(), e.now().UnixNano()
 	valid := h.valid(now)
@@ -345,13 +348,17 @@ func (e *engine) land(ctx context.Context, f *flight, got issued, err error) {
 	}
 	f.token, f.err = got.token, err
 	e.flight = nil
-	retryAt := e.retryAt
 	e.mu.Unlock()
 	close(f.done)
-	if err != nil && valid && e.logger != nil {
-		defer func() { _ = recover() }() // the flight is over: a Logger that panics has nobody left to tell
+}
+
+// warn logs a refresh that failed while there is a valid token: nobody else is
+// told.
+func (e *engine) warn(ctx context.Context, err error) {
+	defer func() { _ = recover() }() // a Logger that panics must not keep the flight from landing
+	if h := e.current.Load(); e.logger != nil && h.valid(e.now().UnixNano()) {
 		e.logger.LogAttrs(ctx, slog.LevelWarn, "cdfauth: refresh failed, the current token serves on", slog.String("flow", e.flow),
-			slog.Any("error", err), slog.Time("expiry", h.token.Expiry()), slog.Duration("retry_in", time.Until(retryAt).Round(time.Millisecond)))
+			slog.Any("error", err), slog.Time("expiry", h.token.Expiry()))
 	}
 }
 

@@ -650,6 +650,7 @@ func TestBackgroundRefreshAsksNobody(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
+		synctest.Wait()
 		if p.asked != 1 || p.silent < 3 {
 			t.Errorf("asked %d times, %d silent phases", p.asked, p.silent)
 		}

@@ -46,6 +46,7 @@ func exposed(t *testing.T) map[string]any {
 	cc := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: secret, BasicAuth: true, Options: opts}
 	ca := cc
 	ca.ClientSecret, ca.ClientAssertion, ca.BasicAuth = nil, secret, false
+	cert := ClientCertificateConfig{Endpoint: cc.Endpoint, ClientID: "client", Certificate: SecretString(theSecret + "\n" + testKey(t, "p256-pkcs8.pem")), Passphrase: secret, Options: opts}
 	must := func(p Provider, err error) Provider {
 		t.Helper()
 		if err == nil {
@@ -79,6 +80,8 @@ func exposed(t *testing.T) map[string]any {
 		"OAuthError":              &OAuthError{Code: "invalid_client", StatusCode: 401},
 		"ClientCredentialsConfig": []ClientCredentialsConfig{cc, ca},
 		"ClientCredentials":       []Provider{ccp, must(NewClientCredentials(ca)), refused},
+		"ClientCertificateConfig": cert,
+		"ClientCertificate":       must(NewClientCertificate(cert)),
 		"Transport":               []any{hc.Transport, hc, &Transport{Provider: ccp, Origin: "https://api.test"}},
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rsa"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -26,6 +27,12 @@ func demo(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
+	public, keyAndCertificate, err := idptest.NewCertificate()
+	if err != nil {
+		return err
+	}
+	idp.Keys = map[string]*rsa.PublicKey{"signing-client": public}
+
 	flows := []struct {
 		name string
 		make func() (cdfauth.Provider, error)
@@ -42,6 +49,11 @@ func demo(ctx context.Context, out io.Writer) error {
 		{"client credentials, HTTP Basic, by discovery", func() (cdfauth.Provider, error) {
 			return cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
 				Endpoint: cdfauth.Issuer(idp.Issuer), ClientID: "client", ClientSecret: secret, BasicAuth: true,
+			})
+		}},
+		{"client certificate, Entra-style", func() (cdfauth.Provider, error) {
+			return cdfauth.NewClientCertificate(cdfauth.ClientCertificateConfig{
+				Endpoint: cdfauth.Authority(idp.Issuer + "/tenant"), ClientID: "signing-client", Certificate: cdfauth.SecretString(keyAndCertificate), Scopes: cdfauth.ClusterScopes("greenfield"),
 			})
 		}},
 	}

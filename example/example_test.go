@@ -39,6 +39,8 @@ func TestFlags(t *testing.T) {
 		{"-flow client_credentials -tenant t -client-id c", "cluster name"},
 		{"-flow client_credentials -issuer http://evil.example -client-id c", "must be https"},
 		{"-flow token", "cluster name"},
+		{"-flow client_certificate -tenant t -client-id c -cluster greenfield", "Certificate is missing"},
+		{"-flow client_certificate -tenant t -client-id c -cluster greenfield -certificate nowhere.pem", "nowhere.pem"},
 		{"word", "unexpected argument"},
 	} {
 		var out bytes.Buffer

@@ -49,13 +49,14 @@ func main() {
 type options struct {
 	flow, tenant, authority, issuer, discovery, tokenURL string
 	clientID, cluster, scopes, audience                  string
+	certificate, thumbprint                              string
 	basic, verbose                                       bool
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
 	var o options
 	f := flag.NewFlagSet("example", flag.ContinueOnError)
-	f.StringVar(&o.flow, "flow", "", "sign in for real by this flow: client_credentials (secret in IDP_CLIENT_SECRET) or token (in CDF_TOKEN)")
+	f.StringVar(&o.flow, "flow", "", "sign in for real by this flow: client_credentials (secret in IDP_CLIENT_SECRET), client_certificate (-certificate; passphrase in IDP_PASSPHRASE) or token (in CDF_TOKEN)")
 	f.StringVar(&o.tenant, "tenant", "", "Entra tenant, a GUID or a domain name")
 	f.StringVar(&o.authority, "authority", "", "or: URL of an Entra-style authority")
 	f.StringVar(&o.issuer, "issuer", "", "or: URL of an OpenID provider")
@@ -65,6 +66,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	f.StringVar(&o.cluster, "cluster", "", "CDF cluster, such as greenfield or westeurope-1")
 	f.StringVar(&o.scopes, "scopes", "", "scopes, separated by commas; default: the cluster's /.default with -tenant and -authority, none otherwise")
 	f.StringVar(&o.audience, "audience", "", "audience parameter, for providers that want one")
+	f.StringVar(&o.certificate, "certificate", "", "PEM files of the key and its certificate, separated by commas")
+	f.StringVar(&o.thumbprint, "thumbprint", "", "thumbprint of the certificate, if it is in no file")
 	f.BoolVar(&o.basic, "basic", false, "send the client secret as HTTP Basic")
 	f.BoolVar(&o.verbose, "v", false, "log each exchange to standard error")
 	if err := f.Parse(args); err != nil {
@@ -126,8 +129,19 @@ func provider(o options, getenv func(string) string) (cdfauth.Provider, error) {
 			Params:       params,
 			Options:      opts,
 		})
+	case "client_certificate":
+		return cdfauth.NewClientCertificate(cdfauth.ClientCertificateConfig{
+			Endpoint:    endpoint,
+			ClientID:    o.clientID,
+			Certificate: cdfauth.SecretFile(strings.Split(o.certificate, ",")...),
+			Passphrase:  cdfauth.SecretString(getenv("IDP_PASSPHRASE")),
+			Thumbprint:  o.thumbprint,
+			Scopes:      scopes,
+			Params:      params,
+			Options:     opts,
+		})
 	}
-	return nil, fmt.Errorf("-flow %q is none of: client_credentials, token", o.flow)
+	return nil, fmt.Errorf("-flow %q is none of: client_credentials, client_certificate, token", o.flow)
 }
 
 // inspect asks CDF who the token is for.

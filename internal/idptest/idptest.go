@@ -4,9 +4,17 @@
 package idptest
 
 import (
+	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,9 +28,10 @@ import (
 // Provider is an identity provider in memory. Its fields are set before use;
 // its methods are safe for concurrent use.
 type Provider struct {
-	Issuer   string            // its base URL
-	Clients  map[string]string // secrets by client id
-	Lifetime time.Duration     // of access tokens
+	Issuer   string                    // its base URL
+	Clients  map[string]string         // secrets by client id
+	Keys     map[string]*rsa.PublicKey // of clients that sign assertions
+	Lifetime time.Duration             // of access tokens
 
 	mu       sync.Mutex
 	requests []Request
@@ -191,7 +200,12 @@ func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) {
 		id, _ = url.QueryUnescape(user)
 		secret, _ = url.QueryUnescape(pass)
 	}
-	if want, ok := p.Clients[id]; !ok || secret != want {
+	want, ok := p.Clients[id]
+	ok = ok && secret == want
+	if key := p.Keys[id]; key != nil {
+		ok = p.signed(id, key, r.PostForm.Get("client_assertion"))
+	}
+	if !ok {
 		Error(401, "invalid_client", "unknown client or wrong secret")(w, r)
 		return
 	}
@@ -200,6 +214,48 @@ func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	JSON(200, p.issue(id, r.PostForm.Get("scope")))(w, r)
+}
+
+// signed checks an assertion (RFC 7523 §3) by the rules that Entra has: PS256,
+// and the token endpoint for an audience.
+func (p *Provider) signed(id string, key *rsa.PublicKey, jwt string) bool {
+	parts := strings.Split(jwt, ".")
+	if len(parts) != 3 {
+		return false
+	}
+	var header struct{ Alg string }
+	var claims struct {
+		Iss, Sub, Aud, Jti string
+		Exp                int64
+	}
+	decode := func(s string, v any) bool {
+		b, err := base64.RawURLEncoding.DecodeString(s)
+		return err == nil && json.Unmarshal(b, v) == nil
+	}
+	signature, err := base64.RawURLEncoding.DecodeString(parts[2])
+	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
+	return err == nil && decode(parts[0], &header) && decode(parts[1], &claims) && header.Alg == "PS256" &&
+		claims.Iss == id && claims.Sub == id && strings.HasPrefix(claims.Aud, p.Issuer) && claims.Jti != "" && time.Now().Unix() < claims.Exp &&
+		rsa.VerifyPSS(key, crypto.SHA256, digest[:], signature, nil) == nil
+}
+
+// NewCertificate makes a key with a certificate for an application, as PEM.
+func NewCertificate() (*rsa.PublicKey, string, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, "", err
+	}
+	now := time.Now()
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "my application"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		return nil, "", err
+	}
+	p8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, "", err
+	}
+	return &key.PublicKey, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: p8})) + string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})), nil
 }
 
 func (p *Provider) issue(client, scope string) map[string]any {

@@ -1,0 +1,699 @@
+package cdfauth
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/big"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cdfauth/internal/idptest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	plainURL = "https://idp.test/token"
+	entraURL = "https://login.microsoftonline.com/tenant/oauth2/v2.0/token"
+	adfsURL  = "https://sts.example.com/adfs/oauth2/token"
+)
+
+// newTestSigner returns what makes the assertions of a provider with cfg.
+func newTestSigner(t testing.TB, cfg ClientCertificateConfig) *assertionSigner {
+	t.Helper()
+	cfg.ClientID = "client"
+	s, err := newAssertionSigner(cfg, func() time.Time { return testNow })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// opened is a JWT taken apart.
+type opened struct {
+	header, claims map[string]any
+	input          string
+	signature      []byte
+}
+
+func open(t testing.TB, jwt string) opened {
+	t.Helper()
+	parts := strings.Split(jwt, ".")
+	if len(parts) != 3 {
+		t.Fatalf("%d parts, want 3", len(parts))
+	}
+	o := opened{input: parts[0] + "." + parts[1]}
+	for i, v := range []any{&o.header, &o.claims} {
+		b, err := base64.RawURLEncoding.Strict().DecodeString(parts[i])
+		if err == nil {
+			err = json.Unmarshal(b, v)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if o.signature, err = base64.RawURLEncoding.Strict().DecodeString(parts[2]); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// verify is the provider's side: crypto's own verification of a signature as
+// RFC 7518 describes it.
+func (o opened) verify(public crypto.PublicKey) bool {
+	alg := o.header["alg"].(string)
+	if key, ok := public.(ed25519.PublicKey); ok {
+		return alg == "EdDSA" && ed25519.Verify(key, []byte(o.input), o.signature)
+	}
+	hash := map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[alg[2:]]
+	h := hash.New()
+	io.WriteString(h, o.input)
+	digest := h.Sum(nil)
+	switch key := public.(type) {
+	case *rsa.PublicKey:
+		if alg[:2] == "PS" {
+			return rsa.VerifyPSS(key, hash, digest, o.signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+		}
+		return alg[:2] == "RS" && rsa.VerifyPKCS1v15(key, hash, digest, o.signature) == nil
+	case *ecdsa.PublicKey:
+		n := len(o.signature) / 2
+		size := map[string]int{"ES256": 32, "ES384": 48, "ES512": 66}[alg]
+		return n == size && ecdsa.VerifyASN1(key, digest, derSignature(o.signature))
+	}
+	return false
+}
+
+func derSignature(raw []byte) []byte {
+	n := len(raw) / 2
+	der, _ := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:n]), new(big.Int).SetBytes(raw[n:])})
+	return der
+}
+
+// TestAssertionHeader has every way to an algorithm and a thumbprint.
+func TestAssertionHeader(t *testing.T) {
+	type header = map[string]any
+	rsaKey, ecKey, edKey := parseTestKey(t, "rsa-pkcs1.pem"), parseTestKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")
+	root := issueCert(t, "root", edKey, nil, nil, func(c *x509.Certificate) { c.IsCA = true })
+	rsaCert, ecCert := issueCert(t, "rsa", rsaKey, root, edKey, nil), issueCert(t, "ec", ecKey, root, edKey, nil)
+	b64 := base64.RawURLEncoding.EncodeToString
+	sha2 := func(c *x509.Certificate) string { s := sha256.Sum256(c.Raw); return b64(s[:]) }
+	x5c := func(c *x509.Certificate) string { return base64.StdEncoding.EncodeToString(c.Raw) }
+	rsaText, ecText := pemOfKey(t, rsaKey), pemOfKey(t, ecKey)
+	given40, given64 := "00:FF"+strings.Repeat(":ab", 18), "fe"+strings.Repeat("01", 31)
+	sent40, sent64 := b64(append([]byte{0, 0xff}, slices.Repeat([]byte{0xab}, 18)...)), b64(append([]byte{0xfe}, slices.Repeat([]byte{1}, 31)...))
+	type config = ClientCertificateConfig
+
+	tests := []struct {
+		name string
+		url  string
+		text string // of Certificate
+		cfg  config
+		want header
+		err  string
+	}{
+		{"RSA", plainURL, rsaText, config{}, header{"alg": "RS256", "typ": "JWT"}, ""},
+		{"RSA with certificate", plainURL, rsaText + pemOf(rsaCert), config{}, header{"alg": "RS256", "typ": "JWT", "x5t#S256": sha2(rsaCert)}, ""},
+		{"RSA, given SHA-1", plainURL, rsaText, config{Thumbprint: given40}, header{"alg": "RS256", "typ": "JWT", "x5t": sent40}, ""},
+		{"RSA, given SHA-256", plainURL, rsaText, config{Thumbprint: given64}, header{"alg": "PS256", "typ": "JWT", "x5t#S256": sent64}, ""},
+		{"given before derived", plainURL, rsaText + pemOf(rsaCert), config{Thumbprint: given40}, header{"alg": "RS256", "typ": "JWT", "x5t": sent40}, ""},
+		{"P-256", plainURL, ecText, config{}, header{"alg": "ES256", "typ": "JWT"}, ""},
+		{"P-256 with certificate", plainURL, ecText + pemOf(ecCert), config{}, header{"alg": "ES256", "typ": "JWT", "x5t#S256": sha2(ecCert)}, ""},
+		{"P-256, given SHA-256", plainURL, ecText, config{Thumbprint: given64}, header{"alg": "ES256", "typ": "JWT", "x5t#S256": sent64}, ""},
+		{"P-256, given SHA-1", plainURL, ecText, config{Thumbprint: given40}, header{"alg": "ES256", "typ": "JWT", "x5t": sent40}, ""},
+		{"P-384", plainURL, testKey(t, "p384-pkcs8.pem"), config{}, header{"alg": "ES384", "typ": "JWT"}, ""},
+		{"P-521", plainURL, testKey(t, "p521-pkcs8.pem"), config{}, header{"alg": "ES512", "typ": "JWT"}, ""},
+		{"Ed25519", plainURL, testKey(t, "ed25519-pkcs8.pem"), config{}, header{"alg": "EdDSA", "typ": "JWT"}, ""},
+		{"kid", plainURL, ecText, config{KeyID: `k"1`}, header{"alg": "ES256", "typ": "JWT", "kid": `k"1`}, ""},
+		{"algorithm", plainURL, rsaText, config{Algorithm: "PS512"}, header{"alg": "PS512", "typ": "JWT"}, ""},
+		{"algorithm before thumbprint", plainURL, rsaText, config{Algorithm: "RS384", Thumbprint: given64}, header{"alg": "RS384", "typ": "JWT", "x5t#S256": sent64}, ""},
+		{"chain", plainURL, ecText + pemOf(root, ecCert), config{SendChain: true},
+			header{"alg": "ES256", "typ": "JWT", "x5t#S256": sha2(ecCert), "x5c": []any{x5c(ecCert), x5c(root)}}, ""},
+		{"chain missing", plainURL, ecText, config{SendChain: true}, nil, "SendChain: Certificate has no certificate to send"},
+		{"another key's algorithm", plainURL, rsaText, config{Algorithm: "ES256"}, nil, "Algorithm: ES256 is for keys of P-256, and the one of Certificate is of RSA"},
+		{"another curve's algorithm", plainURL, ecText, config{Algorithm: "ES384"}, nil, "Algorithm: ES384 is for keys of P-384, and the one of Certificate is of P-256"},
+
+		{"Entra", entraURL, rsaText + pemOf(rsaCert), config{}, header{"alg": "PS256", "typ": "JWT", "x5t#S256": sha2(rsaCert)}, ""},
+		{"Entra, given SHA-1", entraURL, rsaText, config{Thumbprint: given40}, header{"alg": "RS256", "typ": "JWT", "x5t": sent40}, ""},
+		{"Entra, given SHA-256", entraURL, rsaText, config{Thumbprint: given64}, header{"alg": "PS256", "typ": "JWT", "x5t#S256": sent64}, ""},
+		{"Entra, algorithm", entraURL, rsaText + pemOf(rsaCert), config{Algorithm: "RS256"}, header{"alg": "RS256", "typ": "JWT", "x5t#S256": sha2(rsaCert)}, ""},
+		{"Entra, chain", entraURL, pemOf(root, rsaCert) + rsaText, config{SendChain: true},
+			header{"alg": "PS256", "typ": "JWT", "x5t#S256": sha2(rsaCert), "x5c": []any{x5c(rsaCert), x5c(root)}}, ""},
+		{"Azure AD B2C", "https://t.b2clogin.com/t/OAuth2/v2.0/token?p=policy", rsaText + pemOf(rsaCert), config{}, header{"alg": "PS256", "typ": "JWT", "x5t#S256": sha2(rsaCert)}, ""},
+		{"Entra, P-256", entraURL, ecText + pemOf(ecCert), config{}, nil, "Certificate: Entra takes RSA keys alone, and this is for one of P-256"},
+		{"Entra, Ed25519", entraURL, testKey(t, "ed25519-pkcs8.pem"), config{Thumbprint: given64}, nil, "Certificate: Entra takes RSA keys alone, and this is for one of Ed25519"},
+		{"Entra, key alone", entraURL, rsaText, config{}, nil, "Thumbprint is missing, and Certificate has no certificate to derive it from: Entra"},
+
+		{"AD FS, given SHA-1", adfsURL, rsaText, config{Thumbprint: given40}, header{"alg": "RS256", "typ": "JWT", "x5t": sent40}, ""},
+		{"AD FS, given SHA-256", adfsURL + "/", rsaText, config{Thumbprint: given64}, header{"alg": "PS256", "typ": "JWT", "x5t#S256": sent64}, ""},
+		{"AD FS, P-256", adfsURL, ecText + pemOf(ecCert), config{Thumbprint: given40}, nil, "Certificate: AD FS takes RSA keys alone"},
+		{"AD FS, key alone", adfsURL, rsaText, config{}, nil, "Thumbprint is missing, and Certificate has no certificate to derive it from: AD FS"},
+	}
+	adfsDerived := tests[len(tests)-1]
+	adfsDerived.name, adfsDerived.text, adfsDerived.err = "AD FS", rsaText+pemOf(rsaCert), "Thumbprint is missing: AD FS wants that of SHA-1, which FIPS 140 mode does not compute but `openssl x509 "
+	if !fipsOnly {
+		sum := sha1.Sum(rsaCert.Raw)
+		adfsDerived.want, adfsDerived.err = header{"alg": "RS256", "typ": "JWT", "x5t": b64(sum[:])}, ""
+	}
+	for _, tt := range append(tests, adfsDerived) {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.cfg.Certificate = SecretString(tt.text)
+			jwt, err := newTestSigner(t, tt.cfg).assertion(t.Context(), tt.url)
+			if tt.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: "+tt.err) {
+					t.Errorf("got %v, want %q", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tt.want, open(t, jwt).header); d != "" {
+				t.Errorf("header (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestAssertionClaims(t *testing.T) {
+	for audience, want := range map[string]string{"": plainURL + "?a=b&c", "https://issuer.test/": "https://issuer.test/"} {
+		s := newTestSigner(t, ClientCertificateConfig{Certificate: SecretString(testKey(t, "p256-pkcs8.pem")), Audience: audience})
+		seen := map[string]bool{}
+		for range 3 {
+			jwt, err := s.assertion(t.Context(), plainURL+"?a=b&c")
+			if err != nil {
+				t.Fatal(err)
+			}
+			claims := open(t, jwt).claims
+			jti, _ := claims["jti"].(string)
+			if len(jti) < 22 || seen[jti] { // 22 digits of base64 have 128 bits
+				t.Errorf("jti %q, after %v", jti, seen)
+			}
+			seen[jti] = true
+			delete(claims, "jti")
+			now := float64(testNow.Unix())
+			if d := cmp.Diff(map[string]any{"iss": "client", "sub": "client", "aud": want, "iat": now, "exp": now + 600}, claims); d != "" {
+				t.Errorf("claims (-want +got):\n%s", d)
+			}
+		}
+	}
+}
+
+// TestAssertionSignature: every algorithm, from a key and from a Signer that
+// only signs.
+func TestAssertionSignature(t *testing.T) {
+	for _, a := range algorithms {
+		name := map[string]string{"RSA": "rsa-pkcs8.pem", "P-256": "p256-sec1.pem", "P-384": "p384-pkcs8.pem", "P-521": "p521-pkcs8.pem", "Ed25519": "ed25519-pkcs8.pem"}[a.kind]
+		key := parseTestKey(t, name)
+		for source, cfg := range map[string]ClientCertificateConfig{
+			"key":    {Certificate: SecretString(testKey(t, name)), Algorithm: a.name},
+			"Signer": {Signer: func(context.Context) (crypto.Signer, error) { return hsm{key}, nil }, Algorithm: a.name},
+			"Signer with certificate": {Signer: func(context.Context) (crypto.Signer, error) { return hsm{key}, nil }, Algorithm: a.name,
+				Certificate: SecretString(pemOf(issueCert(t, "hsm", key, nil, nil, nil)))},
+		} {
+			for range 5 { // numbers of ECDSA with leading zeros are there by chance; see TestRawSignature
+				jwt, err := newTestSigner(t, cfg).assertion(t.Context(), plainURL)
+				if err != nil {
+					t.Fatalf("%s by %s: %v", a.name, source, err)
+				}
+				o := open(t, jwt)
+				if o.header["alg"] != a.name || !o.verify(key.Public()) {
+					t.Errorf("%s by %s: not verified, %v", a.name, source, o.header)
+				}
+				if (o.header["x5t#S256"] != nil) != strings.Contains(source, "certificate") {
+					t.Errorf("%s by %s: %v", a.name, source, o.header)
+				}
+				o.input += "x"
+				if o.verify(key.Public()) {
+					t.Errorf("%s by %s: verified although changed", a.name, source)
+				}
+			}
+		}
+	}
+}
+
+// hsm is a Signer with nothing but its methods.
+type hsm struct{ key crypto.Signer }
+
+func (h hsm) Public() crypto.PublicKey { return h.key.Public() }
+func (h hsm) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return h.key.Sign(r, digest, opts)
+}
+
+// signFunc is a Signer for P-256 whose signatures are made elsewhere.
+type signFunc struct {
+	public crypto.PublicKey
+	sign   func() ([]byte, error)
+}
+
+func (f signFunc) Public() crypto.PublicKey { return f.public }
+func (f signFunc) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return f.sign()
+}
+
+// TestRawSignature: both numbers of an ECDSA signature keep their width.
+func TestRawSignature(t *testing.T) {
+	public := parseTestKey(t, "p256-pkcs8.pem").Public()
+	assertion := func(signature []byte) (string, error) {
+		s := signFunc{public, func() ([]byte, error) { return signature, nil }}
+		return newTestSigner(t, ClientCertificateConfig{Signer: func(context.Context) (crypto.Signer, error) { return s, nil }}).assertion(t.Context(), plainURL)
+	}
+	short := append(make([]byte, 31), 1)
+	long := slices.Repeat([]byte{0xff}, 32)
+	for _, raw := range [][]byte{slices.Concat(short, long), slices.Concat(long, short), make([]byte, 64)} {
+		jwt, err := assertion(derSignature(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(raw, open(t, jwt).signature); d != "" {
+			t.Error(d)
+		}
+	}
+	wrong := func(r, s *big.Int) []byte {
+		der, _ := asn1.Marshal(struct{ R, S *big.Int }{r, s})
+		return der
+	}
+	for name, signature := range map[string][]byte{"none": nil, "raw": make([]byte, 64), "too long": wrong(new(big.Int).Lsh(big.NewInt(1), 256), big.NewInt(1)),
+		"negative": wrong(big.NewInt(1), big.NewInt(-1)), "more after it": append(derSignature(long), 0)} {
+		if _, err := assertion(signature); err == nil || err.Error() != "cdfauth: Signer: the signature is not ECDSA's in ASN.1, which a crypto.Signer makes" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestAssertionOfOpenSSL has the real one verify what we sign.
+func TestAssertionOfOpenSSL(t *testing.T) {
+	run := openssl(t)
+	if run == nil {
+		return
+	}
+	for alg, name := range map[string]string{"RS256": "rsa-pkcs8.pem", "PS256": "rsa-pkcs8.pem", "RS512": "rsa-pkcs8.pem", "PS384": "rsa-pkcs8.pem",
+		"ES256": "p256-pkcs8.pem", "ES384": "p384-pkcs8.pem", "ES512": "p521-pkcs8.pem", "EdDSA": "ed25519-pkcs8.pem"} {
+		jwt, err := newTestSigner(t, ClientCertificateConfig{Certificate: SecretString(testKey(t, name)), Algorithm: alg}).assertion(t.Context(), plainURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := open(t, jwt)
+		dir := t.TempDir()
+		file := func(name, content string) string {
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+		public := file("public.pem", run(testKey(t, name), "pkey", "-pubout"))
+		args := []string{"dgst", "-sha" + alg[2:], "-verify", public}
+		signature := o.signature
+		switch alg[:2] {
+		case "PS":
+			salt := map[string]string{"256": "32", "384": "48"}[alg[2:]]
+			args = append(args, "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_mgf1_md:sha"+alg[2:], "-sigopt", "rsa_pss_saltlen:"+salt)
+		case "ES":
+			signature = derSignature(signature)
+		case "Ed":
+			run("", "pkeyutl", "-verify", "-pubin", "-inkey", public, "-rawin", "-in", file("input", o.input), "-sigfile", file("signature", string(signature)))
+			continue
+		}
+		if got := run("", append(args, "-signature", file("signature", string(signature)), file("input", o.input))...); strings.TrimSpace(got) != "Verified OK" {
+			t.Errorf("%s: %s", alg, got)
+		}
+	}
+}
+
+func TestClientCertificateConfigErrors(t *testing.T) {
+	key := SecretString("PEM, which the constructor does not look at")
+	signer := func(context.Context) (crypto.Signer, error) { panic("called by the constructor") }
+	ok := func() ClientCertificateConfig {
+		return ClientCertificateConfig{Endpoint: Entra("contoso.onmicrosoft.com"), ClientID: "id", Certificate: key, Scopes: ClusterScopes("greenfield")}
+	}
+	type config = *ClientCertificateConfig
+	for _, tt := range []struct {
+		want   string // in the error; "" for none
+		change func(config)
+	}{
+		{"", func(config) {}},
+		{"", func(c config) {
+			c.Certificate = func(context.Context) (string, error) { panic("called by the constructor") }
+		}},
+		{"", func(c config) { c.Certificate, c.Signer, c.Thumbprint = nil, signer, strings.Repeat("0f", 20) }},
+		{"", func(c config) { c.Signer = signer }},
+		{"", func(c config) { c.Passphrase, c.SendChain, c.KeyID = key, true, "x" }},
+		{"", func(c config) { c.Algorithm = "RS512" }},
+		{"", func(c config) { c.Endpoint, c.Algorithm = Issuer("https://idp.test"), "ES512" }},
+		{"", func(c config) { c.Endpoint, c.Certificate, c.Signer = TokenURL(plainURL), nil, signer }},
+		{"Endpoint is missing", func(c config) { c.Endpoint = Endpoint{} }},
+		{"ClientID is missing", func(c config) { c.ClientID = "" }},
+		{"Scopes[0]", func(c config) { c.Scopes = ClusterScopes("/") }},
+		{`Params: "client_assertion"`, func(c config) { c.Params = url.Values{"client_assertion": {"x"}} }},
+		{"Leeway is negative", func(c config) { c.Leeway = -1 }},
+		{"Certificate is missing", func(c config) { c.Certificate = SecretFile("") }},
+		{"Passphrase is for a key in Certificate", func(c config) { c.Signer, c.Passphrase = signer, key }},
+		{"Passphrase is for a key in Certificate", func(c config) { c.Certificate, c.Signer, c.Passphrase = nil, signer, key }},
+		{"SendChain wants the chain in Certificate", func(c config) { c.Certificate, c.Signer, c.SendChain = nil, signer, true }},
+		{"Thumbprint: want 40 hexadecimal digits", func(c config) { c.Thumbprint = strings.Repeat("0f", 21) }},
+		{"Thumbprint: want 40 hexadecimal digits", func(c config) { c.Thumbprint = strings.Repeat("0g", 20) }},
+		{"Thumbprint: want 40 hexadecimal digits", func(c config) { c.Thumbprint = strings.Repeat("0", 39) }},
+		{"Thumbprint: want 40 hexadecimal digits", func(c config) { c.Thumbprint = ":" }},
+		{"Algorithm: want RS256, ", func(c config) { c.Algorithm = "none" }},
+		{"Algorithm: want RS256, ", func(c config) { c.Algorithm = "HS256" }},
+		{"Algorithm: want RS256, ", func(c config) { c.Algorithm = "rs256" }},
+		{"Algorithm: Entra takes RSA keys alone, and this is for one of P-384", func(c config) { c.Algorithm = "ES384" }},
+		{"Algorithm: AD FS takes RSA keys alone, and this is for one of Ed25519", func(c config) { c.Endpoint, c.Algorithm = Authority("https://sts.test/adfs"), "EdDSA" }},
+		{"Algorithm: Entra takes RSA keys alone", func(c config) { c.Endpoint, c.Algorithm = TokenURL(entraURL), "ES256" }},
+		{"Thumbprint is missing", func(c config) { c.Certificate, c.Signer = nil, signer }},
+	} {
+		cfg := ok()
+		tt.change(&cfg)
+		p, err := NewClientCertificate(cfg)
+		switch {
+		case tt.want == "" && (p == nil || err != nil):
+			t.Errorf("want none, got %v", err)
+		case tt.want != "" && (p != nil || err == nil || !strings.HasPrefix(err.Error(), "cdfauth: "+tt.want)):
+			t.Errorf("got %v, want %q", err, tt.want)
+		}
+	}
+	for _, p := range []*ClientCertificate{nil, {}} {
+		p.Invalidate(Token{})
+		if _, err := p.Token(t.Context()); err != errNotMade {
+			t.Errorf("zero provider: %v", err)
+		}
+	}
+}
+
+// TestSignerMisbehaves: whatever a Signer does, it is an error that names it.
+func TestSignerMisbehaves(t *testing.T) {
+	key := parseTestKey(t, "p256-pkcs8.pem")
+	errHSM := errors.New("HSM says no")
+	yield := func(s crypto.Signer) func(context.Context) (crypto.Signer, error) {
+		return func(context.Context) (crypto.Signer, error) { return s, nil }
+	}
+	for _, tt := range []struct {
+		name   string
+		signer func(context.Context) (crypto.Signer, error)
+		is     error
+		want   string
+	}{
+		{"fails", func(context.Context) (crypto.Signer, error) { return nil, errHSM }, errHSM, "Signer: HSM says no"},
+		{"yields nil", yield(nil), nil, "Signer: returned nil: want a crypto.Signer"},
+		{"yields a nil key", yield((*ecdsa.PrivateKey)(nil)), nil, "Signer panicked: "},
+		{"panics", func(context.Context) (crypto.Signer, error) { panic("s3cret") }, nil, "Signer panicked with a string"},
+		{"no public key", yield(signFunc{}), nil, "Signer: x509: unsupported public key type"},
+		{"empty public key", yield(signFunc{public: &rsa.PublicKey{}}), nil, "Signer: asn1: "},
+		{"public key off the curve", yield(signFunc{public: &ecdsa.PublicKey{Curve: key.(*ecdsa.PrivateKey).Curve, X: big.NewInt(1), Y: big.NewInt(1)}}), nil, "Signer: "},
+		{"public key by value", yield(signFunc{public: *key.Public().(*ecdsa.PublicKey)}), nil, "Signer: x509: unsupported public key type"},
+		{"Sign fails", yield(signFunc{key.Public(), func() ([]byte, error) { return nil, errHSM }}), errHSM, "Signer: HSM says no"},
+		{"Sign panics", yield(signFunc{key.Public(), func() ([]byte, error) { panic(errHSM) }}), nil, "Signer panicked with a *errors.errorString"},
+		{"small key", yield(hsm{mustKey(x509.ParsePKCS8PrivateKey(testDER(t, "rsa-1024.pem")))}), nil, "Signer: the RSA key has 1024 bits"},
+	} {
+		_, err := newTestSigner(t, ClientCertificateConfig{Signer: tt.signer}).assertion(t.Context(), plainURL)
+		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: "+tt.want) || strings.Contains(err.Error(), "s3cret") || tt.is != nil && !errors.Is(err, tt.is) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// TestAssertionCache: a key is parsed once for each text, and once more when
+// its certificate is no longer valid. A text that cannot be parsed is an error,
+// and displaces nothing.
+func TestAssertionCache(t *testing.T) {
+	now := testNow
+	key, other := parseTestKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")
+	good := pemOfKey(t, key) + pemOf(issueCert(t, "good", key, nil, nil, nil))
+	text, passphrase := good, ""
+	s := newTestSigner(t, ClientCertificateConfig{
+		Certificate: func(context.Context) (string, error) { return text, nil },
+		Passphrase:  func(context.Context) (string, error) { return "x" + passphrase, nil },
+	})
+	s.now = func() time.Time { return now }
+	parse := func() crypto.Signer {
+		t.Helper()
+		pair, err := s.key(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair.signer
+	}
+	first := parse()
+	if parse() != first {
+		t.Error("parsed again although nothing changed")
+	}
+	text = pemOfKey(t, key) + pemOf(issueCert(t, "other", other, nil, nil, nil)) // half written
+	if _, err := s.assertion(t.Context(), plainURL); err == nil || !strings.Contains(err.Error(), "no certificate in it belongs to the private key") {
+		t.Errorf("half-written: %v", err)
+	}
+	text = good
+	if parse() != first {
+		t.Error("parsed again although the text is what it was")
+	}
+	passphrase = "y"
+	second := parse()
+	if second == first {
+		t.Error("not parsed again although the passphrase changed")
+	}
+	text = pemOfKey(t, other)
+	if _, ok := parse().(ed25519.PrivateKey); !ok {
+		t.Error("not parsed again although the text changed")
+	}
+	text = good
+	parse()
+	now = now.Add(24*time.Hour + time.Second)
+	if _, err := s.assertion(t.Context(), plainURL); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("expired since it was parsed: %v", err)
+	}
+
+	// A Signer's key may change as well.
+	var signer crypto.Signer = hsm{key}
+	s = newTestSigner(t, ClientCertificateConfig{Signer: func(context.Context) (crypto.Signer, error) { return signer, nil }})
+	for _, k := range []crypto.Signer{key, other, key} {
+		signer = hsm{k}
+		jwt, err := s.assertion(t.Context(), plainURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !open(t, jwt).verify(k.Public()) {
+			t.Error("signed by the former key")
+		}
+	}
+}
+
+func TestAssertionConcurrently(t *testing.T) {
+	texts := []string{testKey(t, "p256-pkcs8.pem"), testKey(t, "ed25519-pkcs8.pem")}
+	keys := []crypto.Signer{parseTestKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")}
+	type number struct{}
+	s := newTestSigner(t, ClientCertificateConfig{Certificate: func(ctx context.Context) (string, error) { return texts[ctx.Value(number{}).(int)], nil }})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for range 20 {
+				jwt, err := s.assertion(context.WithValue(t.Context(), number{}, i%2), plainURL)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !open(t, jwt).verify(keys[i%2].Public()) {
+					t.Error("signed by the key of another text")
+				}
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// newCertificateProvider returns a provider on idp, which answers whatever it
+// is asked.
+func newCertificateProvider(t testing.TB, idp *idptest.Provider, cfg ClientCertificateConfig) *ClientCertificate {
+	t.Helper()
+	if cfg.Endpoint == (Endpoint{}) {
+		cfg.Endpoint = TokenURL(plainURL)
+	}
+	cfg.ClientID, cfg.Options = "client", Options{HTTPClient: idp.Client()}
+	p, err := NewClientCertificate(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestClientCertificateOnTheWire has what is sent, whole, and a new assertion
+// for each attempt.
+func TestClientCertificateOnTheWire(t *testing.T) {
+	idp := idptest.New()
+	key := parseTestKey(t, "rsa-pkcs8.pem")
+	p := newCertificateProvider(t, idp, ClientCertificateConfig{Endpoint: Issuer("https://idp.test"), Certificate: SecretString(testKey(t, "rsa-pkcs8.pem")),
+		Scopes: []string{"a", "b"}, Params: url.Values{"resource": {"urn:x"}}})
+	if n := len(idp.Requests("")); n != 0 {
+		t.Errorf("the constructor sent %d requests", n)
+	}
+	idp.Fault(idptest.Status(503))
+	idp.Always(idptest.Body(`{"access_token":"tok","expires_in":3600}`))
+	tok, err := p.Token(t.Context())
+	if err != nil || tok.AccessToken() != "tok" {
+		t.Fatal(err)
+	}
+	requests := idp.Requests("/token")
+	if len(requests) != 2 {
+		t.Fatalf("%d requests, want 2", len(requests))
+	}
+	seen := map[any]bool{}
+	for _, r := range requests {
+		o := open(t, r.Form.Get("client_assertion"))
+		if !o.verify(key.Public()) || o.claims["aud"] != plainURL || seen[o.claims["jti"]] {
+			t.Errorf("not verified, or with a used jti: %v", o.claims)
+		}
+		seen[o.claims["jti"]] = true
+		r.Form.Del("client_assertion")
+		if d := cmp.Diff(url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "scope": {"a b"}, "resource": {"urn:x"},
+			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}}, r.Form); d != "" {
+			t.Errorf("form (-want +got):\n%s", d)
+		}
+		if r.Authorization != "" {
+			t.Error("authenticated twice")
+		}
+	}
+}
+
+// TestClientCertificateErrors: what the provider has to say arrives, without
+// the assertion that it repeats.
+func TestClientCertificateErrors(t *testing.T) {
+	idp := idptest.New()
+	idp.Always(func(w http.ResponseWriter, r *http.Request) {
+		idptest.Error(401, "invalid_client", "AADSTS700027: "+r.PostForm.Get("client_assertion")+" is not registered")(w, r)
+	})
+	p := newCertificateProvider(t, idp, ClientCertificateConfig{Certificate: SecretString(testKey(t, "p256-pkcs8.pem"))})
+	_, err := p.Token(t.Context())
+	if oe := (*OAuthError)(nil); !errors.As(err, &oe) || oe.Code != "invalid_client" {
+		t.Fatalf("got %v, want an OAuthError", err)
+	}
+	for _, part := range strings.Split(idp.Requests("/token")[0].Form.Get("client_assertion"), ".") {
+		if strings.Contains(err.Error(), part[:10]) {
+			t.Errorf("the assertion is in the error: %v", err)
+		}
+	}
+	if !strings.Contains(err.Error(), "AADSTS700027") {
+		t.Error(err)
+	}
+}
+
+// TestClientCertificateHidesItsKey: no field leads to the parsed key. Texts are
+// for TestNoExportedTypeShowsASecret to find.
+func TestClientCertificateHidesItsKey(t *testing.T) {
+	idp := idptest.New()
+	idp.Always(idptest.Body(`{"access_token":"tok","expires_in":3600}`))
+	p := newCertificateProvider(t, idp, ClientCertificateConfig{Certificate: SecretString(testKey(t, "rsa-pkcs8.pem"))})
+	if _, err := p.Token(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := newTestSigner(t, ClientCertificateConfig{Certificate: SecretString(testKey(t, "rsa-pkcs8.pem"))})
+	key, err := s.key(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var find func(v reflect.Value, depth int) bool // of the numbers that RSA and ECDSA keys consist of
+	find = func(v reflect.Value, depth int) bool {
+		switch {
+		case depth > 12 || !v.IsValid():
+		case v.Type() == reflect.TypeFor[big.Int]():
+			return true
+		case v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface:
+			return find(v.Elem(), depth+1)
+		case v.Kind() == reflect.Struct:
+			for i := range v.NumField() {
+				if find(v.Field(i), depth+1) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	if find(reflect.ValueOf(p), 0) || find(reflect.ValueOf(s), 0) || !find(reflect.ValueOf(&key), 0) {
+		t.Error("the key is in a field, or cannot be found")
+	}
+}
+
+// BenchmarkAssertion is what we add to the signature, per exchange.
+func BenchmarkAssertion(b *testing.B) {
+	key := parseTestKey(b, "rsa-pkcs8.pem").(*rsa.PrivateKey)
+	text := testKey(b, "rsa-pkcs8.pem") + pemOf(issueCert(b, "leaf", key, nil, nil, nil))
+	s := newTestSigner(b, ClientCertificateConfig{Certificate: SecretString(text)})
+	b.Run("floor", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			signByHand(b, key, nil)
+		}
+	})
+	b.Run("assertion", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.assertion(b.Context(), entraURL); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func signByHand(b *testing.B, key *rsa.PrivateKey, input []byte) []byte {
+	digest := sha256.Sum256(input)
+	signature, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return signature
+}
+
+// BenchmarkClientCertificate is a whole exchange, against the same by hand.
+func BenchmarkClientCertificate(b *testing.B) {
+	s := coldServer(b)
+	hc := &http.Client{Transport: &http.Transport{}}
+	key := parseTestKey(b, "rsa-pkcs8.pem").(*rsa.PrivateKey)
+	thumbprint := strings.Repeat("0f", 32)
+	p, err := NewClientCertificate(ClientCertificateConfig{Endpoint: TokenURL(s.URL), ClientID: "client", Certificate: SecretString(testKey(b, "rsa-pkcs8.pem")),
+		Thumbprint: thumbprint, Scopes: ClusterScopes("greenfield"), Options: Options{HTTPClient: hc}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("floor", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			now := time.Now().Unix()
+			header, _ := json.Marshal(map[string]string{"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint[:43]})
+			claims, _ := json.Marshal(map[string]any{"iss": "client", "sub": "client", "aud": s.URL, "jti": rand.Text(), "iat": now, "exp": now + 600})
+			jwt := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(claims)
+			jwt += "." + base64.RawURLEncoding.EncodeToString(signByHand(b, key, []byte(jwt)))
+			if err := post(hc, s.URL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "scope": {"https://greenfield.cognitedata.com/.default"},
+				"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {jwt}}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("Token", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := p.Token(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
