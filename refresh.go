@@ -158,9 +158,6 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 		h, now := e.current.Load(), e.now().UnixNano()
 		valid := h.valid(now)
 		mustWait := !valid || h.refused || now >= h.urgent
-		if valid && now >= h.dead-int64(lastMoment) {
-			mustWait = false
-		}
 		if mustWait && ctx.Err() != nil {
 			e.mu.Unlock()
 			return Token{}, ctx.Err()
@@ -251,7 +248,7 @@ func (e *engine) launch(ctx context.Context, valid bool) *flight {
 	if valid && e.current.Load().refused {
 		e.renewedAt = time.Now()
 	}
-	if !valid && e.failures >= 2 { // the first failure may have been an accident
+	if e.failures >= 2 { // the first failure may have been an accident
 		pause = time.Until(e.retryAt)
 	}
 	go e.fly(context.WithoutCancel(ctx), f, pause)
