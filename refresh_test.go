@@ -151,13 +151,18 @@ func TestEndedContextStillGetsAValidToken(t *testing.T) {
 }
 
 func TestStampede(t *testing.T) {
+	t.Run("callers who may leave", func(t *testing.T) { stampede(t, t.Context) })
+	t.Run("callers who cannot", func(t *testing.T) { stampede(t, context.Background) })
+}
+
+func stampede(t *testing.T, ctx func() context.Context) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Fault(idp.Slow(200*time.Millisecond, nil))
 		var wg sync.WaitGroup
 		var failed atomic.Int64
 		for range 10_000 {
 			wg.Go(func() {
-				if tok, err := p.Token(t.Context()); err != nil || tok.AccessToken() == "" {
+				if tok, err := p.Token(ctx()); err != nil || tok.AccessToken() == "" {
 					failed.Add(1)
 				}
 			})
@@ -567,11 +572,13 @@ func TestSecretMisbehaves(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				idp := idptest.New()
-				p := newTestProvider(t, idp, tt.secret)
-				var err error
-				d := elapse(func() { _, err = p.Token(t.Context()) })
-				if err == nil || !strings.HasPrefix(err.Error(), tt.want) || d != tt.after {
-					t.Errorf("after %v: %v; want %q after %v", d, err, tt.want, tt.after)
+				for _, ctx := range []context.Context{t.Context(), context.Background()} {
+					p := newTestProvider(t, idp, tt.secret)
+					var err error
+					d := elapse(func() { _, err = p.Token(ctx) })
+					if err == nil || !strings.HasPrefix(err.Error(), tt.want) || d != tt.after {
+						t.Errorf("after %v: %v; want %q after %v", d, err, tt.want, tt.after)
+					}
 				}
 				wantRequests(t, idp, 0)
 				time.Sleep(time.Hour) // the abandoned call's own end
@@ -588,7 +595,16 @@ func TestPanicInTheFlight(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "panicked with a string") {
+		for _, ctx := range []context.Context{t.Context(), context.Background()} {
+			if _, err := p.Token(ctx); err == nil || !strings.Contains(err.Error(), "panicked with a string") {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // nor does a goroutine that ends leave anybody waiting
+		e := newEngine("test", Options{})
+		e.silent = func(context.Context) (issued, error) { runtime.Goexit(); return issued{}, nil }
+		if _, err := e.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "ended its goroutine") {
 			t.Errorf("got %v", err)
 		}
 	})
