@@ -151,18 +151,18 @@ func TestEndedContextStillGetsAValidToken(t *testing.T) {
 }
 
 func TestStampede(t *testing.T) {
-	t.Run("callers who may leave", func(t *testing.T) { stampede(t, t.Context) })
-	t.Run("callers who cannot", func(t *testing.T) { stampede(t, context.Background) })
+	t.Run("callers who may leave", func(t *testing.T) { stampede(t, (*testing.T).Context) })
+	t.Run("callers who cannot", func(t *testing.T) { stampede(t, func(*testing.T) context.Context { return context.Background() }) })
 }
 
-func stampede(t *testing.T, ctx func() context.Context) {
+func stampede(t *testing.T, ctx func(*testing.T) context.Context) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Fault(idp.Slow(200*time.Millisecond, nil))
 		var wg sync.WaitGroup
 		var failed atomic.Int64
 		for range 10_000 {
 			wg.Go(func() {
-				if tok, err := p.Token(ctx()); err != nil || tok.AccessToken() == "" {
+				if tok, err := p.Token(ctx(t)); err != nil || tok.AccessToken() == "" {
 					failed.Add(1)
 				}
 			})
