@@ -97,6 +97,7 @@ func (h *held) valid(now int64) bool { return h != nil && now < h.dead }
 
 // flight is one refresh. Its result is set before done is closed.
 type flight struct {
+	pause time.Duration // before it takes off
 	done  chan struct{} // closed when it has landed
 	asks  chan struct{} // closed when it begins to ask a person
 	token Token
@@ -158,26 +159,32 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 		h, now := e.current.Load(), e.now().UnixNano()
 		valid := h.valid(now)
 		mustWait := !valid || h.refused || now >= h.urgent
-		if valid && now >= h.dead-int64(lastMoment) {
-			mustWait = false
-		}
 		if mustWait && ctx.Err() != nil {
 			e.mu.Unlock()
 			return Token{}, ctx.Err()
 		}
 		f, mine := e.flight, false
 		if f == nil && e.due(h, now) {
-			f, mine = e.launch(ctx, valid), true
-		}
-		if valid && (f == nil || !mustWait) {
-			e.mu.Unlock()
-			return h.token, nil
+			f, mine = e.launch(h), true
 		}
 		asker := !valid && mayAsk(ctx)
 		if asker {
 			f.askers++
 		}
 		e.mu.Unlock()
+		if mine {
+			// The flight keeps the values of the ctx that it starts under (for
+			// tracing), but not its end. A caller who could not leave anyway
+			// makes it himself, which saves a third of a token request's overhead.
+			if free := context.WithoutCancel(ctx); !valid && e.ask == nil && ctx.Done() == nil {
+				e.fly(free, f)
+			} else {
+				go e.fly(free, f)
+			}
+		}
+		if valid && (f == nil || !mustWait) {
+			return h.token, nil
+		}
 
 		// Those who have a token, or must not wait for a person, leave when the
 		// flight begins to ask; those who have one also before it expires.
@@ -239,33 +246,39 @@ func (e *engine) due(h *held, now int64) bool {
 	}
 }
 
-// launch starts a flight. It keeps the values of the ctx that it starts under
-// (tracing), but not its end. Called with e.mu held.
-func (e *engine) launch(ctx context.Context, valid bool) *flight {
+// launch prepares a flight, which the caller is to start. Called with e.mu
+// held.
+func (e *engine) launch(h *held) *flight {
 	f := &flight{done: make(chan struct{})}
 	if e.ask != nil {
 		f.asks = make(chan struct{})
 	}
-	e.flight = f
-	var pause time.Duration
-	if valid && e.current.Load().refused {
+	if h != nil && h.refused {
 		e.renewedAt = time.Now()
 	}
-	if !valid && e.failures >= 2 { // the first failure may have been an accident
-		pause = time.Until(e.retryAt)
+	if e.failures >= 2 { // the first failure may have been an accident
+		f.pause = time.Until(e.retryAt)
 	}
-	go e.fly(context.WithoutCancel(ctx), f, pause)
+	e.flight = f
 	return f
 }
 
-// fly is a flight's goroutine: the silent phase and, if a caller without a
-// token permits it, the one in which a person is asked.
-func (e *engine) fly(ctx context.Context, f *flight, pause time.Duration) {
-	if pause > 0 {
-		<-time.After(pause)
+// fly is a flight: the silent phase and, if a caller without a token permits
+// it, the one in which a person is asked.
+func (e *engine) fly(ctx context.Context, f *flight) {
+	var got issued
+	err := errors.New("cdfauth: the refresh ended its goroutine") // if something calls runtime.Goexit
+	defer func() {
+		if err != nil {
+			e.warn(ctx, err)
+		}
+		e.land(f, got, err)
+	}()
+	if f.pause > 0 {
+		<-time.After(f.pause)
 	}
 	// Nobody is asked in the silent phase by a provider within this one either.
-	got, err := phase(WithoutInteraction(ctx), silentLimit, e.silent)
+	got, err = phase(WithoutInteraction(ctx), silentLimit, e.silent)
 	if errors.Is(err, ErrSignInRequired) && e.ask != nil {
 		ctx, cancel := context.WithCancel(withInteraction(ctx))
 		defer cancel()
@@ -280,10 +293,6 @@ func (e *engine) fly(ctx context.Context, f *flight, pause time.Duration) {
 			got, err = phase(ctx, askLimit, e.ask)
 		}
 	}
-	if err != nil {
-		e.warn(ctx, err)
-	}
-	e.land(f, got, err)
 }
 
 // phase runs one phase of a flight under its deadline. A panic in it, in a

@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync"
@@ -128,14 +131,38 @@ func TestUrgentWaitEndsASecondBeforeExpiry(t *testing.T) {
 	})
 }
 
+func TestEndedContextStillGetsAValidToken(t *testing.T) {
+	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
+		old, _ := get(t, p)
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		until(old, DefaultLeeway)
+		if tok, err := p.Token(ended); err != nil || !tok.Equal(old) {
+			t.Errorf("in the leeway: %v", err)
+		}
+		synctest.Wait()
+		// One who comes by the slow path just after the flight has landed starts no other.
+		if _, err := p.engine.wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		wantRequests(t, idp, 2)
+	})
+}
+
 func TestStampede(t *testing.T) {
+	t.Run("callers who may leave", func(t *testing.T) { stampede(t, (*testing.T).Context) })
+	t.Run("callers who cannot", func(t *testing.T) { stampede(t, func(*testing.T) context.Context { return context.Background() }) })
+}
+
+func stampede(t *testing.T, ctx func(*testing.T) context.Context) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Fault(idp.Slow(200*time.Millisecond, nil))
 		var wg sync.WaitGroup
 		var failed atomic.Int64
 		for range 10_000 {
 			wg.Go(func() {
-				if tok, err := p.Token(t.Context()); err != nil || tok.AccessToken() == "" {
+				if tok, err := p.Token(ctx(t)); err != nil || tok.AccessToken() == "" {
 					failed.Add(1)
 				}
 			})
@@ -280,6 +307,45 @@ func TestBackoffGrowsAndEnds(t *testing.T) {
 	})
 }
 
+func TestBackoffHasJitter(t *testing.T) {
+	for n, want := range map[int]time.Duration{1: time.Second, 3: 4 * time.Second, 6: backoffMax, 7: backoffMax, 1000: backoffMax} {
+		low, high := time.Hour, time.Duration(0)
+		for range 1000 {
+			d := backoff(n)
+			low, high = min(low, d), max(high, d)
+		}
+		if low < want/2 || low > want*6/10 || high > want || high < want*9/10 {
+			t.Errorf("backoff(%d) is from %v to %v, want %v to %v", n, low, high, want/2, want)
+		}
+	}
+}
+
+// quitter is a slog.Handler that panics at warnings of the engine.
+type quitter struct{ slog.Handler }
+
+func (q quitter) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "refresh failed") {
+		panic("full disk")
+	}
+	return nil
+}
+
+func TestPanickingLogger(t *testing.T) {
+	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
+		p.engine.logger = slog.New(quitter{slog.NewTextHandler(io.Discard, nil)})
+		old, _ := get(t, p)
+		idp.Fault(idptest.Error(400, "invalid_client", ""))
+		until(old, DefaultLeeway)
+		get(t, p)
+		time.Sleep(2 * time.Second)
+		get(t, p)
+		synctest.Wait()
+		if tok, _ := get(t, p); tok.Equal(old) {
+			t.Error("not refreshed after a warning that could not be logged")
+		}
+	})
+}
+
 func TestRetryAfter(t *testing.T) {
 	for _, tt := range []struct {
 		header string
@@ -339,9 +405,25 @@ func TestWithoutATokenNoFailureIsReplayed(t *testing.T) {
 		wantRequests(t, idp, 3)
 		idp.Always(idptest.Error(401, "invalid_client", ""))
 		time.Sleep(time.Hour)
-		if d, err := fail(t.Context()); d != 0 || err == nil { // a success has reset the count
-			t.Errorf("first failure after a success: %v after %v", err, d)
+		for i := range 2 { // a success has reset the count
+			if d, err := fail(t.Context()); d != 0 || err == nil {
+				t.Errorf("failure %d after a success: %v after %v", i, err, d)
+			}
 		}
+	})
+}
+
+func TestSuccessEndsTheBackoff(t *testing.T) {
+	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
+		idp.Fault(idptest.Status(429, "Retry-After", "40"), idptest.Body(`{"access_token":"short","expires_in":20}`))
+		if _, err := p.Token(t.Context()); err == nil {
+			t.Fatal("no error")
+		}
+		tok, _ := get(t, p)
+		until(tok, 10*time.Second)
+		get(t, p)
+		synctest.Wait()
+		wantRequests(t, idp, 3)
 	})
 }
 
@@ -462,7 +544,7 @@ func TestWallClockJumps(t *testing.T) {
 		jump.Store(int64(2*time.Hour + time.Hour - 10*time.Second))
 		get(t, p)
 		synctest.Wait()
-		jump.Store(int64(time.Hour)) // set back
+		jump.Store(int64(-time.Hour)) // set back
 		p.engine.Invalidate(tok)
 		time.Sleep(2 * time.Second)
 		if again, _ := get(t, p); again.Equal(tok) {
@@ -490,17 +572,42 @@ func TestSecretMisbehaves(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				idp := idptest.New()
-				p := newTestProvider(t, idp, tt.secret)
-				var err error
-				d := elapse(func() { _, err = p.Token(t.Context()) })
-				if err == nil || !strings.HasPrefix(err.Error(), tt.want) || d != tt.after {
-					t.Errorf("after %v: %v; want %q after %v", d, err, tt.want, tt.after)
+				for _, ctx := range []context.Context{t.Context(), context.Background()} {
+					p := newTestProvider(t, idp, tt.secret)
+					var err error
+					d := elapse(func() { _, err = p.Token(ctx) })
+					if err == nil || !strings.HasPrefix(err.Error(), tt.want) || d != tt.after {
+						t.Errorf("after %v: %v; want %q after %v", d, err, tt.want, tt.after)
+					}
 				}
 				wantRequests(t, idp, 0)
 				time.Sleep(time.Hour) // the abandoned call's own end
 			})
 		})
 	}
+}
+
+func TestPanicInTheFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// net/http's transport is not guarded, but what it calls may panic.
+		hc := &http.Client{Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { panic("no proxy") }}}
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test"), ClientID: "c", ClientSecret: SecretString("s"), Options: Options{HTTPClient: hc}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ctx := range []context.Context{t.Context(), context.Background()} {
+			if _, err := p.Token(ctx); err == nil || !strings.Contains(err.Error(), "panicked with a string") {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // nor does a goroutine that ends leave anybody waiting
+		e := newEngine("test", Options{})
+		e.silent = func(context.Context) (issued, error) { runtime.Goexit(); return issued{}, nil }
+		if _, err := e.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "ended its goroutine") {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 // person is a flow with a silent and an asking phase for the engine.
@@ -751,6 +858,43 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 			time.Sleep(2 * time.Hour)
 		}
 	})
+	synctest.Test(t, func(t *testing.T) { // after a token that nobody refused the gap is short again
+		idp := idptest.New()
+		p := newTestProvider(t, idp, nil)
+		for range 600 {
+			tok, _ := get(t, p)
+			p.Invalidate(tok)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Hour)
+		get(t, p) // renewed, though its forerunner was refused
+		time.Sleep(time.Hour)
+		for i := range 3 {
+			tok, _ := get(t, p)
+			p.Invalidate(tok)
+			next, _ := get(t, p)
+			if i < 2 == next.Equal(tok) {
+				t.Errorf("refusal %d: renewed %v", i, !next.Equal(tok))
+			}
+			time.Sleep(11 * time.Second)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // the refused token once more: it stays refused
+		idp := idptest.New()
+		p := newTestProvider(t, idp, nil)
+		same := idptest.Body(`{"access_token":"same","expires_in":86400}`)
+		idp.Fault(same, same)
+		tok, _ := get(t, p)
+		p.Invalidate(tok)
+		if next, _ := get(t, p); !next.Equal(tok) {
+			t.Errorf("got %q", next.AccessToken())
+		}
+		time.Sleep(11 * time.Second)
+		if next, _ := get(t, p); next.Equal(tok) {
+			t.Error("not asked again")
+		}
+		wantRequests(t, idp, 3)
+	})
 	synctest.Test(t, func(t *testing.T) { // a server that gives out the refused token again
 		idp := idptest.New()
 		p := newTestProvider(t, idp, nil)
@@ -856,9 +1000,21 @@ func TestFuncProviderMisbehaves(t *testing.T) {
 		if _, err := outer.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) || inner.asked != 0 {
 			t.Errorf("marked: %v, asked %d times", err, inner.asked)
 		}
+		// A person takes longer than a silent phase does.
+		go func() { time.Sleep(5 * time.Minute); inner.answer <- issue(t, "one", time.Hour) }()
+		if tok, d := get(t, outer); tok.AccessToken() != "one" || inner.asked != 1 || d != 5*time.Minute {
+			t.Errorf("unmarked: %q after %v, asked %d times", tok.AccessToken(), d, inner.asked)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // the mark of who started the flight does not bind it
+		inner := newPerson()
+		inner.silentFor = time.Second
+		outer, _ := NewFuncProvider(inner.Token)
+		go outer.Token(WithoutInteraction(t.Context()))
+		synctest.Wait()
 		go func() { inner.answer <- issue(t, "one", time.Hour) }()
-		if tok, _ := get(t, outer); tok.AccessToken() != "one" || inner.asked != 1 {
-			t.Errorf("unmarked: %q, asked %d times", tok.AccessToken(), inner.asked)
+		if tok, _ := get(t, outer); tok.AccessToken() != "one" {
+			t.Errorf("unmarked: %q", tok.AccessToken())
 		}
 	})
 }

@@ -134,6 +134,7 @@ func TestTransportMisuse(t *testing.T) {
 		{&Transport{Provider: ok, Origin: "http://api.example.com"}, "Origin must be https"},
 		{&Transport{Provider: ok, Origin: "https://api.example.com/api"}, "Origin has a path"},
 		{&Transport{Provider: ok, Origin: "https://api.example.com?x"}, "Origin has a path or a query"},
+		{&Transport{Provider: ok, Origin: "https://api.example.com?"}, "Origin has a path or a query"},
 		{&Transport{Provider: ok, Origin: "https://u:p4ss@api.example.com"}, "Origin has a user"},
 		{&Transport{Provider: ok, Origin: "https://\u212aelvin.example.com"}, "ASCII"},
 		{&Transport{Provider: zero, Origin: "https://x"}, "constructor"},
@@ -185,6 +186,8 @@ func TestTransport401(t *testing.T) {
 	gone := newRequest("body")
 	gone.GetBody = func() (io.ReadCloser, error) { return nil, errors.New("no more") }
 	get, _ := http.NewRequest("GET", "https://x/", nil)
+	none, _ := http.NewRequest("GET", "https://x/", nil)
+	none.Body = http.NoBody
 	for _, tt := range []struct {
 		name     string
 		r        *http.Request
@@ -195,7 +198,7 @@ func TestTransport401(t *testing.T) {
 	}{
 		{"replayed", newRequest("body"), []string{"old", "new"}, nil, 2, 200},
 		{"no body", get, []string{"old", "new"}, nil, 2, 200},
-		{"once at most", newRequest("body"), []string{"old", "old2"}, nil, 2, 200},
+		{"NoBody", none, []string{"old", "new"}, nil, 2, 200},
 		{"the same token", newRequest("body"), []string{"old", "old"}, nil, 1, 401},
 		{"no token", newRequest("body"), []string{"old", "new"}, ErrSignInRequired, 1, 401},
 		{"the zero Token", newRequest("body"), []string{"old", ""}, nil, 1, 401},
@@ -203,7 +206,14 @@ func TestTransport401(t *testing.T) {
 		{"body gone", gone, []string{"old", "new"}, nil, 1, 401},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b, p := &base{answer: refuse}, &counter{tokens: tt.tokens, err: tt.err}
+			first := &closer{Reader: *strings.NewReader("first")}
+			b, p := &base{answer: func(r *http.Request) (*http.Response, error) {
+				resp, err := refuse(r)
+				if resp.StatusCode == 401 {
+					resp.Body = first
+				}
+				return resp, err
+			}}, &counter{tokens: tt.tokens, err: tt.err}
 			resp, err := (&Transport{Provider: p, Origin: "https://x", Base: b}).RoundTrip(tt.r)
 			if err != nil {
 				t.Fatal(err)
@@ -213,9 +223,12 @@ func TestTransport401(t *testing.T) {
 				t.Errorf("status %d after %d requests, body %q, %v", resp.StatusCode, len(b.requests), body, err)
 			}
 			for i, got := range b.bodies {
-				if tt.r != get && got != "body" {
+				if tt.r != get && tt.r != none && got != "body" {
 					t.Errorf("body of request %d is %q", i, got)
 				}
+			}
+			if first.closed != (tt.requests == 2) {
+				t.Errorf("the first answer's body is closed: %v", first.closed)
 			}
 			if p.invalidated != 1 {
 				t.Errorf("invalidated %d times", p.invalidated)
@@ -229,6 +242,16 @@ func TestTransport401(t *testing.T) {
 	resp, err := (&Transport{Provider: &counter{tokens: []string{"a", "b", "c"}}, Origin: "https://x", Base: always}).RoundTrip(newRequest("body"))
 	if err != nil || resp.StatusCode != 401 || len(always.requests) != 2 {
 		t.Errorf("an API that always refuses saw %d requests, want 2: %v", len(always.requests), err)
+	}
+	for _, status := range []int{200, 400, 403, 407, 500} { // says nothing of the token
+		p := &counter{tokens: []string{"old", "new"}}
+		b := &base{answer: func(*http.Request) (*http.Response, error) { return respond(status, ""), nil }}
+		if resp, err := (&Transport{Provider: p, Origin: "https://x", Base: b}).RoundTrip(newRequest("")); err != nil || resp.StatusCode != status || p.invalidated != 0 || p.asked != 1 {
+			t.Errorf("%d: %v, invalidated %d times, asked %d times", status, err, p.invalidated, p.asked)
+		}
+	}
+	if _, err := (&Transport{Provider: &counter{tokens: []string{"old"}}, Origin: "https://x"}).RoundTrip(&http.Request{Method: "GET"}); err == nil {
+		t.Error("a request without a URL")
 	}
 	plain, _ := NewStaticProvider("old") // cannot be told
 	b := &base{answer: refuse}
