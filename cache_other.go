@@ -16,6 +16,4 @@ func openPrivate(path string, create bool) (*os.File, error) {
 
 func tryLock(*os.File) (bool, error) { return false, errors.ErrUnsupported }
 
-func syncDir(string) {}
-
 func isBusy(error) bool { return false }

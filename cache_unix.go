@@ -18,9 +18,6 @@ func openPrivate(path string, create bool) (*os.File, error) {
 	}
 	f, err := os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
-		if info, lerr := os.Lstat(path); lerr == nil && info.Mode()&os.ModeSymlink != 0 {
-			err = fmt.Errorf("%w (it is a symbolic link, which is not followed)", err)
-		}
 		return nil, err
 	}
 	if err := checkPrivate(f, path); err != nil {
@@ -66,15 +63,6 @@ func tryLock(f *os.File) (bool, error) {
 		default:
 			return false, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
 		}
-	}
-}
-
-// syncDir makes a rename or removal outlast a power cut. Some file systems
-// cannot; the content is in its place all the same.
-func syncDir(dir string) {
-	if d, err := os.Open(dir); err == nil {
-		_ = d.Sync()
-		d.Close()
 	}
 }
 

@@ -9,14 +9,14 @@ import (
 
 // Error codes and flags that package syscall does not have (winerror.h, fileapi.h).
 const (
-	errorSharingViolation  = syscall.Errno(32)
-	errorLockViolation     = syscall.Errno(33)
-	lockfileFailNow        = 1
-	lockfileExclusive      = 2
-	lockedBytes            = 1 // of a file that has none: a lock may lie beyond the end
-	shareReadWrite         = syscall.FILE_SHARE_READ | syscall.FILE_SHARE_WRITE
-	openAsItIs             = syscall.FILE_FLAG_OPEN_REPARSE_POINT | syscall.FILE_FLAG_BACKUP_SEMANTICS
-	linkOrDirectory uint32 = syscall.FILE_ATTRIBUTE_REPARSE_POINT | syscall.FILE_ATTRIBUTE_DIRECTORY
+	errorSharingViolation        = syscall.Errno(32)
+	errorLockViolation           = syscall.Errno(33)
+	lockfileFailNow              = 1
+	lockfileExclusive            = 2
+	lockedBytes                  = 1 // of a file that has none: a lock may lie beyond the end
+	shareReadWrite               = syscall.FILE_SHARE_READ | syscall.FILE_SHARE_WRITE
+	openAsItIs                   = syscall.FILE_FLAG_OPEN_REPARSE_POINT | syscall.FILE_FLAG_BACKUP_SEMANTICS
+	linkOrDirectory       uint32 = syscall.FILE_ATTRIBUTE_REPARSE_POINT | syscall.FILE_ATTRIBUTE_DIRECTORY
 )
 
 var lockFileEx = syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx") // loaded in every process
@@ -78,9 +78,6 @@ func tryLock(f *os.File) (bool, error) {
 	}
 	return false, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
 }
-
-// syncDir does nothing: Windows has no such call for directories.
-func syncDir(string) {}
 
 // isBusy reports whether err may mean that another program has the file open.
 // Renaming over such a file is "access denied", and so is opening one that is
