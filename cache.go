@@ -247,14 +247,22 @@ func (c *FileCache) read() ([]byte, error) {
 	if b.Len() > maxCache {
 		return nil, fileCacheError(refuse(c.path, "has more than 1 MiB"))
 	}
-	return b.Bytes()[:b.Len():b.Len()], nil
+	if b.Len() == 0 {
+		return nil, nil
+	}
+	return b.Bytes(), nil
 }
 
 // write stores b, or removes the file if b is empty. Called with the lock held.
 func (c *FileCache) write(b []byte) error {
 	c.removeLeftovers()
 	if len(b) == 0 {
-		return c.change(func() error { return os.Remove(c.path) })
+		return c.change(func() error {
+			if err := os.Remove(c.path); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		})
 	}
 	if len(b) > maxCache {
 		return fileCacheError(fmt.Errorf("%s: no more than 1 MiB can be stored, not %d bytes", c.path, len(b)))
@@ -362,7 +370,10 @@ func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, ol
 	next = bytes.Clone(next)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.content = func() []byte { return next }
+	c.content = nil
+	if len(next) > 0 {
+		c.content = func() []byte { return next }
+	}
 	return nil
 }
 
