@@ -305,8 +305,6 @@ func TestCacheContext(t *testing.T) {
 	})
 }
 
-type ctxKey struct{}
-
 func TestCacheExcludesGoroutines(t *testing.T) {
 	forEachCache(t, func(t *testing.T, c Cache, _ func() (string, any)) {
 		caches := []Cache{c}
