@@ -191,40 +191,21 @@ func (c *FileCache) lock(ctx context.Context) (unlock func(), err error) {
 		return nil, fileCacheError(err)
 	}
 	for pause := lockPauseMin; ; pause = min(2*pause, lockPauseMax) {
-		f, err := openLocked(path)
+		f, err := openPrivate(path, true)
 		if err != nil {
 			return nil, fileCacheError(err)
 		}
-		if f != nil {
+		if locked, err := tryLock(f); locked {
 			return func() { f.Close(); <-queue }, nil
+		} else if f.Close(); err != nil {
+			return nil, fileCacheError(err)
 		}
-		timer := time.NewTimer(pause)
 		select {
-		case <-timer.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
-			timer.Stop()
 			return nil, fileCacheError(fmt.Errorf("another process has the lock %s: %w", path, ctx.Err()))
 		}
 	}
-}
-
-// openLocked returns nil if another process has the lock, or if a cleaner has
-// removed the file meanwhile, so that a lock on it keeps nobody out.
-func openLocked(path string) (*os.File, error) {
-	f, err := openPrivate(path, true)
-	if err != nil {
-		return nil, err
-	}
-	locked, err := tryLock(f)
-	if locked {
-		opened, err1 := f.Stat()
-		named, err2 := os.Lstat(path)
-		if err1 == nil && err2 == nil && os.SameFile(opened, named) {
-			return f, nil
-		}
-	}
-	f.Close()
-	return nil, err
 }
 
 // read returns the content if the file may be trusted.
@@ -337,16 +318,12 @@ func (c *MemoryCache) Get(ctx context.Context) ([]byte, error) {
 	if err := checkCall("MemoryCache", c != nil, ctx, true); err != nil {
 		return nil, err
 	}
-	return c.copy(), nil
-}
-
-func (c *MemoryCache) copy() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.content == nil {
-		return nil
+		return nil, nil
 	}
-	return bytes.Clone(c.content())
+	return bytes.Clone(c.content()), nil
 }
 
 // Update implements [Cache].
@@ -363,7 +340,11 @@ func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, ol
 		return err
 	}
 	defer func() { <-c.queue }()
-	next, err := f(ctx, c.copy())
+	old, err := c.Get(ctx)
+	if err != nil {
+		return err
+	}
+	next, err := f(ctx, old)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -13,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -278,10 +281,10 @@ func TestCacheContext(t *testing.T) {
 		// While one is inside, another's wait ends with its context, a reader does
 		// not wait, and the end of the context after f does not stop the write.
 		inside, leave, left := make(chan struct{}), make(chan struct{}), make(chan error)
-		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), ctxKey{}, "value"))
+		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), contextKey("key"), "value"))
 		go func() {
 			left <- c.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
-				if ctx.Value(ctxKey{}) != "value" {
+				if ctx.Value(contextKey("key")) != "value" {
 					t.Error("f did not get the caller's context")
 				}
 				close(inside)
@@ -382,6 +385,22 @@ func TestEncryptCacheRefusesWhatItDidNotMake(t *testing.T) {
 	if bytes.Contains(sealed, []byte("opaque")) {
 		t.Errorf("stored in clear: %q", sealed)
 	}
+	// Made with the same key, but for another purpose: other additional data.
+	block, err := aes.NewCipher(bytes.Repeat([]byte("k"), 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gcm.Open(nil, nil, sealed[1:], []byte("\x01cdfauth token cache")); err != nil {
+		t.Errorf("the format has changed under the same version: %v", err)
+	}
+	put(t, store, "\x01"+string(gcm.Seal(nil, nil, []byte("content"), []byte("\x01something else"))))
+	if _, err := c.Get(t.Context()); err == nil {
+		t.Error("content for another purpose was accepted")
+	}
 	broken := map[string][]byte{"in clear": []byte(`{"AccessToken":{}}`), "version": append([]byte{2}, sealed[1:]...), "longer": append(bytes.Clone(sealed), 0)}
 	for i := range sealed {
 		b := bytes.Clone(sealed)
@@ -408,6 +427,7 @@ func TestEncryptCacheRefusesWhatItDidNotMake(t *testing.T) {
 			t.Errorf("%s: the content was changed", name)
 		}
 	}
+	put(t, store, string(sealed))
 	check("another key", otherKey)
 	for name, b := range broken {
 		put(t, store, string(b))
@@ -502,6 +522,7 @@ func wantFiles(t *testing.T, path string, want ...string) {
 	for _, e := range entries {
 		got = append(got, e.Name())
 	}
+	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
@@ -511,7 +532,7 @@ func TestFileCacheRemovesOnlyItsLeftovers(t *testing.T) {
 	c, path := fileCache(t)
 	put(t, c, "content")
 	const random = "ABCDEFGHIJKLMNOPQRSTUVWX27"
-	for _, suffix := range []string{"." + random + ".tmp", "." + random[1:] + ".tmp", "." + strings.ToLower(random) + "x.tmp", "." + random + ".tmpx", "2." + random + ".tmp", ".tmp"} {
+	for _, suffix := range []string{"." + random + ".tmp", "." + random[1:] + ".tmp", "." + strings.ToLower("C"+random[1:]) + ".tmp", "." + random + ".tmpx", "2." + random + ".tmp", ".tmp"} {
 		if err := os.WriteFile(path+suffix, []byte("partial"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -522,7 +543,7 @@ func TestFileCacheRemovesOnlyItsLeftovers(t *testing.T) {
 	put(t, c, "more")
 	wantContent(t, c, "more")
 	wantFiles(t, path, "tokens.bin", "tokens.bin."+random[1:]+".tmp", "tokens.bin."+random+".tmpx",
-		"tokens.bin.B"+random[1:]+".tmp", "tokens.bin."+strings.ToLower(random)+"x.tmp", "tokens.bin.lock", "tokens.bin.tmp", "tokens.bin2."+random+".tmp")
+		"tokens.bin.B"+random[1:]+".tmp", "tokens.bin."+strings.ToLower("C"+random[1:])+".tmp", "tokens.bin.lock", "tokens.bin.tmp", "tokens.bin2."+random+".tmp")
 }
 
 func TestFileCacheSetAside(t *testing.T) {
@@ -658,3 +679,5 @@ func BenchmarkCacheRead(b *testing.B) {
 		}
 	})
 }
+
+type contextKey string
