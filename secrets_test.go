@@ -69,7 +69,23 @@ func exposed(t *testing.T) map[string]any {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var mc MemoryCache
+	fc, err1 := NewFileCache(filepath.Join(t.TempDir(), "tokens"))
+	ec, err2 := EncryptCache(&mc, []byte(theSecret+theSecret))
+	fec, err3 := EncryptCache(fc, []byte(theSecret+theSecret))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	plain := &MemoryCache{}
+	for _, c := range []Cache{ec, fec, plain} {
+		if err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte(theToken), nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return map[string]any{
+		"Cache":                   []Cache{ec, fec},
+		"FileCache":               fc,
+		"MemoryCache":             plain,
 		"Provider":                []Provider{static, ccp},
 		"Token":                   tok,
 		"Secret":                  secret,
