@@ -121,7 +121,7 @@ func fileCache(t testing.TB) (*FileCache, string) {
 	return c, path
 }
 
-func encrypt(t testing.TB, c Cache) Cache {
+func encrypted(t testing.TB, c Cache) Cache {
 	t.Helper()
 	e, err := EncryptCache(c, bytes.Repeat([]byte("k"), 32))
 	if err != nil {
@@ -177,8 +177,8 @@ func forEachCache(t *testing.T, f func(t *testing.T, c Cache, raw func() (string
 	plain := func(_ testing.TB, c Cache) Cache { return c }
 	t.Run("FileCache", func(t *testing.T) { file(t, plain) })
 	t.Run("MemoryCache", func(t *testing.T) { memory(t, plain) })
-	t.Run("EncryptCache(FileCache)", func(t *testing.T) { file(t, encrypt) })
-	t.Run("EncryptCache(MemoryCache)", func(t *testing.T) { memory(t, encrypt) })
+	t.Run("EncryptCache(FileCache)", func(t *testing.T) { file(t, encrypted) })
+	t.Run("EncryptCache(MemoryCache)", func(t *testing.T) { memory(t, encrypted) })
 }
 
 func TestCacheStoresWhatFReturns(t *testing.T) {
@@ -340,7 +340,7 @@ func TestCacheMisuse(t *testing.T) {
 	var zero FileCache
 	var noMemory *MemoryCache
 	f := func(context.Context, []byte) ([]byte, error) { t.Error("f was called"); return nil, nil }
-	for name, c := range map[string]Cache{"nil FileCache": none, "zero FileCache": &zero, "nil MemoryCache": noMemory, "encrypted nil": encrypt(t, none)} {
+	for name, c := range map[string]Cache{"nil FileCache": none, "zero FileCache": &zero, "nil MemoryCache": noMemory, "encrypted nil": encrypted(t, none)} {
 		_, err := c.Get(t.Context())
 		for _, err := range []error{err, c.Update(t.Context(), f)} {
 			if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: ") {
@@ -377,7 +377,7 @@ func TestEncryptCacheRefusesWhatItDidNotMake(t *testing.T) {
 	}
 	clear(key) // which was copied
 	put(t, c, "opaque content")
-	put(t, encrypt(t, store), "opaque content") // nothing is written, and the key is the same
+	put(t, encrypted(t, store), "opaque content") // nothing is written, and the key is the same
 	sealed, err := store.Get(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -442,7 +442,7 @@ func TestEncryptCacheNonce(t *testing.T) {
 	seen := map[string]bool{}
 	for range 20 {
 		store := &MemoryCache{}
-		put(t, encrypt(t, store), "content")
+		put(t, encrypted(t, store), "content")
 		b, _ := store.Get(t.Context())
 		seen[string(b)] = true
 	}
@@ -564,7 +564,7 @@ func TestFileCacheSetAside(t *testing.T) {
 		put(t, c, "broken")
 	}
 	wantFiles(t, path, "tokens.bin", "tokens.bin.bad", "tokens.bin.lock")
-	if _, ok := encrypt(t, c).(interface {
+	if _, ok := encrypted(t, c).(interface {
 		setAside(context.Context, []byte) error
 	}); ok {
 		t.Error("EncryptCache passes setAside on: content under a wrong key would be moved")

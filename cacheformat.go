@@ -2,6 +2,7 @@ package cdfauth
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -37,57 +38,45 @@ const (
 	fieldGrant  = "grant"
 )
 
-// entry is one entry, its fields as they are in JSON.
-type entry map[string]json.RawMessage
+// entry is one entry.
+type entry map[string]any
 
-// contents is the whole.
-type contents struct {
-	top      map[string]json.RawMessage
-	sections map[string]map[string]entry // those that were looked into
-}
+// contents is the whole, as JSON values: whatever they mean, they are written
+// as they were read.
+type contents map[string]any
 
-var errCacheContent = errors.New("is not MSAL's cache format")
+var errCacheContent = errors.New("the content is not of MSAL's cache format")
 
 // parseContents reads a blob; none at all is an empty cache.
-func parseContents(blob []byte) (*contents, error) {
-	c := &contents{top: map[string]json.RawMessage{}, sections: map[string]map[string]entry{}}
+func parseContents(blob []byte) (contents, error) {
+	c := contents{}
 	if len(bytes.TrimSpace(blob)) == 0 {
 		return c, nil
 	}
-	// The error is not passed on: it could quote what it read.
-	if json.Unmarshal(blob, &c.top) != nil || c.top == nil {
+	d := json.NewDecoder(bytes.NewReader(blob))
+	d.UseNumber()
+	// Its error is not passed on: it could quote what it read.
+	if d.Decode(&c) != nil || c == nil || len(bytes.TrimSpace(blob[d.InputOffset():])) > 0 {
 		return nil, errCacheContent
 	}
 	for _, name := range []string{accessTokens, refreshTokens, idTokens, accounts, appMetadata} {
-		var s map[string]entry
-		if raw, ok := c.top[name]; ok && json.Unmarshal(raw, &s) != nil {
+		section, ok := c[name].(map[string]any)
+		if !ok && c[name] != nil {
 			return nil, errCacheContent
 		}
-		if s == nil { // absent or null
-			s = map[string]entry{}
+		for _, e := range section {
+			if _, ok := e.(map[string]any); !ok && e != nil {
+				return nil, errCacheContent
+			}
 		}
-		c.sections[name] = s
 	}
 	return c, nil
 }
 
 // blob writes the whole as MSAL does: indented, and in ASCII, since Python reads
 // the file in the encoding of its locale.
-func (c *contents) blob() ([]byte, error) {
-	top := maps.Clone(c.top)
-	for name, s := range c.sections {
-		if len(s) == 0 {
-			if _, was := top[name]; !was {
-				continue
-			}
-		}
-		raw, err := json.Marshal(s)
-		if err != nil {
-			return nil, errCacheContent
-		}
-		top[name] = raw
-	}
-	raw, err := json.MarshalIndent(top, "", "    ")
+func (c contents) blob() ([]byte, error) {
+	raw, err := json.MarshalIndent(c, "", "    ")
 	if err != nil {
 		return nil, errCacheContent
 	}
@@ -106,18 +95,52 @@ func (c *contents) blob() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// entry returns an entry, nil if there is none.
+func (c contents) entry(section, key string) entry {
+	s, _ := c[section].(map[string]any)
+	e, _ := s[key].(map[string]any)
+	return e
+}
+
+// put adds an entry, under the key that MSAL gives it.
+func (c contents) put(section string, e entry) {
+	s, _ := c[section].(map[string]any)
+	if s == nil {
+		s = map[string]any{}
+		c[section] = s
+	}
+	s[e.key(section)] = map[string]any(e)
+}
+
+func (c contents) remove(section, key string) {
+	s, _ := c[section].(map[string]any)
+	delete(s, key)
+}
+
+// find returns the keys of entries that match, newest by the given field first.
+func (c contents) find(section, newest string, match func(entry) bool) []string {
+	var keys []string
+	s, _ := c[section].(map[string]any)
+	for key := range s {
+		if e := c.entry(section, key); e != nil && match(e) {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, func(a, b string) int {
+		older := c.entry(section, b).time(newest).Compare(c.entry(section, a).time(newest))
+		return cmp.Or(older, strings.Compare(a, b))
+	})
+	return keys
+}
+
 // text is a field's value: that of a string, the digits of a number, "" of
 // anything else.
 func (e entry) text(field string) string {
-	var v any
-	if json.Unmarshal(e[field], &v) != nil {
-		return ""
-	}
-	switch v := v.(type) {
+	switch v := e[field].(type) {
 	case string:
 		return v
-	case float64:
-		return strconv.FormatFloat(v, 'f', 0, 64)
+	case json.Number:
+		return v.String()
 	}
 	return ""
 }
@@ -129,18 +152,6 @@ func (e entry) time(field string) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(n, 0)
-}
-
-// set gives string values to fields; "" is null for home_account_id and
-// local_account_id, where MSAL writes it so.
-func (e entry) set(pairs ...string) {
-	for i := 0; i+1 < len(pairs); i += 2 {
-		raw, _ := json.Marshal(pairs[i+1])
-		if pairs[i+1] == "" && (pairs[i] == "home_account_id" || pairs[i] == "local_account_id") {
-			raw = []byte("null")
-		}
-		e[pairs[i]] = raw
-	}
 }
 
 func unix(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
@@ -174,53 +185,11 @@ func (e entry) key(section string) string {
 	return strings.ToLower(f("home_account_id", "environment") + "-" + kind + "-" + e.text("client_id") + "-" + tail)
 }
 
-// put adds an entry, keeping what an older one of the same key has besides.
-func (c *contents) put(section string, e entry) {
-	key := e.key(section)
-	if old := c.sections[section][key]; old != nil && section != accessTokens {
-		merged := maps.Clone(old)
-		maps.Copy(merged, e)
-		e = merged
-	}
-	c.sections[section][key] = e
-}
-
-// find returns the entries of a section that match, newest by the given field
-// first, with their keys.
-func (c *contents) find(section, newest string, match func(entry) bool) []string {
-	var keys []string
-	for key, e := range c.sections[section] {
-		if e != nil && match(e) {
-			keys = append(keys, key)
-		}
-	}
-	s := c.sections[section]
-	slices.SortFunc(keys, func(a, b string) int {
-		if d := s[b].time(newest).Compare(s[a].time(newest)); d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
-	})
-	return keys
-}
-
 // target is a list of scopes as MSAL writes it: sorted by code point.
 func target(scope string) string {
 	s := strings.Fields(scope)
 	slices.Sort(s)
 	return strings.Join(slices.Compact(s), " ")
-}
-
-// covers reports whether all scopes asked for, but for those of OpenID Connect,
-// which access tokens do not have, are in the target.
-func covers(target, asked string) bool {
-	have := strings.Fields(target)
-	for _, s := range strings.Fields(asked) {
-		if s != "openid" && s != "profile" && s != "offline_access" && !slices.Contains(have, s) {
-			return false
-		}
-	}
-	return true
 }
 
 // extCacheKey is how MSAL 1.39 tells tokens apart that were asked for with more

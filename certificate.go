@@ -98,7 +98,7 @@ func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, erro
 			return nil, err
 		}
 	}
-	e.silent = c.appToken(func(ctx context.Context, tokenURL string, f *form) error {
+	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, tokenURL string, f *form) error {
 		jwt, err := s.assertion(ctx, tokenURL)
 		f.setAssertion(jwt)
 		return err

@@ -60,13 +60,13 @@ func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, erro
 	case assertion != nil && basic:
 		return nil, errors.New("cdfauth: BasicAuth is for ClientSecret, and ClientAssertion is set")
 	case assertion != nil:
-		e.silent = c.appToken(func(ctx context.Context, _ string, f *form) error {
+		e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, _ string, f *form) error {
 			jwt, err := assertion.read(ctx, "ClientAssertion")
 			f.setAssertion(jwt)
 			return err
 		})
 	default:
-		e.silent = c.appToken(func(ctx context.Context, _ string, f *form) error {
+		e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, _ string, f *form) error {
 			s, err := secret.read(ctx, "ClientSecret")
 			if basic {
 				f.setBasicAuth(s)
@@ -100,10 +100,12 @@ func (p *ClientCredentials) Invalidate(t Token) {
 
 // appToken is the silent phase of the flows without a user: one exchange,
 // in which prove adds what authenticates the client.
-func (c *client) appToken(prove func(ctx context.Context, tokenURL string, f *form) error) func(context.Context) (issued, error) {
-	return func(ctx context.Context) (issued, error) {
-		return c.exchange(ctx, "client_credentials", attempts, prove)
-	}
+func (c *client) appToken(e *engine, cache Cache, prove func(ctx context.Context, tokenURL string, f *form) error) func(context.Context) (issued, error) {
+	const grant = "client_credentials"
+	s := &store{client: c, engine: e, cache: cache, grant: grant}
+	return s.forApp(func(ctx context.Context) (issued, error) {
+		return c.exchange(ctx, grant, attempts, prove)
+	})
 }
 
 // setAssertion authenticates the client by a JWT (RFC 7523 §2.2).

@@ -177,8 +177,8 @@ type client struct {
 	logger   *slog.Logger
 	now      func() time.Time
 
-	// By discovery; only flights come here, one at a time.
-	found   *metadata
+	mu      sync.Mutex
+	found   *metadata // by discovery
 	foundAt time.Time
 }
 
@@ -332,7 +332,7 @@ func (c *client) attempt(ctx context.Context, grant string, fill func(context.Co
 		return issued{}, a, err
 	}
 	if a.status == http.StatusNotFound || a.status == http.StatusGone {
-		c.found = nil // the metadata is out of date
+		c.keep(nil) // the metadata is out of date
 	}
 	i, err := c.token(a, sent, f.secrets)
 	return i, a, err
@@ -401,8 +401,8 @@ func (c *client) tokenURL(ctx context.Context) (string, error) {
 
 // discover returns the provider's metadata, from memory for 24 hours.
 func (c *client) discover(ctx context.Context) (*metadata, error) {
-	if c.found != nil && time.Since(c.foundAt) < discoveryLimit {
-		return c.found, nil
+	if m := c.metadata(); m != nil {
+		return m, nil
 	}
 	a, err := c.send(ctx, "discovery", c.endpoint.url+wellKnown, nil)
 	if err != nil {
@@ -415,8 +415,24 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if err := c.checkMetadata(m); err != nil {
 		return nil, err
 	}
-	c.found, c.foundAt = m, time.Now()
+	c.keep(m)
 	return m, nil
+}
+
+// metadata returns what discovery found, if that is not too old.
+func (c *client) metadata() *metadata {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.foundAt) >= discoveryLimit {
+		return nil
+	}
+	return c.found
+}
+
+func (c *client) keep(m *metadata) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.found, c.foundAt = m, time.Now()
 }
 
 // checkMetadata refuses a document that speaks for another provider (mix-up,

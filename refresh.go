@@ -377,6 +377,14 @@ func (e *engine) isRefused(t Token) bool {
 	return e.refused.data != nil && t.AccessToken() == e.refused.AccessToken()
 }
 
+// wasRefused is isRefused for those who look into a cache: that very token is
+// not taken from there again.
+func (e *engine) wasRefused(t Token) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.isRefused(t)
+}
+
 // backoff is how long to wait after the nth failure: doubling, with jitter, so
 // that many programs do not return to a server that was down all at once.
 func backoff(n int) time.Duration {

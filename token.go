@@ -234,6 +234,12 @@ type Options struct {
 	// of the token's lifetime.
 	Leeway time.Duration
 
+	// Cache keeps tokens for other processes and later ones, in the format of
+	// MSAL. nil means none: a program that is started every minute then asks for
+	// a token every minute. What goes wrong with it is logged and costs
+	// persistence, never the token.
+	Cache Cache
+
 	// HTTPClient sends the requests to the identity provider; it is used, never
 	// changed, and its CheckRedirect is not asked, since no redirect is
 	// followed. nil means one private client of the package: TLS 1.2 or later,
