@@ -59,6 +59,21 @@ var children = map[string]func(path string) error{
 			return []byte("held"), err
 		})
 	},
+	// token gets an application's token through the cache.
+	"token": func(path string) error {
+		cache, err := NewFileCache(path)
+		if err != nil {
+			return err
+		}
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer(os.Getenv("CDFAUTH_TEST_ISSUER")), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
+			Scopes: []string{os.Getenv("CDFAUTH_TEST_SCOPE")}, Options: Options{Cache: cache}})
+		if err != nil {
+			return err
+		}
+		tok, err := p.Token(context.Background())
+		fmt.Println(tok.AccessToken())
+		return err
+	},
 	// write replaces the content until it is killed.
 	"write": func(path string) error {
 		c, err := NewFileCache(path)

@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -329,6 +331,46 @@ func TestBrokenCacheCostsNoToken(t *testing.T) {
 	}
 	if blob, _ := cache.Get(t.Context()); blob != nil {
 		t.Errorf("stored %s", blob)
+	}
+}
+
+// TestProcessesShareOneRequest: twenty at once, whose token has just expired,
+// make one token request between them.
+func TestProcessesShareOneRequest(t *testing.T) {
+	idp := idptest.New()
+	_, stop, err := idp.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	path := filepath.Join(t.TempDir(), "cache.bin")
+	t.Setenv("CDFAUTH_TEST_ISSUER", idp.Issuer)
+	for round := range 3 {
+		t.Setenv("CDFAUTH_TEST_SCOPE", fmt.Sprint("scope-", round))
+		tokens := map[string]int{}
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for range 20 {
+			cmd, lines, stdin := child(t, "token", path)
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				if lines.Scan() {
+					mu.Lock()
+					tokens[lines.Text()]++
+					mu.Unlock()
+				}
+				stdin.Close()
+				if err := cmd.Wait(); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+		wg.Wait()
+		wantRequestsOf(t, idp, round+1)
+		if len(tokens) != 1 {
+			t.Errorf("round %d: tokens by processes: %v", round, len(tokens))
+		}
 	}
 }
 
