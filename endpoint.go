@@ -440,7 +440,7 @@ func (c *client) keep(m *metadata) {
 func (c *client) checkMetadata(m *metadata) error {
 	own := strings.TrimSuffix(m.Issuer, "/") == c.endpoint.url
 	if c.endpoint.kind == kindDiscovery {
-		own = m.Issuer != "" && origin(m.Issuer) == origin(c.endpoint.url)
+		own = origin(m.Issuer) == origin(c.endpoint.url)
 	}
 	if !own {
 		return fmt.Errorf("cdfauth: Endpoint: asked %.200q for its metadata, but the issuer named there is %q", c.endpoint.url, scrub(m.Issuer, 200))

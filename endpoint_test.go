@@ -46,6 +46,8 @@ func TestEndpoints(t *testing.T) {
 		{name: "tenant escape", ep: Entra("t%2f"), bad: "Entra"},
 		{name: "tenant empty", ep: Entra(""), bad: "Entra"},
 		{name: "http", ep: TokenURL("http://idp.example.com/token"), bad: "TokenURL: the URL must be https"},
+		{name: "forced query", ep: Issuer("https://idp.example.com?"), bad: "query"},
+		{name: "http address", ep: TokenURL("http://10.0.0.1/token"), bad: "must be https"},
 		{name: "http look-alike", ep: TokenURL("http://127.0.0.1.evil.com/token"), bad: "must be https"},
 		{name: "userinfo", ep: Issuer("https://user:pa55word@idp.example.com"), bad: "Issuer: the URL has a user name"},
 		{name: "fragment", ep: Issuer("https://idp.example.com/#"), bad: "fragment"},
@@ -195,6 +197,10 @@ func TestOAuthErrors(t *testing.T) {
 	}{
 		{"invalid_client", idptest.Error(401, "invalid_client", "AADSTS7000215: Invalid client secret."),
 			OAuthError{Code: "invalid_client", Description: "AADSTS7000215: Invalid client secret.", StatusCode: 401}, 1},
+		{"server_error", idptest.Error(400, "server_error", ""), OAuthError{Code: "server_error", StatusCode: 400}, 3},
+		{"error beside a token", idptest.JSON(200, map[string]any{"error": "invalid_scope", "access_token": "tok"}), OAuthError{Code: "invalid_scope", StatusCode: 200}, 1},
+		{"token under 400", idptest.JSON(400, map[string]any{"access_token": "tok", "expires_in": 3600}), OAuthError{StatusCode: 400}, 3},
+		{"token under 302", idptest.JSON(302, map[string]any{"access_token": "tok", "expires_in": 3600}), OAuthError{StatusCode: 302}, 1},
 		{"error before status", idptest.Error(200, "invalid_scope", ""), OAuthError{Code: "invalid_scope", StatusCode: 200}, 1},
 		{"final under 503", idptest.Error(503, "invalid_request", ""), OAuthError{Code: "invalid_request", StatusCode: 503}, 1},
 		{"correlation", idptest.JSON(400, map[string]any{"error": "unauthorized_client", "correlation_id": "11-22", "error_codes": []int{1}, "error_uri": "https://login/error?code=1"}),
@@ -232,10 +238,20 @@ func TestOAuthErrors(t *testing.T) {
 	}
 }
 
+// TestCodeSurvivesSecret: callers decide on codes, whatever the secret looks like.
+func TestCodeSurvivesSecret(t *testing.T) {
+	idp := idptest.New()
+	idp.Always(idptest.Error(401, "invalid_client", "not an invalid_client-secret"))
+	_, err := newTestProvider(t, idp, SecretString("my-invalid_client-secret")).Token(t.Context())
+	if oe := (*OAuthError)(nil); !errors.As(err, &oe) || oe.Code != "invalid_client" || oe.Description != "not an [removed]" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRetryAfterHeader(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	for header, want := range map[string]time.Duration{
-		"": 0, "5": 5 * time.Second, "0": 0, "-5": 0, "1.5": 0, "x": 0, "99999999999999999999": 0,
+		"99999999999": 0, "": 0, "5": 5 * time.Second, "0": 0, "-5": 0, "1.5": 0, "x": 0, "99999999999999999999": 0,
 		"Mon, 23 Nov 2026 12:01:00 GMT": time.Minute, "Mon, 23 Nov 2026 11:00:00 GMT": 0,
 	} {
 		if got := retryAfter(header, now); got != want {
@@ -386,6 +402,24 @@ func TestDiscovery(t *testing.T) {
 			if n := len(idp.Requests("configuration")); n != 2 {
 				t.Errorf("%d: %d discoveries, want 2", status, n)
 			}
+		}
+	})
+	t.Run("not under 203", func(t *testing.T) {
+		idp := idptest.New()
+		hc := idp.Client()
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer("https://idp.test"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
+			Options: Options{HTTPClient: &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+				resp, err := hc.Do(r)
+				if err == nil && r.Method == "GET" {
+					resp.StatusCode = 203
+				}
+				return resp, err
+			})}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again(p); err == nil {
+			t.Error("metadata under a status other than 200 (OpenID Connect Discovery §4.2) was taken")
 		}
 	})
 	t.Run("another issuer on the origin", func(t *testing.T) {

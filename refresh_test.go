@@ -150,6 +150,23 @@ func TestEndedContextStillGetsAValidToken(t *testing.T) {
 	})
 }
 
+func TestDiscoveryIsKeptForADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idp := idptest.New()
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer("https://idp.test"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"), Options: Options{HTTPClient: idp.Client()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for hour := range 50 {
+			get(t, p)
+			if got, want := len(idp.Requests("/openid-configuration")), 1+hour/24; got != want {
+				t.Fatalf("%d discoveries in %d hours, want %d", got, hour, want)
+			}
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
 func TestStampede(t *testing.T) {
 	t.Run("callers who may leave", func(t *testing.T) { stampede(t, (*testing.T).Context) })
 	t.Run("callers who cannot", func(t *testing.T) { stampede(t, func(*testing.T) context.Context { return context.Background() }) })
@@ -439,7 +456,7 @@ func TestTransientErrorsAreRetriedInTheFlight(t *testing.T) {
 		idp.Always(idptest.Hang)
 		var err error
 		d := elapse(func() { _, err = p.Token(t.Context()) })
-		if d != silentLimit || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "idp.test") {
+		if d != silentLimit || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "to idp.test: no answer in time") {
 			t.Errorf("hung provider: %v after %v", err, d)
 		}
 		wantRequests(t, idp, 3)
