@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/fips140"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -543,7 +544,7 @@ func TestFileCacheKill(t *testing.T) {
 		}
 	})
 	t.Logf("%d of %d kills hit a writer before it renamed", litter.Load(), kills)
-	if litter.Load() == 0 {
+	if litter.Load() == 0 && !fips140.Enabled() { // in that mode a writer spends its time on the random name
 		t.Error("no kill hit a write: the test shows nothing")
 	}
 }
