@@ -41,12 +41,11 @@ type Cache interface {
 	Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error
 }
 
-// DefaultCachePath returns where the user flows keep their tokens unless told
-// otherwise: cdfauth/cognitetokencache.{clientID}.bin in [os.UserCacheDir]. The
-// client id is escaped as in the path of a URL, and so is the colon: the one
-// character that this leaves and Windows forbids in names ("*" and the others
-// are escaped anyway). It is an error if clientID is empty or if the user has
-// no cache directory.
+// DefaultCachePath returns where the user flows keep their tokens by default:
+// cdfauth/cognitetokencache.{clientID}.bin in [os.UserCacheDir]. The client id
+// is escaped as in the path of a URL, and so is the colon, the one character
+// that this leaves and Windows forbids in names. It is an error if clientID is
+// empty or if the user has no cache directory.
 func DefaultCachePath(clientID string) (string, error) {
 	if clientID == "" {
 		return "", errors.New("cdfauth: DefaultCachePath: the client id is empty")
@@ -238,12 +237,10 @@ func (c *FileCache) read() ([]byte, error) {
 func (c *FileCache) write(b []byte) error {
 	c.removeLeftovers()
 	if len(b) == 0 {
-		return c.change(func() error {
-			if err := os.Remove(c.path); !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			return nil
-		})
+		if err := c.change(func() error { return os.Remove(c.path) }); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
 	}
 	if len(b) > maxCache {
 		return fileCacheError(fmt.Errorf("%s: no more than 1 MiB can be stored, not %d bytes", c.path, len(b)))
@@ -310,7 +307,7 @@ func (c *FileCache) removeLeftovers() {
 type MemoryCache struct {
 	mu      sync.Mutex    // guards the fields; what excludes others is queue
 	queue   chan struct{} // made by the first Update
-	content func() []byte // nil when empty; see design "Secrets"
+	content func() []byte // nil when empty; a function, where no printer looks
 }
 
 // Get returns a copy of the content.
@@ -381,10 +378,10 @@ func EncryptCache(c Cache, key []byte) (Cache, error) {
 		return nil, fmt.Errorf("cdfauth: EncryptCache: the key has %d bytes; 32 are wanted, for AES-256", len(key))
 	}
 	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, fmt.Errorf("cdfauth: EncryptCache: %w", err)
+	var gcm cipher.AEAD
+	if err == nil {
+		gcm, err = cipher.NewGCMWithRandomNonce(block)
 	}
-	gcm, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		return nil, fmt.Errorf("cdfauth: EncryptCache: %w", err)
 	}

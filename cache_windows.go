@@ -7,16 +7,12 @@ import (
 	"unsafe"
 )
 
-// Error codes and flags that package syscall does not have (winerror.h, fileapi.h).
+// What package syscall does not have: winerror.h, and the flags of LockFileEx.
 const (
-	errorSharingViolation        = syscall.Errno(32)
-	errorLockViolation           = syscall.Errno(33)
-	lockfileFailNow              = 1
-	lockfileExclusive            = 2
-	lockedBytes                  = 1 // of a file that has none: a lock may lie beyond the end
-	shareReadWrite               = syscall.FILE_SHARE_READ | syscall.FILE_SHARE_WRITE
-	openAsItIs                   = syscall.FILE_FLAG_OPEN_REPARSE_POINT | syscall.FILE_FLAG_BACKUP_SEMANTICS
-	linkOrDirectory       uint32 = syscall.FILE_ATTRIBUTE_REPARSE_POINT | syscall.FILE_ATTRIBUTE_DIRECTORY
+	errorSharingViolation = syscall.Errno(32)
+	errorLockViolation    = syscall.Errno(33)
+	failImmediately       = 1
+	exclusiveLock         = 2
 )
 
 var lockFileEx = syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx") // loaded in every process
@@ -24,18 +20,18 @@ var lockFileEx = syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx") // loa
 // openPrivate opens the cache, or with create its lock file, without following
 // a link of any kind. The cache is shared for deletion, so that a reader does
 // not stop a writer's rename; the lock file is not, so that it stays.
-func openPrivate(path string, create bool) (f *os.File, err error) {
+func openPrivate(path string, create bool) (*os.File, error) {
 	name, err := syscall.UTF16PtrFromString(path)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	access, share, disposition := uint32(syscall.GENERIC_READ), uint32(shareReadWrite|syscall.FILE_SHARE_DELETE), uint32(syscall.OPEN_EXISTING)
+	var access, share, how uint32 = syscall.GENERIC_READ, syscall.FILE_SHARE_READ | syscall.FILE_SHARE_WRITE | syscall.FILE_SHARE_DELETE, syscall.OPEN_EXISTING
 	if create {
-		access, share, disposition = syscall.GENERIC_READ|syscall.GENERIC_WRITE, shareReadWrite, syscall.OPEN_ALWAYS
+		access, share, how = syscall.GENERIC_READ|syscall.GENERIC_WRITE, syscall.FILE_SHARE_READ|syscall.FILE_SHARE_WRITE, syscall.OPEN_ALWAYS
 	}
 	var h syscall.Handle
 	err = retryBusy(func() (err error) {
-		h, err = syscall.CreateFile(name, access, share, nil, disposition, openAsItIs, 0)
+		h, err = syscall.CreateFile(name, access, share, nil, how, syscall.FILE_FLAG_OPEN_REPARSE_POINT|syscall.FILE_FLAG_BACKUP_SEMANTICS, 0)
 		return err
 	})
 	if err != nil {
@@ -57,7 +53,7 @@ func checkHandle(h syscall.Handle, path string) error {
 		return &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	switch {
-	case info.FileAttributes&linkOrDirectory != 0:
+	case info.FileAttributes&(syscall.FILE_ATTRIBUTE_REPARSE_POINT|syscall.FILE_ATTRIBUTE_DIRECTORY) != 0:
 		return refuse(path, "is not a regular file")
 	case info.NumberOfLinks > 1:
 		return refuse(path, "has more than one name (hard links)")
@@ -69,7 +65,8 @@ func checkHandle(h syscall.Handle, path string) error {
 // locked, in this process too: the lock belongs to the handle.
 func tryLock(f *os.File) (bool, error) {
 	var o syscall.Overlapped
-	ok, _, err := lockFileEx.Call(f.Fd(), lockfileExclusive|lockfileFailNow, 0, lockedBytes, 0, uintptr(unsafe.Pointer(&o)))
+	ok, _, err := lockFileEx.Call(f.Fd(), exclusiveLock|failImmediately, 0, 1, 0, // one byte: a lock may lie beyond the end
+		uintptr(unsafe.Pointer(&o)))
 	switch {
 	case ok != 0:
 		return true, nil

@@ -112,11 +112,6 @@ func (c contents) put(section string, e entry) {
 	s[e.key(section)] = map[string]any(e)
 }
 
-func (c contents) remove(section, key string) {
-	s, _ := c[section].(map[string]any)
-	delete(s, key)
-}
-
 // find returns the keys of entries that match, newest by the given field first.
 func (c contents) find(section, newest string, match func(entry) bool) []string {
 	var keys []string

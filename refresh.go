@@ -93,6 +93,9 @@ func hold(i issued, leeway time.Duration) *held {
 	return &held{fresh.UnixNano(), dead.Add(-leeway / 3).UnixNano(), dead.UnixNano(), i.token, false}
 }
 
+// refuse takes h off the hot path.
+func (h *held) refuse() { h.fresh, h.refused = 0, true }
+
 func (h *held) valid(now int64) bool { return h != nil && now < h.dead }
 
 // flight is one refresh. Its result is set before done is closed.
@@ -223,6 +226,8 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 			return h.token, nil // a failed refresh takes no valid token away
 		case f.err == errNobodyWaits:
 			continue // this caller came when the others had just left
+		case asker && f.asks != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired):
+			continue // or when it had just been found that nobody was there to ask
 		default:
 			return Token{}, f.err
 		}
@@ -331,10 +336,12 @@ func (e *engine) land(f *flight, got issued, err error) {
 	switch next := hold(got, e.leeway); {
 	case err == nil && got.token.Expiry().IsZero():
 		// Not kept.
-	case err == nil && e.isRefused(got.token):
-		e.refusals++ // the server gave out again what was refused: leave it alone for longer
 	case err == nil && next.valid(now):
-		if h != nil && !h.refused {
+		switch {
+		case e.isRefused(got.token): // the server gave out again what was refused: leave it alone for longer
+			e.refusals++
+			next.refuse()
+		case h != nil && !h.refused:
 			e.refusals = 0
 		}
 		e.current.Store(next)
@@ -404,7 +411,9 @@ func (e *engine) Invalidate(t Token) {
 	}
 	e.refusals++
 	e.refused = h.token
-	e.current.Store(&held{0, h.urgent, h.dead, h.token, true})
+	old := *h
+	old.refuse()
+	e.current.Store(&old)
 }
 
 // guard calls a function that is not ours. A panic in it becomes an error that

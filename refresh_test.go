@@ -786,6 +786,29 @@ func TestBackgroundRefreshAsksNobody(t *testing.T) {
 	})
 }
 
+// sleeper is a slog.Handler on a slow disk.
+type sleeper struct{ slog.Handler }
+
+func (s sleeper) Handle(context.Context, slog.Record) error { time.Sleep(time.Minute); return nil }
+
+// TestCallerWhoMayBeAskedComesLate: when the silent phase has just ended and
+// nobody could be asked.
+func TestCallerWhoMayBeAskedComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPerson()
+		p.engine.logger = slog.New(sleeper{slog.NewTextHandler(io.Discard, nil)})
+		go func() { p.answer <- issue(t, "one", time.Hour) }()
+		old, _ := get(t, p)
+		until(old, 10*time.Second)
+		get(t, p)                    // in the background, a flight that fails and is logged, slowly
+		time.Sleep(11 * time.Second) // the token has died
+		go func() { p.answer <- issue(t, "two", time.Hour) }()
+		if tok, _ := get(t, p); tok.AccessToken() != "two" {
+			t.Errorf("got %q", tok.AccessToken())
+		}
+	})
+}
+
 func TestInvalidate(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		first, _ := get(t, p)
@@ -911,6 +934,20 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 			t.Error("not asked again")
 		}
 		wantRequests(t, idp, 3)
+	})
+	synctest.Test(t, func(t *testing.T) { // a function that always has the same token, for another hour
+		calls := 0
+		p, _ := NewFuncProvider(func(context.Context) (Token, error) { calls++; return NewToken("same", time.Now().Add(time.Hour)) })
+		tok, _ := get(t, p)
+		p.Invalidate(tok)
+		for range 3 * 3600 { // also when the one that was refused has long expired
+			get(t, p)
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		if calls < 3 || calls > 60 {
+			t.Errorf("%d calls in 3 hours", calls)
+		}
 	})
 	synctest.Test(t, func(t *testing.T) { // a server that gives out the refused token again
 		idp := idptest.New()

@@ -176,7 +176,7 @@ func (s *store) find(c contents) (issued, bool) {
 	for _, key := range c.find(accessTokens, "cached_at", s.owns()) {
 		e := c.entry(accessTokens, key)
 		i := issued{sent: e.time("cached_at"), refresh: e.time("refresh_on")}
-		if checkAccessToken(e.text("secret")) != nil || i.sent.IsZero() {
+		if checkAccessToken(e.text("secret")) != nil {
 			continue
 		}
 		i.token = newToken(tokenData{header: bearer + e.text("secret"), expiry: e.time("expires_on"), scope: printable(e.text("target"))})
@@ -187,15 +187,9 @@ func (s *store) find(c contents) (issued, bool) {
 	return issued{}, false
 }
 
-// add stores a token, and drops those of the provider's own that have expired.
+// add stores a token, over the one before.
 func (s *store) add(c contents, i issued) {
-	now := s.client.now()
-	for _, key := range c.find(accessTokens, "cached_at", s.owns()) {
-		if !c.entry(accessTokens, key).time("expires_on").After(now) {
-			c.remove(accessTokens, key)
-		}
-	}
-	if !i.token.Expiry().After(now) {
+	if !i.token.Expiry().After(s.client.now()) {
 		return
 	}
 	environment, realm, issuer := s.client.whose()

@@ -107,10 +107,10 @@ func TestWhoseTokenIsIt(t *testing.T) {
 			}
 		})
 	}
-	// The order of scopes is nobody's business.
+	// The order of scopes is nobody's business, nor is one that is there twice.
 	cache := &MemoryCache{}
 	a := mustToken(t, cachedProvider(t, idp, cache, nil))
-	if b := mustToken(t, cachedProvider(t, idp, cache, func(c *ClientCredentialsConfig) { c.Scopes = []string{"b", "a"} })); b.AccessToken() != a.AccessToken() {
+	if b := mustToken(t, cachedProvider(t, idp, cache, func(c *ClientCredentialsConfig) { c.Scopes = []string{"b", "a", "b"} })); b.AccessToken() != a.AccessToken() {
 		t.Error("b a is not a b")
 	}
 	// A person's token, by MSAL, is not an application's; nor is one without our marks.
@@ -181,9 +181,28 @@ func TestCacheIsNotTrusted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if tok := mustToken(t, cachedProvider(t, idp, cache, nil)); tok.AccessToken() == first.AccessToken() {
+		if tok := mustToken(t, cachedProvider(t, idp, cache, nil)); tok.AccessToken() == first.AccessToken() || !strings.HasPrefix(tok.AccessToken(), "tok-") {
 			t.Errorf("%s: the token was taken", name)
 		}
+	}
+}
+
+func TestExpiredOnArrivalIsNotStored(t *testing.T) {
+	idp, cache := idptest.New(), &MemoryCache{}
+	idp.Fault(idptest.Body(`{"access_token":"dead","expires_in":0}`), idptest.Body(`{"access_token":"soft","expires_in":3600,"refresh_in":600}`))
+	mustToken(t, cachedProvider(t, idp, cache, nil))
+	if blob, _ := cache.Get(t.Context()); bytes.Contains(blob, []byte("dead")) {
+		t.Errorf("stored %s", blob)
+	}
+	mustToken(t, cachedProvider(t, idp, cache, nil))
+	blob, _ := cache.Get(t.Context())
+	c, err := parseContents(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := c.entry(accessTokens, "-idp.test-accesstoken-client-token-a b")
+	if got := e.time("refresh_on").Sub(e.time("cached_at")); got != 10*time.Minute {
+		t.Errorf("refresh_on is %v after cached_at", got)
 	}
 }
 
@@ -220,7 +239,7 @@ func TestUnknownContentIsKept(t *testing.T) {
 		if err := json.Unmarshal(blob, &before); err != nil {
 			t.Fatal(err)
 		}
-		before["Strange"] = map[string]any{"ümläut 😀 <&>": []any{1.5, nil, "x"}}
+		before["Strange"] = map[string]any{"ümläut 😀 <&>": []any{1.5, nil, "x"}, "n": json.Number("12345678901234567890.5")}
 		for _, e := range before["Account"] {
 			e.(map[string]any)["strange"] = map[string]any{"a": "é"}
 		}
@@ -234,6 +253,9 @@ func TestUnknownContentIsKept(t *testing.T) {
 				t.Fatalf("%s: not ASCII", path)
 			}
 		}
+		if !bytes.Contains(blob, []byte("12345678901234567890.5")) {
+			t.Errorf("%s: a number was changed", path)
+		}
 		var after map[string]map[string]any
 		if err := json.Unmarshal(blob, &after); err != nil {
 			t.Fatal(err)
@@ -243,6 +265,7 @@ func TestUnknownContentIsKept(t *testing.T) {
 			t.Errorf("%s: our own entry is missing", path)
 		}
 		delete(after["AccessToken"], ours)
+		after["Strange"]["n"] = before["Strange"]["n"]
 		if d := cmp.Diff(before, after); d != "" {
 			t.Errorf("%s (-want +got):\n%s", path, d)
 		}
@@ -379,7 +402,7 @@ func TestBadContent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cache.bin")
 	cache, _ := NewFileCache(path)
 	good, _ := os.ReadFile("testdata/msal-cache/entra-interactive.bin")
-	for _, bad := range []string{"{", "[]", "\x80\x02", `{"AccessToken":[]}`, `{"AccessToken":{"k":7}}`, string(good[:len(good)/2])} {
+	for _, bad := range []string{"{", "[]", "{}{}", "null", "\x80\x02", `{"AccessToken":[]}`, `{"AccessToken":{"k":7}}`, string(good[:len(good)/2])} {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,79 @@
+//go:build go1.25
+
+package cdfauth
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cdfauth/internal/idptest"
+)
+
+// TestLockIsWaitedFor: a flight waits for others, but not for ever, and once it
+// is inside nobody hurries it.
+func TestLockIsWaitedFor(t *testing.T) {
+	hold := func(cache Cache, d time.Duration) {
+		cache.Update(context.Background(), func(_ context.Context, old []byte) ([]byte, error) {
+			time.Sleep(d)
+			return old, nil
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		idp, cache := idptest.New(), &MemoryCache{}
+		go hold(cache, time.Hour)
+		synctest.Wait()
+		if _, d := get(t, cachedProvider(t, idp, cache, nil)); d != lockLimit {
+			t.Errorf("went on without the cache after %v, want %v", d, lockLimit)
+		}
+		time.Sleep(time.Hour)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		idp, cache := idptest.New(), &MemoryCache{}
+		go hold(cache, 15*time.Second)
+		synctest.Wait()
+		idp.Fault(idp.Slow(8*time.Second, nil))
+		if _, d := get(t, cachedProvider(t, idp, cache, nil)); d != 23*time.Second {
+			t.Errorf("got a token after %v, want 15 s for the lock and 8 s for the request", d)
+		}
+		if blob, _ := cache.Get(t.Context()); len(blob) == 0 {
+			t.Error("the token was not stored")
+		}
+		wantRequests(t, idp, 1)
+	})
+}
+
+// flicker is a cache that somebody truncates in place while he writes it.
+type flicker struct {
+	MemoryCache
+	bad int // reads that see half of it
+}
+
+func (f *flicker) Get(ctx context.Context) ([]byte, error) {
+	blob, err := f.MemoryCache.Get(ctx)
+	if f.bad--; f.bad >= 0 {
+		blob = blob[:len(blob)/2]
+	}
+	return blob, err
+}
+
+func TestHalfWrittenContentIsReadAgain(t *testing.T) {
+	for bad, found := range map[int]bool{0: true, 1: true, 3: true, 4: false} {
+		synctest.Test(t, func(t *testing.T) {
+			idp, cache := idptest.New(), &flicker{}
+			first, _ := get(t, cachedProvider(t, idp, cache, nil))
+			cache.bad = bad
+			s := &store{client: &client{now: time.Now}, cache: cache}
+			blob, _ := cache.Get(t.Context())
+			c, err := s.parse(t.Context(), blob)
+			if (err == nil) != found || !found && !errors.Is(err, errCacheContent) {
+				t.Errorf("%d bad reads: %v", bad, err)
+			}
+			if found && c.entry(accessTokens, "-idp.test-accesstoken-client-token-a b").text("secret") != first.AccessToken() {
+				t.Errorf("%d bad reads: got %v", bad, c)
+			}
+		})
+	}
+}
