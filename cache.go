@@ -2,434 +2,395 @@ package cdfauth
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// A Cache stores one opaque blob and is safe for concurrent use: [FileCache],
-// [MemoryCache], or [EncryptCache] around any.
+// Cache stores one opaque blob, for providers to keep tokens in between runs of
+// a program. It is safe for concurrent use.
 type Cache interface {
-	// Get returns the content, and nil, nil when there is none. It does not wait
-	// for an Update under way, but returns what was stored before.
+	// Get returns the blob, which is the caller's to keep; nil, nil when it is
+	// empty. It does not wait for an Update that is under way.
 	Get(ctx context.Context) ([]byte, error)
 
 	// Update calls f at most once, with the current content, while nobody else,
 	// in this process or another, is inside Update, and stores the result.
-	// Content equal to old is not written; empty content removes the blob. If f
-	// fails, nothing is written and f's error is returned as it is. If f panics
-	// or ends its goroutine, nothing is written either, and exclusion ends.
-	//
-	// An ending ctx ends the wait for others. f's context also ends when
-	// exclusion can no longer be guaranteed (a lease lost), and then the late
-	// write is refused; else, once f has returned, ctx no longer stops the write.
-	//
-	// f may take minutes and cannot be repeated (it redeems one-time tokens): a
-	// compare-and-swap loop is not a Cache. f must not call Update itself.
+	// Content equal to old is not written; empty content removes the blob; if f
+	// fails nothing is written and f's error is returned as it is. f's context
+	// also ends when exclusion can no longer be guaranteed (a lease lost), and
+	// then the late write is refused. The wait for exclusion ends with ctx; once
+	// f has returned, ctx no longer stops the write. f may take minutes and
+	// cannot be repeated (it redeems one-time tokens): a compare-and-swap loop
+	// is not a Cache. f must not call Update of the same cache.
 	Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error
 }
 
-// DefaultCachePath returns where the user flows keep their tokens by default:
-// cdfauth/cognitetokencache.{clientID}.bin in [os.UserCacheDir]. The client id
-// is escaped as in the path of a URL, and so is the colon, the one character
-// that this leaves and Windows forbids in names. It is an error if clientID is
-// empty or if the user has no cache directory.
+// checkCall refuses misuse, and a context that has ended.
+func checkCall(ctx context.Context, usable bool) error {
+	if !usable || ctx == nil {
+		return errors.New("cdfauth: cache: the cache, the context or the function is nil or zero")
+	}
+	return ctx.Err()
+}
+
+// turns is a mutex that can be waited for under a context.
+type turns struct {
+	mu   sync.Mutex
+	over chan struct{} // closed at the end of the turn under way; nil if there is none
+}
+
+func (t *turns) begin(ctx context.Context) error {
+	for {
+		t.mu.Lock()
+		over := t.over
+		if over == nil {
+			t.over = make(chan struct{})
+			t.mu.Unlock()
+			return nil
+		}
+		t.mu.Unlock()
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (t *turns) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	close(t.over)
+	t.over = nil
+}
+
+// FileCache is a [Cache] in a file; [NewFileCache] makes one.
+//
+// The file is replaced as a whole: whenever a program is killed, a reader sees
+// the old content or the new. Update locks a second file, named with ".lock"
+// after it; the system releases the lock when a program dies. That file stays:
+// were it removed, one program could lock the removed and another a new one.
+//
+// Both files have to be regular, no symbolic links, of one link, ours, not
+// writable by others, and of 1 MiB at most. Anything else is an error of Get
+// and Update, and nothing is touched. A mode wider than 0600 is narrowed. On
+// Windows the access control list that the files inherit from their directory
+// is the protection: choose one that only its user can open, as that of
+// [DefaultCachePath] is. Where there is neither flock nor LockFileEx (Solaris,
+// AIX, Plan 9, WebAssembly) the error wraps [errors.ErrUnsupported].
+type FileCache struct {
+	path  string
+	turns *turns
+}
+
+// fileTurns, by path, keeps the goroutines of one process from polling for a
+// lock that one of them has.
+var fileTurns sync.Map
+
+// NewFileCache returns a Cache in the file at path, which must not be empty; a
+// relative one is made absolute now. The file need not exist; it is made, with
+// its directory (mode 0700), when there is something to keep.
+func NewFileCache(path string) (*FileCache, error) {
+	if path == "" {
+		return nil, errors.New("cdfauth: NewFileCache: path is empty (DefaultCachePath has a good one)")
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("cdfauth: NewFileCache: path: %w", err)
+	}
+	t, _ := fileTurns.LoadOrStore(abs, new(turns))
+	return &FileCache{abs, t.(*turns)}, nil
+}
+
+// Get returns the content of the file; nil, nil if there is none.
+func (c *FileCache) Get(ctx context.Context) ([]byte, error) {
+	if err := checkCall(ctx, c != nil && c.turns != nil); err != nil {
+		return nil, err
+	}
+	b, err := c.read(ctx)
+	return b, cacheError(err)
+}
+
+// Update implements [Cache]. Errors that are not f's own name the file.
+func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
+	if err := checkCall(ctx, c != nil && c.turns != nil && f != nil); err != nil {
+		return err
+	}
+	return c.locked(ctx, func(old []byte) error {
+		now, err := f(ctx, bytes.Clone(old)) // f may write into what it gets
+		if err != nil || bytes.Equal(now, old) {
+			return err
+		}
+		return cacheError(c.write(now))
+	})
+}
+
+// setAside moves the file to one fixed name, for a user to look at, if its
+// content is still the one that a provider could make nothing of.
+func (c *FileCache) setAside(ctx context.Context, bad []byte) error {
+	return c.locked(ctx, func(now []byte) error {
+		if len(now) == 0 || !bytes.Equal(now, bad) {
+			return nil
+		}
+		return cacheError(c.change(func() error { return os.Rename(c.path, c.path+".bad") }))
+	})
+}
+
+// cacheError prefixes an error of package os or in its image, which has the path.
+func cacheError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("cdfauth: cache: %w", err)
+}
+
+// locked calls do with the content of the file, under the lock.
+func (c *FileCache) locked(ctx context.Context, do func(old []byte) error) error {
+	name := c.path + ".lock"
+	if err := c.turns.begin(ctx); err != nil {
+		return cacheError(&os.PathError{Op: "lock", Path: name, Err: err})
+	}
+	defer c.turns.end() // also if do panics
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return cacheError(err)
+	}
+	lock, err := patiently(ctx, func() (*os.File, error) { return tryOpen(name, true) })
+	if err != nil {
+		return cacheError(err)
+	}
+	defer lock.Close() // releases it
+	old, err := c.read(ctx)
+	if err != nil {
+		return cacheError(err)
+	}
+	return do(old)
+}
+
+func (c *FileCache) read(ctx context.Context) ([]byte, error) {
+	f, err := patiently(ctx, func() (*os.File, error) { return tryOpen(c.path, false) })
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b := bytes.NewBuffer(make([]byte, 0, 16<<10)) // most are smaller
+	if _, err = b.ReadFrom(io.LimitReader(f, maxCache+1)); err != nil || b.Len() == 0 {
+		return nil, err
+	}
+	if b.Len() > maxCache {
+		return nil, &os.PathError{Op: "read", Path: c.path, Err: errTooBig}
+	}
+	return b.Bytes(), nil
+}
+
+const maxCache = 1 << 20
+
+var errTooBig = errors.New("content has more than 1 MiB")
+
+// write replaces the file, or removes it if b is empty. Before, it sweeps up
+// the temporary files of writers that were killed: under the lock, there are
+// no others.
+func (c *FileCache) write(b []byte) error {
+	dir, base := filepath.Split(c.path)
+	entries, _ := os.ReadDir(dir) // what cannot be listed is not swept
+	for _, e := range entries {
+		random, ours := strings.CutPrefix(e.Name(), base+".")
+		if like, _ := filepath.Match(strings.Repeat("[A-Z2-7]", 26)+".tmp", random); ours && like && e.Type().IsRegular() {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+	if len(b) == 0 {
+		return c.change(func() error { return os.Remove(c.path) })
+	}
+	if len(b) > maxCache {
+		return &os.PathError{Op: "write", Path: c.path, Err: errTooBig}
+	}
+	temp := c.path + "." + rand.Text() + ".tmp"
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync() // or, after a power failure, the name could be there without the content
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = c.change(func() error { return os.Rename(temp, c.path) })
+	}
+	if err != nil {
+		os.Remove(temp)
+	}
+	return err
+}
+
+// change renames or removes.
+func (c *FileCache) change(op func() error) error {
+	_, err := patiently(context.Background(), func() (*os.File, error) { return nil, op() })
+	// A directory that cannot be synced (on Windows, on some network file
+	// systems) is changed all the same.
+	if d, e := os.Open(filepath.Dir(c.path)); e == nil {
+		_ = d.Sync()
+		d.Close()
+	}
+	return err
+}
+
+// patiently repeats op until ctx ends while the lock is somebody else's, and
+// for two seconds if somebody merely has the file open, which only Windows
+// minds (a virus scanner, a backup, a Python program). It asks again and again:
+// a blocking system call would go on after ctx, and lock when nobody waits.
+func patiently(ctx context.Context, op func() (*os.File, error)) (*os.File, error) {
+	start := time.Now()
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		f, err := op()
+		if err == nil || !errors.Is(err, errLocked) && (!busy(err) || time.Since(start) > 2*time.Second) {
+			return f, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", err, ctx.Err())
+		}
+	}
+}
+
+// DefaultCachePath returns where the tokens of a client are kept, for each user
+// of the system: {os.UserCacheDir}/cdfauth/cognitetokencache.{clientID}.bin. The
+// client id is path-escaped; so is a colon, which means something else in a
+// Windows file name. Of an id that then has more than 200 bytes, the SHA-256
+// stands there in hex after "sha256!", which no escaped id begins with. It is an
+// error if clientID is empty or there is no user cache directory (HOME is not set).
 func DefaultCachePath(clientID string) (string, error) {
 	if clientID == "" {
-		return "", errors.New("cdfauth: DefaultCachePath: the client id is empty")
+		return "", errors.New("cdfauth: DefaultCachePath: clientID is empty")
 	}
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("cdfauth: DefaultCachePath: %w", err)
 	}
-	name := strings.ReplaceAll(url.PathEscape(clientID), ":", "%3A")
-	return filepath.Join(dir, "cdfauth", "cognitetokencache."+name+".bin"), nil
+	id := strings.ReplaceAll(url.PathEscape(clientID), ":", "%3A")
+	if len(id) > 200 { // the names of lock and temporary files are longer, and 255 is the limit
+		id = fmt.Sprintf("sha256!%x", sha256.Sum256([]byte(clientID)))
+	}
+	return filepath.Join(dir, "cdfauth", "cognitetokencache."+id+".bin"), nil
 }
 
-const (
-	maxCache     = 1 << 20 // 1 MiB of content, against a file that is no token cache
-	lockPauseMin = 5 * time.Millisecond
-	lockPauseMax = 100 * time.Millisecond // between two tries for a lock that another process has
-	busyPauseMax = time.Second            // when to give up a file that another program has open
-)
-
-// FileCache is a [Cache] in a file that all processes of one user share. A
-// reader, in any language, sees the content before or after an Update, never a
-// mix, even if the writer is killed.
-//
-// File and directory are made when they are needed, with the modes 0600 and
-// 0700; a directory that exists keeps its mode. Beside the file at path there
-// is the empty path.lock, which stays, and sometimes path.{random}.tmp; the
-// next write removes what a killed one left.
-//
-// The file must be a regular file, no symbolic link, with one name, owned by
-// this user, not writable by others, and of 1 MiB at most; a mode wider than
-// 0600 is narrowed. Anything else is an error of Get and of Update, and nothing
-// is touched. On Windows neither owner nor mode are looked at: there the access
-// control list that the file inherits from its directory is the protection.
-//
-// Where the system has no file lock that ends with its process (Plan 9, js and
-// a few more), Get and Update fail with [errors.ErrUnsupported].
-type FileCache struct{ path string }
-
-// NewFileCache returns a cache in the file at path, which is made absolute. The
-// file need not exist; it is not looked at before it is used.
-func NewFileCache(path string) (*FileCache, error) {
-	if path == "" {
-		return nil, errors.New("cdfauth: NewFileCache: the path is empty")
-	}
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("cdfauth: NewFileCache: %w", err)
-	}
-	return &FileCache{abs}, nil
-}
-
-// Get returns the content of the file, and nil, nil if there is no file.
-func (c *FileCache) Get(ctx context.Context) ([]byte, error) {
-	if err := checkCall("FileCache", c != nil && c.path != "", ctx, true); err != nil {
-		return nil, err
-	}
-	return c.read()
-}
-
-// Update implements [Cache] by a lock of the system's on path.lock, which ends
-// with the process that holds it, however that ends.
-func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	if err := checkCall("FileCache", c != nil && c.path != "", ctx, f != nil); err != nil {
-		return err
-	}
-	unlock, err := c.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock() // also when f panics or ends its goroutine
-	old, err := c.read()
-	if err != nil {
-		return err
-	}
-	next, err := f(ctx, bytes.Clone(old)) // which f may change
-	if err != nil || bytes.Equal(next, old) {
-		return err
-	}
-	return c.write(next)
-}
-
-// setAside renames the file to path.bad, over an earlier one, if its content is
-// still bad: nobody can use it, but somebody may want to see it.
-func (c *FileCache) setAside(ctx context.Context, bad []byte) error {
-	unlock, err := c.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	content, err := c.read() // which also narrows the mode
-	if err != nil || len(content) == 0 || !bytes.Equal(content, bad) {
-		return err
-	}
-	return c.change(func() error { return os.Rename(c.path, c.path+".bad") })
-}
-
-func checkCall(name string, made bool, ctx context.Context, f bool) error {
-	if !made || ctx == nil || !f {
-		return fmt.Errorf("cdfauth: %s: nil or not made by its constructor, or called with a nil context or function", name)
-	}
-	return ctx.Err()
-}
-
-func fileCacheError(err error) error { return fmt.Errorf("cdfauth: FileCache: %w", err) }
-
-func refuse(path, why string) error {
-	return &os.PathError{Op: "open", Path: path, Err: errors.New(why)}
-}
-
-// queues has a queue for each path: goroutines of this process wait for each
-// other instead of polling. They stay, as a program has few caches.
-var queues sync.Map
-
-// enter waits for the place in a queue, a channel of capacity 1; a receive
-// leaves it.
-func enter(ctx context.Context, queue chan struct{}) error {
-	select {
-	case queue <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("cdfauth: cache: another goroutine is inside Update: %w", ctx.Err())
-	}
-}
-
-// lock waits until this goroutine alone has the lock.
-//
-// The lock file is never removed: a waiter that had opened it before would lock
-// a file without a name, and the next to come a new one, and both be inside.
-func (c *FileCache) lock(ctx context.Context) (unlock func(), err error) {
-	q, _ := queues.LoadOrStore(c.path, make(chan struct{}, 1))
-	queue := q.(chan struct{})
-	if err := enter(ctx, queue); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			<-queue
-		}
-	}()
-	path := c.path + ".lock"
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fileCacheError(err)
-	}
-	for pause := lockPauseMin; ; pause = min(2*pause, lockPauseMax) {
-		f, err := openPrivate(path, true)
-		if err != nil {
-			return nil, fileCacheError(err)
-		}
-		if locked, err := tryLock(f); locked {
-			return func() { f.Close(); <-queue }, nil
-		} else if f.Close(); err != nil {
-			return nil, fileCacheError(err)
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, fileCacheError(fmt.Errorf("another process has the lock %s: %w", path, ctx.Err()))
-		}
-	}
-}
-
-// read returns the content if the file may be trusted.
-func (c *FileCache) read() ([]byte, error) {
-	f, err := openPrivate(c.path, false)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fileCacheError(err)
-	}
-	defer f.Close()
-	var b bytes.Buffer
-	if info, err := f.Stat(); err == nil {
-		b.Grow(int(min(info.Size(), maxCache)) + bytes.MinRead)
-	}
-	if _, err := b.ReadFrom(io.LimitReader(f, maxCache+1)); err != nil {
-		return nil, fileCacheError(err)
-	}
-	if b.Len() > maxCache {
-		return nil, fileCacheError(refuse(c.path, "has more than 1 MiB"))
-	}
-	if b.Len() == 0 {
-		return nil, nil
-	}
-	return b.Bytes(), nil
-}
-
-// write stores b, or removes the file if b is empty. Called with the lock held.
-func (c *FileCache) write(b []byte) error {
-	c.removeLeftovers()
-	if len(b) == 0 {
-		if err := c.change(func() error { return os.Remove(c.path) }); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
-	}
-	if len(b) > maxCache {
-		return fileCacheError(fmt.Errorf("%s: no more than 1 MiB can be stored, not %d bytes", c.path, len(b)))
-	}
-	tmp := c.path + "." + rand.Text() + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fileCacheError(err)
-	}
-	_, err = f.Write(b)
-	// Without Sync a power cut could leave the new name without the content.
-	if err = cmp.Or(err, f.Sync(), f.Close()); err != nil {
-		err = fileCacheError(err)
-	} else {
-		err = c.change(func() error { return os.Rename(tmp, c.path) })
-	}
-	if err != nil {
-		_ = os.Remove(tmp) // or the next write will
-	}
-	return err
-}
-
-// change renames or removes the file. On Windows a reader or a virus scanner
-// may prevent that for a moment, hence the retries, but not for ever: what is
-// there to stay looks the same. Then the directory is synced so that the change
-// outlasts a power cut; where that is not to be had, it is made all the same.
-func (c *FileCache) change(do func() error) error {
-	if err := retryBusy(do); err != nil {
-		return fileCacheError(err)
-	}
-	if dir, err := os.Open(filepath.Dir(c.path)); err == nil {
-		_ = dir.Sync()
-		dir.Close()
-	}
-	return nil
-}
-
-func retryBusy(do func() error) error {
-	for pause := lockPauseMin; ; pause *= 2 {
-		err := do()
-		if err == nil || pause > busyPauseMax || !isBusy(err) {
-			return err
-		}
-		time.Sleep(pause)
-	}
-}
-
-// removeLeftovers removes what killed writers of this cache left: while the
-// lock is held none is alive. If it cannot, the token is stored all the same.
-func (c *FileCache) removeLeftovers() {
-	dir, base := filepath.Split(c.path)
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		random, ours := strings.CutPrefix(e.Name(), base+".")
-		random, tmp := strings.CutSuffix(random, ".tmp")
-		if ours && tmp && len(random) == len(rand.Text()) && strings.Trim(random, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == "" && e.Type().IsRegular() {
-			_ = os.Remove(dir + e.Name())
-		}
-	}
-}
-
-// MemoryCache is a [Cache] that ends with the process. The zero value is empty
-// and ready for use; it must not be copied after that.
+// MemoryCache is a [Cache] that lives as long as the program, for providers
+// that share a sign-in. The zero value is ready; it must not be copied.
 type MemoryCache struct {
-	mu      sync.Mutex    // guards the fields; what excludes others is queue
-	queue   chan struct{} // made by the first Update
-	content func() []byte // nil when empty; a function, where no printer looks
+	turns   turns
+	content atomic.Pointer[func() []byte] // nobody writes into what it returns
 }
 
 // Get returns a copy of the content.
 func (c *MemoryCache) Get(ctx context.Context) ([]byte, error) {
-	if err := checkCall("MemoryCache", c != nil, ctx, true); err != nil {
+	if err := checkCall(ctx, c != nil); err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.content == nil {
-		return nil, nil
+	if content := c.content.Load(); content != nil {
+		return bytes.Clone((*content)()), nil
 	}
-	return bytes.Clone(c.content()), nil
+	return nil, nil
 }
 
 // Update implements [Cache].
 func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	if err := checkCall("MemoryCache", c != nil, ctx, f != nil); err != nil {
+	if err := checkCall(ctx, c != nil && f != nil); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	if c.queue == nil {
-		c.queue = make(chan struct{}, 1)
-	}
-	c.mu.Unlock()
-	if err := enter(ctx, c.queue); err != nil {
+	if err := c.turns.begin(ctx); err != nil {
 		return err
 	}
-	defer func() { <-c.queue }()
-	old, err := c.Get(ctx)
+	defer c.turns.end()
+	old, _ := c.Get(context.Background())
+	now, err := f(ctx, old)
 	if err != nil {
 		return err
 	}
-	next, err := f(ctx, old)
-	if err != nil {
-		return err
-	}
-	next = bytes.Clone(next)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.content = nil
-	if len(next) > 0 {
-		c.content = func() []byte { return next }
-	}
+	now = append([]byte(nil), now...) // nil if empty
+	content := func() []byte { return now }
+	c.content.Store(&content)
 	return nil
 }
 
-// encryptedCache has its key where no printer looks: in functions.
-type encryptedCache struct {
-	cache Cache
-	seal  func(plain []byte) (sealed []byte)
-	open  func(sealed []byte) (plain []byte, err error)
-}
-
-// EncryptCache returns a cache that keeps its content in c encrypted and
-// authenticated: AES-256-GCM with random nonces, as FIPS 140 wants it. The key
-// has 32 bytes, is copied, and should come from where a reader of c cannot look.
-// Content that was changed or made with another key is an error of Get and of
-// Update, and is left alone.
+// EncryptCache returns a Cache that keeps its content in c, encrypted with
+// AES-256-GCM. The key is 32 random bytes, which the caller keeps elsewhere
+// (the system's key store, for example); it is copied.
 //
-// Roll-back is not detected: who can write to c can put back earlier content,
-// or remove it.
+// Content that was made with another key or none, or was changed, is an error
+// of Get and Update and stays as it is. That somebody removed the content or
+// put older content back is not noticed: it was made with the key too.
 func EncryptCache(c Cache, key []byte) (Cache, error) {
-	if c == nil {
-		return nil, errors.New("cdfauth: EncryptCache: the cache is nil")
+	if c == nil || len(key) != 32 {
+		return nil, fmt.Errorf("cdfauth: EncryptCache: a cache and a key of 32 bytes are wanted, not %T and %d bytes", c, len(key))
 	}
-	if len(key) != 32 {
-		return nil, fmt.Errorf("cdfauth: EncryptCache: the key has %d bytes; 32 are wanted, for AES-256", len(key))
-	}
+	var aead cipher.AEAD
 	block, err := aes.NewCipher(key)
-	var gcm cipher.AEAD
 	if err == nil {
-		gcm, err = cipher.NewGCMWithRandomNonce(block)
+		aead, err = cipher.NewGCMWithRandomNonce(block) // draws the nonces itself, as FIPS 140 demands
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cdfauth: EncryptCache: %w", err)
 	}
-	const version = 1 // the first byte, authenticated together with what the key is used for here
-	additional := append([]byte{version}, "cdfauth token cache"...)
-	return &encryptedCache{
-		cache: c,
-		seal:  func(plain []byte) []byte { return gcm.Seal([]byte{version}, nil, plain, additional) },
-		open: func(sealed []byte) ([]byte, error) {
-			if len(sealed) == 0 {
-				return nil, nil
-			}
-			if sealed[0] != version {
-				return nil, errors.New("cdfauth: EncryptCache: the content is not encrypted, or not in a way known here")
-			}
-			plain, err := gcm.Open(nil, nil, sealed[1:], additional)
-			if err != nil {
-				err = fmt.Errorf("cdfauth: EncryptCache: the content was changed or made with another key: %w", err)
-			}
-			return plain, err
-		},
-	}, nil
+	return &encryptedCache{c, func() cipher.AEAD { return aead }}, nil
 }
 
-func (c *encryptedCache) Get(ctx context.Context) ([]byte, error) {
-	sealed, err := c.cache.Get(ctx)
-	if err != nil {
+type encryptedCache struct {
+	cache Cache
+	aead  func() cipher.AEAD
+}
+
+// sealed is the first byte of encrypted content, its version, and with what it
+// is for the additional data: the key may be in use elsewhere.
+const sealed = "\x01cdfauth token cache"
+
+func (c *encryptedCache) open(blob []byte, err error) ([]byte, error) {
+	if err != nil || len(blob) == 0 {
 		return nil, err
 	}
-	return c.open(sealed)
+	plain, err := c.aead().Open(nil, nil, blob[1:], []byte(sealed))
+	if err != nil || blob[0] != sealed[0] {
+		return nil, errors.New("cdfauth: EncryptCache: the content was made with another key or none, or was changed")
+	}
+	return plain, nil
 }
 
+func (c *encryptedCache) Get(ctx context.Context) ([]byte, error) { return c.open(c.cache.Get(ctx)) }
+
 func (c *encryptedCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	if err := checkCall("EncryptCache", true, ctx, f != nil); err != nil {
+	if err := checkCall(ctx, f != nil); err != nil {
 		return err
 	}
-	return c.cache.Update(ctx, func(ctx context.Context, sealed []byte) ([]byte, error) {
-		old, err := c.open(sealed)
+	return c.cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
+		plain, err := c.open(old, nil)
 		if err != nil {
 			return nil, err
 		}
-		next, err := f(ctx, bytes.Clone(old))
+		now, err := f(ctx, bytes.Clone(plain))
 		switch {
-		case err != nil || len(next) == 0:
+		case err != nil || len(now) == 0:
 			return nil, err
-		case bytes.Equal(next, old):
-			return sealed, nil // sealed anew it would be different, and written
+		case bytes.Equal(now, plain):
+			return old, nil // encrypted anew it would differ
 		}
-		return c.seal(next), nil
+		return c.aead().Seal([]byte(sealed[:1]), nil, now, []byte(sealed)), nil
 	})
 }

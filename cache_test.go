@@ -4,13 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,16 +19,62 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
-// TestMain lets a test start this binary again as another process: see child.
+// Tests with other processes run this test binary again: as what, the
+// environment says.
+const childEnv = "CDFAUTH_TEST_CHILD"
+
+var children = map[string]func(c *FileCache, arg string) error{
+	"increment": func(c *FileCache, arg string) error {
+		n, _ := strconv.Atoi(arg)
+		for range n {
+			if err := increment(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"hold": func(c *FileCache, _ string) error { // until it is killed
+		return c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) {
+			fmt.Println("held")
+			io.Copy(io.Discard, os.Stdin)
+			return nil, errors.New("not killed")
+		})
+	},
+	"token": func(c *FileCache, arg string) error { // of the scope and from the issuer given
+		scope, issuer, _ := strings.Cut(arg, " ")
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer(issuer), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
+			Scopes: []string{scope}, Options: Options{Cache: c}})
+		if err != nil {
+			return err
+		}
+		tok, err := p.Token(context.Background())
+		fmt.Println(tok.AccessToken())
+		return err
+	},
+	"write": func(c *FileCache, _ string) error { // for ever
+		for i := 0; ; i++ {
+			if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return whole(i), nil }); err != nil {
+				return err
+			}
+			if i == 0 {
+				fmt.Println("writing")
+			}
+		}
+	},
+}
+
 func TestMain(m *testing.M) {
-	if name := os.Getenv("CDFAUTH_TEST_CHILD"); name != "" {
-		if err := children[name](os.Args[1]); err != nil {
+	if f, ok := children[os.Getenv(childEnv)]; ok {
+		c, err := NewFileCache(os.Args[1])
+		if err == nil {
+			err = f(c, os.Args[2])
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -37,108 +83,74 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// children are what another process may do with the cache at path.
-var children = map[string]func(path string) error{
-	// count adds 1, 25 times.
-	"count": func(path string) error {
-		c, err := NewFileCache(path)
-		for range 25 {
-			err = errors.Join(err, c.Update(context.Background(), increment))
-		}
-		return err
-	},
-	// hold stays inside Update until it is killed or its input ends.
-	"hold": func(path string) error {
-		c, err := NewFileCache(path)
-		if err != nil {
-			return err
-		}
-		return c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) {
-			fmt.Println("inside")
-			_, err := io.Copy(io.Discard, os.Stdin)
-			return []byte("held"), err
-		})
-	},
-	// token gets an application's token through the cache.
-	"token": func(path string) error {
-		cache, err := NewFileCache(path)
-		if err != nil {
-			return err
-		}
-		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer(os.Getenv("CDFAUTH_TEST_ISSUER")), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
-			Scopes: []string{os.Getenv("CDFAUTH_TEST_SCOPE")}, Options: Options{Cache: cache}})
-		if err != nil {
-			return err
-		}
-		tok, err := p.Token(context.Background())
-		fmt.Println(tok.AccessToken())
-		return err
-	},
-	// write replaces the content until it is killed.
-	"write": func(path string) error {
-		c, err := NewFileCache(path)
-		for n := 0; err == nil; n++ {
-			err = c.Update(context.Background(), func(_ context.Context, old []byte) ([]byte, error) {
-				if len(old) > 0 && !whole(old) {
-					return nil, errors.New("content is not whole")
-				}
-				return document(n*7919%50000 + 1), nil
-			})
-			fmt.Println(n)
-		}
-		return err
-	},
-}
-
-// child starts this binary again. Its standard output can be read by lines.
-func child(t *testing.T, name, path string) (*exec.Cmd, *bufio.Scanner, io.WriteCloser) {
-	t.Helper()
+func child(t *testing.T, name string, c *FileCache, arg string) *exec.Cmd {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe, path)
-	cmd.Env = append(os.Environ(), "CDFAUTH_TEST_CHILD="+name)
+	cmd := exec.CommandContext(t.Context(), exe, c.path, arg)
+	cmd.Env = append(os.Environ(), childEnv+"="+name)
 	cmd.Stderr = os.Stderr
-	in, err1 := cmd.StdinPipe()
-	out, err2 := cmd.StdoutPipe()
-	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+	return cmd
+}
+
+// start starts a child and waits for its first line.
+func start(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	return cmd, bufio.NewScanner(out), in
+	if _, err := cmd.StdinPipe(); err != nil { // open as long as we live
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
 }
 
-func increment(_ context.Context, old []byte) ([]byte, error) {
-	n, err := strconv.Atoi("0" + string(old))
-	return []byte(strconv.Itoa(n + 1)), err
+func kill(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
 }
 
-// document is content of n bytes and a checksum.
-func document(n int) []byte {
-	b := bytes.Repeat([]byte{byte('a' + n%26)}, n)
+func increment(c Cache) error {
+	return c.Update(context.Background(), func(_ context.Context, old []byte) ([]byte, error) {
+		n, err := strconv.Atoi("0" + string(old))
+		return strconv.AppendInt(nil, int64(n+1), 10), err
+	})
+}
+
+// whole is content of changing length that shows whether it is all there.
+func whole(i int) []byte {
+	b := bytes.Repeat([]byte{byte('a' + i%26)}, 1000+i*7919%60000)
 	sum := sha256.Sum256(b)
 	return append(b, sum[:]...)
 }
 
-func whole(b []byte) bool {
+func isWhole(b []byte) bool {
 	n := len(b) - sha256.Size
-	return n > 0 && bytes.Equal(document(n), b)
+	return n > 0 && sha256.Sum256(b[:n]) == [32]byte(b[n:])
 }
 
-func fileCache(t testing.TB) (*FileCache, string) {
+func fileCache(t testing.TB) *FileCache {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "dir", "tokens.bin")
-	c, err := NewFileCache(path)
+	c, err := NewFileCache(filepath.Join(t.TempDir(), "dir", "cache.bin"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, path
+	return c
 }
 
 func encrypted(t testing.TB, c Cache) Cache {
 	t.Helper()
-	e, err := EncryptCache(c, bytes.Repeat([]byte("k"), 32))
+	e, err := EncryptCache(c, []byte("0123456789abcdef0123456789abcdef"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,552 +159,623 @@ func encrypted(t testing.TB, c Cache) Cache {
 
 func put(t testing.TB, c Cache, content string) {
 	t.Helper()
-	err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte(content), nil })
-	if err != nil {
-		t.Fatalf("Update: %v", err)
+	if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return []byte(content), nil }); err != nil {
+		t.Fatal(err)
 	}
 }
 
 func wantContent(t testing.TB, c Cache, want string) {
 	t.Helper()
-	got, err := c.Get(t.Context())
-	if err != nil || string(got) != want || want == "" && got != nil {
-		t.Fatalf("Get = %.60q, %v; want %.60q", got, err, want)
+	b, err := c.Get(context.Background())
+	if err != nil || string(b) != want || (b == nil) != (want == "") {
+		t.Errorf("Get: %q, %v; want %q", b, err, want)
 	}
 }
 
-// forEachCache runs a test of what the interface promises over every cache. raw
-// returns the stored bytes and something that differs after each write.
-func forEachCache(t *testing.T, f func(t *testing.T, c Cache, raw func() (string, any))) {
-	file := func(t *testing.T, wrap func(testing.TB, Cache) Cache) {
-		c, path := fileCache(t)
-		var last os.FileInfo
-		generation := 0
-		f(t, wrap(t, c), func() (string, any) {
-			b, err := os.ReadFile(path)
-			if err != nil && !os.IsNotExist(err) {
-				t.Fatal(err)
-			}
-			if info, err := os.Stat(path); err == nil && (last == nil || !os.SameFile(last, info)) {
-				last, generation = info, generation+1
-			}
-			return string(b), generation
-		})
-	}
-	memory := func(t *testing.T, wrap func(testing.TB, Cache) Cache) {
-		c := &MemoryCache{}
-		f(t, wrap(t, c), func() (string, any) {
-			b, err := c.Get(t.Context())
+// everyCache runs f on each Cache there is. raw is what it stores, with the
+// identity of the file if there is one.
+func everyCache(t *testing.T, f func(t *testing.T, c Cache, raw func() string)) {
+	file, encryptedFile, encryptedMemory := fileCache(t), fileCache(t), new(MemoryCache)
+	rawFile := func(c *FileCache) func() string {
+		return func() string {
+			b, err := os.ReadFile(c.path)
 			if err != nil {
-				t.Fatal(err)
+				return "none"
 			}
-			return string(b), string(b)
-		})
+			return string(b) + fmt.Sprint(modTime(t, c.path))
+		}
 	}
-	plain := func(_ testing.TB, c Cache) Cache { return c }
-	t.Run("FileCache", func(t *testing.T) { file(t, plain) })
-	t.Run("MemoryCache", func(t *testing.T) { memory(t, plain) })
-	t.Run("EncryptCache(FileCache)", func(t *testing.T) { file(t, encrypted) })
-	t.Run("EncryptCache(MemoryCache)", func(t *testing.T) { memory(t, encrypted) })
+	for name, c := range map[string]struct {
+		cache Cache
+		raw   func() string
+	}{
+		"file":             {file, rawFile(file)},
+		"memory":           {new(MemoryCache), func() string { return "none" }},
+		"encrypted file":   {encrypted(t, encryptedFile), rawFile(encryptedFile)},
+		"encrypted memory": {encrypted(t, encryptedMemory), func() string { b, _ := encryptedMemory.Get(context.Background()); return string(b) }},
+	} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); f(t, c.cache, c.raw) })
+	}
 }
 
-func TestCacheStoresWhatFReturns(t *testing.T) {
-	forEachCache(t, func(t *testing.T, c Cache, raw func() (string, any)) {
+func modTime(t *testing.T, path string) time.Time {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.ModTime()
+}
+
+func TestCacheKeepsContent(t *testing.T) {
+	t.Parallel()
+	everyCache(t, func(t *testing.T, c Cache, raw func() string) {
 		wantContent(t, c, "")
 		calls := 0
-		err := c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+		if err := c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
 			calls++
 			if old != nil {
-				t.Errorf("old = %q in an empty cache, want nil", old)
+				t.Errorf("old: %q, want nil", old)
 			}
 			return []byte("first"), nil
-		})
-		if err != nil || calls != 1 {
-			t.Fatal(err, calls)
+		}); err != nil {
+			t.Fatal(err)
 		}
 		wantContent(t, c, "first")
-		_, written := raw()
 
+		// Content equal to old is not written.
+		before := raw()
 		put(t, c, "first")
-		if _, again := raw(); written != again {
-			t.Error("content equal to old was written")
+		if after := raw(); after != before {
+			t.Error("equal content was written")
 		}
-		// What f makes of old in place is new content all the same.
-		err = c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { return append(old[:0], "fifth"...), nil })
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantContent(t, c, "fifth")
 
-		put(t, c, "")
-		wantContent(t, c, "")
-		if b, _ := raw(); b != "" {
-			t.Errorf("%q is left of a cache that was emptied", b)
+		// f's error comes back as it is, and what it returned beside it is not written.
+		failed := errors.New("f failed")
+		if err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { calls++; return []byte("lost"), failed }); err != failed {
+			t.Errorf("Update: %v, want f's error", err)
 		}
-		put(t, c, "") // nothing to remove
-		put(t, c, "again")
-		wantContent(t, c, "again")
-	})
-}
+		wantContent(t, c, "first")
+		if calls != 2 {
+			t.Errorf("%d calls, want one for each Update", calls)
+		}
 
-func TestCacheCopies(t *testing.T) {
-	forEachCache(t, func(t *testing.T, c Cache, _ func() (string, any)) {
-		given := []byte("content")
-		if err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return given, nil }); err != nil {
-			t.Fatal(err)
+		// Nobody's slice is anybody else's.
+		b, _ := c.Get(t.Context())
+		clear(b)
+		wantContent(t, c, "first")
+		if err := c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { clear(old); return nil, failed }); err != failed {
+			t.Error(err)
 		}
-		got, err := c.Get(t.Context())
-		if err != nil {
-			t.Fatal(err)
+		wantContent(t, c, "first")
+		var kept []byte
+		if err := c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+			kept = append(old[:0], "FIRST"...) // in place
+			return kept, nil
+		}); err != nil {
+			t.Error(err)
 		}
-		given[0], got[1] = 'X', 'X'
-		failed := errors.New("failed")
-		err = c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { old[2] = 'X'; return old, failed })
-		if err != failed {
-			t.Fatalf("Update = %v, want f's error as it is", err)
-		}
-		wantContent(t, c, "content")
-	})
-}
+		wantContent(t, c, "FIRST")
+		clear(kept)
+		wantContent(t, c, "FIRST")
 
-func TestCacheOutlivesItsFunction(t *testing.T) {
-	forEachCache(t, func(t *testing.T, c Cache, raw func() (string, any)) {
-		put(t, c, "before")
-		_, before := raw()
-		for name, end := range map[string]func(){"panic": func() { panic("f") }, "Goexit": runtime.Goexit} {
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				defer func() { _ = recover() }()
-				_ = c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { end(); return []byte("after"), nil })
-			}()
-			<-done
-			if _, after := raw(); before != after {
-				t.Errorf("%s in f: the cache was written", name)
+		// Empty content removes the blob, and once more changes nothing.
+		for range 2 {
+			if err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte{}, nil }); err != nil {
+				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // were the lock still held
-			err := c.Update(ctx, func(_ context.Context, old []byte) ([]byte, error) { return old, nil })
-			cancel()
-			if err != nil {
-				t.Fatalf("Update after %s in f: %v", name, err)
-			}
+			wantContent(t, c, "")
+		}
+		if left := raw(); left != "none" && left != "" {
+			t.Errorf("left behind: %q", left)
 		}
 	})
 }
 
 func TestCacheContext(t *testing.T) {
-	forEachCache(t, func(t *testing.T, c Cache, _ func() (string, any)) {
-		put(t, c, "first")
-		ended, end := context.WithCancel(t.Context())
-		end()
-		if _, err := c.Get(ended); !errors.Is(err, context.Canceled) {
-			t.Errorf("Get with an ended context: %v", err)
-		}
+	t.Parallel()
+	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
 		never := func(context.Context, []byte) ([]byte, error) { t.Error("f was called"); return nil, nil }
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
 		if err := c.Update(ended, never); !errors.Is(err, context.Canceled) {
-			t.Errorf("Update with an ended context: %v", err)
+			t.Errorf("Update under an ended context: %v", err)
+		}
+		if _, err := c.Get(ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("Get under an ended context: %v", err)
 		}
 
-		// While one is inside, another's wait ends with its context, a reader does
-		// not wait, and the end of the context after f does not stop the write.
-		inside, leave, left := make(chan struct{}), make(chan struct{}), make(chan error)
-		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), contextKey("key"), "value"))
-		go func() {
-			left <- c.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
-				if ctx.Value(contextKey("key")) != "value" {
-					t.Error("f did not get the caller's context")
-				}
-				close(inside)
-				<-leave
-				cancel()
-				return []byte("second"), nil
-			})
-		}()
-		<-inside
-		wantContent(t, c, "first")
-		waiting, stop := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		defer stop()
-		if err := c.Update(waiting, never); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Update while another is inside: %v", err)
+		// A context that ends while f runs does not stop the write, nor Get the
+		// Update; a second Update waits, and leaves when its own context ends.
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := c.Update(ctx, func(ctx context.Context, _ []byte) ([]byte, error) {
+			wantContent(t, c, "")
+			waiting, stop := context.WithCancel(t.Context())
+			left := make(chan error)
+			go func() { left <- c.Update(waiting, never) }()
+			select {
+			case err := <-left:
+				t.Errorf("a second Update did not wait: %v", err)
+			default:
+			}
+			stop()
+			if err := <-left; !errors.Is(err, context.Canceled) {
+				t.Errorf("waiting Update: %v", err)
+			}
+			cancel()
+			if ctx.Err() == nil {
+				t.Error("f's context is not the caller's")
+			}
+			return []byte("late"), nil
+		}); err != nil {
+			t.Error(err)
 		}
-		close(leave)
-		if err := <-left; err != nil {
-			t.Errorf("Update whose context ended inside f: %v", err)
+		wantContent(t, c, "late")
+
+		var noContext context.Context
+		for name, err := range map[string]error{
+			"nil function": c.Update(t.Context(), nil),
+			"nil context":  c.Update(noContext, never),
+			"nil Get":      func() error { _, err := c.Get(noContext); return err }(),
+		} {
+			if err == nil {
+				t.Errorf("%s: no error", name)
+			}
 		}
-		wantContent(t, c, "second")
+	})
+	for name, c := range map[string]Cache{"nil file": (*FileCache)(nil), "zero file": new(FileCache), "nil memory": (*MemoryCache)(nil), "encrypted nil": encrypted(t, (*MemoryCache)(nil))} {
+		if _, err := c.Get(t.Context()); err == nil {
+			t.Errorf("%s: Get: no error", name)
+		}
+		if err := increment(c); err == nil {
+			t.Errorf("%s: Update: no error", name)
+		}
+	}
+}
+
+// TestCacheAfterPanic: neither a panic nor an end of its goroutine in f keeps
+// the lock or writes anything.
+func TestCacheAfterPanic(t *testing.T) {
+	t.Parallel()
+	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
+		put(t, c, "1")
+		for _, end := range []func(){func() { panic("f") }, runtime.Goexit} {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				defer func() { recover() }()
+				c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { end(); return nil, nil })
+			}()
+			<-done
+		}
+		if err := increment(c); err != nil {
+			t.Error(err)
+		}
+		wantContent(t, c, "2")
 	})
 }
 
 func TestCacheExcludesGoroutines(t *testing.T) {
-	forEachCache(t, func(t *testing.T, c Cache, _ func() (string, any)) {
-		caches := []Cache{c}
-		if fc, ok := c.(*FileCache); ok { // another value for the same path, spelt differently
-			other, err := NewFileCache(filepath.Dir(fc.path) + "/x/../" + filepath.Base(fc.path))
-			if err != nil {
-				t.Fatal(err)
-			}
-			caches = append(caches, other)
-		}
+	t.Parallel()
+	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
+		var inside atomic.Int32
 		var wg sync.WaitGroup
-		for i := range 8 {
+		for range 8 {
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
-				for range 10 {
-					if err := caches[i%len(caches)].Update(t.Context(), increment); err != nil {
+				for range 20 {
+					if err := c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+						if inside.Add(1) != 1 {
+							t.Error("two are inside Update")
+						}
+						defer inside.Add(-1)
+						n, err := strconv.Atoi("0" + string(old))
+						return strconv.AppendInt(nil, int64(n+1), 10), err
+					}); err != nil {
 						t.Error(err)
 					}
 				}
 			}()
 		}
 		wg.Wait()
-		wantContent(t, c, "80")
+		wantContent(t, c, "160")
 	})
 }
 
-func TestCacheMisuse(t *testing.T) {
-	var none *FileCache
-	var zero FileCache
-	var noMemory *MemoryCache
-	f := func(context.Context, []byte) ([]byte, error) { t.Error("f was called"); return nil, nil }
-	for name, c := range map[string]Cache{"nil FileCache": none, "zero FileCache": &zero, "nil MemoryCache": noMemory, "encrypted nil": encrypted(t, none)} {
-		_, err := c.Get(t.Context())
-		for _, err := range []error{err, c.Update(t.Context(), f)} {
-			if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: ") {
-				t.Errorf("%s: %v", name, err)
+// TestFileCachesOfOnePath: different FileCaches of one path exclude each other,
+// however it was written, and also without what they share in this process.
+func TestFileCachesOfOnePath(t *testing.T) {
+	t.Parallel()
+	a := fileCache(t)
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := []*FileCache{{a.path, new(turns)}}
+	for _, path := range []string{a.path, filepath.Dir(a.path) + "/./x/../" + filepath.Base(a.path), relative(t, dir, a.path)} {
+		c, err := NewFileCache(path)
+		if err != nil || c.path != a.path || c.turns != a.turns {
+			t.Errorf("%q: %v, %v; want that of %q", path, c, err, a.path)
+		}
+		others = append(others, c)
+	}
+	if err := a.Update(t.Context(), func(context.Context, []byte) ([]byte, error) {
+		for _, c := range others {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			err := mustNot(ctx, c)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), a.path+".lock") {
+				t.Errorf("second Update: %v", err)
 			}
 		}
+		return []byte("0"), nil
+	}); err != nil {
+		t.Fatal(err)
 	}
-	forEachCache(t, func(t *testing.T, c Cache, _ func() (string, any)) {
-		var noContext context.Context
-		_, err := c.Get(noContext)
-		for _, err := range []error{err, c.Update(noContext, f), c.Update(t.Context(), nil)} {
-			if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: ") {
-				t.Errorf("%v", err)
-			}
+	for _, c := range others {
+		if err := increment(c); err != nil {
+			t.Error(err)
 		}
-	})
-	_, err1 := NewFileCache("")
-	_, err2 := EncryptCache(nil, make([]byte, 32))
-	_, err3 := EncryptCache(&MemoryCache{}, make([]byte, 16))
-	_, err4 := DefaultCachePath("")
-	for _, err := range []error{err1, err2, err3, err4} {
-		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: ") {
-			t.Errorf("%v", err)
-		}
+	}
+	wantContent(t, a, "4")
+	if _, err := NewFileCache(""); err == nil || !strings.Contains(err.Error(), "path") {
+		t.Errorf("empty path: %v", err)
 	}
 }
 
-func TestEncryptCacheRefusesWhatItDidNotMake(t *testing.T) {
-	store := &MemoryCache{}
-	key := bytes.Repeat([]byte("k"), 32)
-	c, err := EncryptCache(store, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clear(key) // which was copied
-	put(t, c, "opaque content")
-	put(t, encrypted(t, store), "opaque content") // nothing is written, and the key is the same
-	sealed, err := store.Get(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bytes.Contains(sealed, []byte("opaque")) {
-		t.Errorf("stored in clear: %q", sealed)
-	}
-	// Made with the same key, but for another purpose: other additional data.
-	block, err := aes.NewCipher(bytes.Repeat([]byte("k"), 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	gcm, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := gcm.Open(nil, nil, sealed[1:], []byte("\x01cdfauth token cache")); err != nil {
-		t.Errorf("the format has changed under the same version: %v", err)
-	}
-	put(t, store, "\x01"+string(gcm.Seal(nil, nil, []byte("content"), []byte("\x01something else"))))
-	if _, err := c.Get(t.Context()); err == nil {
-		t.Error("content for another purpose was accepted")
-	}
-	broken := map[string][]byte{"in clear": []byte(`{"AccessToken":{}}`), "version": append([]byte{2}, sealed[1:]...), "longer": append(bytes.Clone(sealed), 0)}
-	for i := range sealed {
-		b := bytes.Clone(sealed)
-		b[i] ^= 0x40
-		broken["bit in byte "+strconv.Itoa(i)] = b
-		if i > 0 {
-			broken["cut to "+strconv.Itoa(i)] = sealed[:i]
-		}
-	}
-	otherKey, err := EncryptCache(store, bytes.Repeat([]byte("x"), 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	check := func(name string, c Cache) {
-		t.Helper()
-		before, _ := store.Get(t.Context())
-		got, err := c.Get(t.Context())
-		err2 := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { t.Error("f was called"); return nil, nil })
-		if got != nil || err == nil || err2 == nil {
-			t.Errorf("%s: Get = %q, %v; Update: %v", name, got, err, err2)
-		}
-		after, _ := store.Get(t.Context())
-		if !bytes.Equal(before, after) {
-			t.Errorf("%s: the content was changed", name)
-		}
-	}
-	put(t, store, string(sealed))
-	check("another key", otherKey)
-	for name, b := range broken {
-		put(t, store, string(b))
-		check(name, c)
-	}
-	put(t, store, string(sealed))
-	wantContent(t, c, "opaque content")
+func mustNot(ctx context.Context, c Cache) error {
+	return c.Update(ctx, func(context.Context, []byte) ([]byte, error) { return nil, errors.New("f was called") })
 }
 
-// A fresh seal of the same content differs: the nonce is not fixed.
-func TestEncryptCacheNonce(t *testing.T) {
-	seen := map[string]bool{}
-	for range 20 {
-		store := &MemoryCache{}
-		put(t, encrypted(t, store), "content")
-		b, _ := store.Get(t.Context())
-		seen[string(b)] = true
+// relative returns path seen from dir, or path itself where there is no way
+// (two Windows drives).
+func relative(t *testing.T, dir, path string) string {
+	t.Helper()
+	if rel, err := filepath.Rel(dir, path); err == nil {
+		return rel
 	}
-	if len(seen) != 20 {
-		t.Errorf("20 seals gave %d different results", len(seen))
-	}
+	return path
 }
 
-func TestFileCachePath(t *testing.T) {
-	dir := t.TempDir()
-	t.Chdir(dir)
-	c, err := NewFileCache("a/../tokens.bin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
-		t.Errorf("NewFileCache made %v, %v", entries, err)
-	}
-	t.Chdir(os.TempDir()) // the path is as it was then
-	put(t, c, "content")
-	if _, err := os.Stat(filepath.Join(dir, "tokens.bin")); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestDefaultCachePath(t *testing.T) {
-	cache, err := os.UserCacheDir()
-	if err != nil { // a machine without a home
-		if _, err := DefaultCachePath("id"); err == nil {
-			t.Error("a path without a user cache directory")
-		}
-		return
-	}
-	got := map[string]string{}
-	for _, id := range []string{"1b90ede3-271e-401b-81a0-a4d52bea3273", "../../x", `a:b*c?"<>|\/d`, "é ~$&+=@"} {
-		p, err := DefaultCachePath(id)
-		if err != nil {
+// TestFileCacheProcesses: nothing is lost between processes and goroutines.
+func TestFileCacheProcesses(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	const processes, increments = 8, 25
+	var cmds []*exec.Cmd
+	for range processes {
+		cmd := child(t, "increment", c, fmt.Sprint(increments))
+		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if rel, err := filepath.Rel(filepath.Join(cache, "cdfauth"), p); err != nil || filepath.Base(p) != rel {
-			t.Errorf("%s is not in the directory itself", p)
+		cmds = append(cmds, cmd)
+	}
+	for range increments {
+		if err := increment(c); err != nil {
+			t.Error(err)
 		}
-		got[id] = filepath.Base(p)
 	}
-	want := map[string]string{
-		"1b90ede3-271e-401b-81a0-a4d52bea3273": "cognitetokencache.1b90ede3-271e-401b-81a0-a4d52bea3273.bin",
-		"../../x":                              "cognitetokencache...%2F..%2Fx.bin",
-		`a:b*c?"<>|\/d`:                        "cognitetokencache.a%3Ab%2Ac%3F%22%3C%3E%7C%5C%2Fd.bin",
-		"é ~$&+=@":                             "cognitetokencache.%C3%A9%20~$&+=@.bin",
+	for _, cmd := range cmds {
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
+	wantContent(t, c, fmt.Sprint((processes+1)*increments))
+	wantFiles(t, c, ".lock", "")
 }
 
-func TestFileCacheLimit(t *testing.T) {
-	c, path := fileCache(t)
-	most := strings.Repeat("x", 1<<20)
-	put(t, c, most)
-	wantContent(t, c, most)
-	err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte(most + "x"), nil })
-	if err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("more than 1 MiB: %v", err)
-	}
-	wantContent(t, c, most)
-	wantFiles(t, path, "tokens.bin", "tokens.bin.lock")
-}
-
-// wantFiles checks what there is in the directory of path.
-func wantFiles(t *testing.T, path string, want ...string) {
+// wantFiles says what the cache's directory has, by what follows the cache's name.
+func wantFiles(t *testing.T, c *FileCache, suffixes ...string) {
 	t.Helper()
-	entries, err := os.ReadDir(filepath.Dir(path))
+	entries, err := os.ReadDir(filepath.Dir(c.path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	for _, e := range entries {
-		got = append(got, e.Name())
+		got = append(got, strings.TrimPrefix(e.Name(), filepath.Base(c.path)))
 	}
-	slices.Sort(want)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("files (-want +got):\n%s", diff)
+	slices.Sort(suffixes)
+	slices.Sort(got)
+	if !slices.Equal(got, suffixes) {
+		t.Errorf("beside the cache are %q, want %q", got, suffixes)
 	}
 }
 
-func TestFileCacheRemovesOnlyItsLeftovers(t *testing.T) {
-	c, path := fileCache(t)
-	put(t, c, "content")
-	const random = "ABCDEFGHIJKLMNOPQRSTUVWX27"
-	for _, suffix := range []string{"." + random + ".tmp", "." + random[1:] + ".tmp", "." + strings.ToLower("C"+random[1:]) + ".tmp", "." + random + ".tmpx", "2." + random + ".tmp", ".tmp"} {
-		if err := os.WriteFile(path+suffix, []byte("partial"), 0o600); err != nil {
+// TestFileCacheLockHeld: the lock of another process ends with it and not before.
+func TestFileCacheLockHeld(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	holder := child(t, "hold", c, "")
+	start(t, holder)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := mustNot(ctx, c); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), c.path+".lock") {
+		t.Errorf("Update: %v", err)
+	}
+	wantContent(t, c, "") // Get needs no lock
+	kill(t, holder)
+	if err := increment(c); err != nil {
+		t.Error(err)
+	}
+	wantContent(t, c, "1")
+}
+
+// TestFileCacheKill: a writer that is killed at any moment leaves the old
+// content or the new, and at most one file, which the next one removes.
+func TestFileCacheKill(t *testing.T) {
+	t.Parallel()
+	kills := 500
+	if testing.Short() {
+		kills = 40
+	}
+	var litter atomic.Int32
+	t.Run("writers", func(t *testing.T) {
+		for range 2 {
+			t.Run("", func(t *testing.T) {
+				t.Parallel()
+				c := fileCache(t)
+				for range kills / 2 {
+					cmd := child(t, "write", c, "")
+					start(t, cmd)
+					timer := time.After(time.Duration(rand.IntN(3000)) * time.Microsecond)
+					for killed := false; !killed; {
+						select {
+						case <-timer:
+							kill(t, cmd)
+							killed = true
+						default:
+						}
+						if b, err := c.Get(t.Context()); err != nil || !isWhole(b) {
+							t.Fatalf("read %d bytes, %v: not whole", len(b), err)
+						}
+					}
+					temps, err := filepath.Glob(c.path + ".*.tmp")
+					if err != nil || len(temps) > 1 {
+						t.Fatalf("%d temporary files piled up, %v", len(temps), err)
+					}
+					litter.Add(int32(len(temps)))
+				}
+				put(t, c, "the last")
+				wantFiles(t, c, "", ".lock")
+			})
+		}
+	})
+	t.Logf("%d of %d kills hit a writer before it renamed", litter.Load(), kills)
+	if litter.Load() == 0 {
+		t.Error("no kill hit a write: the test shows nothing")
+	}
+}
+
+// TestFileCacheSweeps removes temporary files of this cache and nothing else.
+func TestFileCacheSweeps(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	put(t, c, "1")
+	const random = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	keep := []string{".lock", "", ".tmp", ".bad", "." + random, ".x" + random + ".tmp", "." + random[1:] + ".tmp", "." + strings.ToLower(random[1:]) + "1.tmp", "2." + random + ".tmp"}
+	for _, suffix := range append(keep[2:], "."+random+".tmp", ".234567"+random[6:]+".tmp") {
+		if err := os.WriteFile(c.path+suffix, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(path+".B"+random[1:]+".tmp", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	put(t, c, "more")
-	wantContent(t, c, "more")
-	wantFiles(t, path, "tokens.bin", "tokens.bin."+random[1:]+".tmp", "tokens.bin."+random+".tmpx",
-		"tokens.bin.B"+random[1:]+".tmp", "tokens.bin."+strings.ToLower("C"+random[1:])+".tmp", "tokens.bin.lock", "tokens.bin.tmp", "tokens.bin2."+random+".tmp")
+	put(t, c, "1") // is not written
+	put(t, c, "2")
+	wantFiles(t, c, keep...)
 }
 
+func TestFileCacheSize(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	most := strings.Repeat("x", 1<<20)
+	put(t, c, most)
+	wantContent(t, c, most)
+	err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte(most + "x"), nil })
+	if err == nil || !strings.Contains(err.Error(), c.path) {
+		t.Errorf("Update with more than 1 MiB: %v", err)
+	}
+	wantContent(t, c, most)
+	wantFiles(t, c, "", ".lock")
+}
+
+// TestFileCacheSetAside: bad content moves to one name, good content stays.
 func TestFileCacheSetAside(t *testing.T) {
-	c, path := fileCache(t)
-	put(t, c, "broken")
-	if err := c.setAside(t.Context(), []byte("other")); err != nil {
-		t.Fatal(err)
-	}
-	wantContent(t, c, "broken") // somebody has replaced what was bad
-	for range 2 {
-		if err := c.setAside(t.Context(), []byte("broken")); err != nil {
-			t.Fatal(err)
-		}
-		wantContent(t, c, "")
-		if b, err := os.ReadFile(path + ".bad"); err != nil || string(b) != "broken" {
-			t.Errorf("set aside: %q, %v", b, err)
-		}
-		put(t, c, "broken")
-	}
-	wantFiles(t, path, "tokens.bin", "tokens.bin.bad", "tokens.bin.lock")
-	if _, ok := encrypted(t, c).(interface {
-		setAside(context.Context, []byte) error
-	}); ok {
-		t.Error("EncryptCache passes setAside on: content under a wrong key would be moved")
-	}
-}
-
-func TestFileCacheProcessesLoseNothing(t *testing.T) {
-	c, path := fileCache(t)
-	var counting []*exec.Cmd
-	for range 8 {
-		cmd, _, _ := child(t, "count", path)
-		counting = append(counting, cmd)
-	}
-	for _, cmd := range counting {
-		if err := cmd.Wait(); err != nil {
+	t.Parallel()
+	c := fileCache(t)
+	setAside := func(bad string) {
+		t.Helper()
+		if err := c.setAside(t.Context(), []byte(bad)); err != nil {
 			t.Error(err)
 		}
 	}
-	wantContent(t, c, "200")
-	wantFiles(t, path, "tokens.bin", "tokens.bin.lock")
+	setAside("") // no file
+	put(t, c, "good")
+	setAside("bad")
+	setAside("")
+	wantContent(t, c, "good")
+	for _, bad := range []string{"bad", "worse"} {
+		put(t, c, bad)
+		setAside(bad)
+		wantContent(t, c, "")
+		if b, err := os.ReadFile(c.path + ".bad"); string(b) != bad {
+			t.Errorf("set aside: %q, %v; want %q", b, err, bad)
+		}
+		wantFiles(t, c, ".bad", ".lock")
+	}
+	if _, ok := encrypted(t, c).(interface {
+		setAside(context.Context, []byte) error
+	}); ok {
+		t.Error("EncryptCache passes setAside on: what is wrong may be the key")
+	}
 }
 
-func TestFileCacheHeldByAnotherProcess(t *testing.T) {
-	c, path := fileCache(t)
-	put(t, c, "before")
-	holder, out, _ := child(t, "hold", path)
-	if !out.Scan() || out.Text() != "inside" {
-		t.Fatalf("the other process said %q", out.Text())
-	}
-	wantContent(t, c, "before")
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	err := c.Update(ctx, func(context.Context, []byte) ([]byte, error) { t.Error("f was called"); return nil, nil })
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), path+".lock") {
-		t.Errorf("Update while another process is inside: %v", err)
-	}
-	wantContent(t, c, "before")
-
-	// Its lock ends with it.
-	if err := holder.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	put(t, c, "after")
-	wantContent(t, c, "after")
-
-	// And one that leaves as it should is waited for.
-	_, out, in := child(t, "hold", path)
-	if !out.Scan() {
-		t.Fatal("the other process is not inside")
-	}
-	time.AfterFunc(20*time.Millisecond, func() { in.Close() })
-	err = c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { return append(old, " and ours"...), nil })
+// TestFileCacheNoDirectory: a directory that cannot be made is an error, and f
+// is not called.
+func TestFileCacheNoDirectory(t *testing.T) {
+	t.Parallel()
+	file := fileCache(t)
+	put(t, file, "a file")
+	c, err := NewFileCache(filepath.Join(file.path, "cache.bin"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantContent(t, c, "held and ours")
+	if err := mustNot(t.Context(), c); err == nil || !strings.Contains(err.Error(), file.path) {
+		t.Errorf("Update: %v", err)
+	}
 }
 
-func TestFileCacheKilledWriters(t *testing.T) {
-	kills := 500
-	if testing.Short() {
-		kills = 50
+func TestEncryptCache(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 16, 24, 31, 33, 64} {
+		if _, err := EncryptCache(new(MemoryCache), make([]byte, n)); err == nil || !strings.Contains(err.Error(), fmt.Sprint(n)) {
+			t.Errorf("key of %d bytes: %v", n, err)
+		}
 	}
-	c, path := fileCache(t)
-	put(t, c, string(document(1)))
-	partial := 0
-	for range kills {
-		cmd, out, _ := child(t, "write", path)
-		for range 1 + rand.N(3) {
-			out.Scan()
+	if _, err := EncryptCache(nil, make([]byte, 32)); err == nil {
+		t.Error("nil cache: no error")
+	}
+
+	inner := new(MemoryCache)
+	key := []byte("0123456789abcdef0123456789abcdef")
+	c, err := EncryptCache(inner, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(key) // it was copied
+	put(t, c, theSecret)
+	wantContent(t, encrypted(t, inner), theSecret)
+	blob, _ := inner.Get(t.Context())
+	if len(blob) != 1+12+len(theSecret)+16 || blob[0] != 1 || leak(string(blob)) != "" {
+		t.Errorf("content: %x; want version 1, nonce, ciphertext, tag", blob)
+	}
+	put(t, c, "other")
+	put(t, c, theSecret)
+	if again, _ := inner.Get(t.Context()); bytes.Equal(again[:13], blob[:13]) {
+		t.Error("the nonce was used before")
+	}
+
+	refused := func(what string, c Cache, blob []byte) {
+		t.Helper()
+		put(t, inner, string(blob))
+		b, err := c.Get(t.Context())
+		if err == nil || b != nil {
+			t.Errorf("%s: Get: %q, %v", what, b, err)
 		}
-		<-time.After(rand.N(2 * time.Millisecond)) // any moment of the writing
-		if b, err := c.Get(t.Context()); err != nil || !whole(b) {
-			t.Fatalf("read while it is written: %d bytes, %v", len(b), err)
+		if err2 := mustNot(t.Context(), c); err2 == nil || err2.Error() != err.Error() {
+			t.Errorf("%s: Update: %v, want Get's error", what, err2)
 		}
-		if err := cmd.Process.Kill(); err != nil {
+		walkError(t, what, err)
+		wantContent(t, inner, string(blob))
+	}
+	wrong, _ := EncryptCache(inner, make([]byte, 32))
+	refused("wrong key", wrong, blob)
+	refused("not encrypted", c, []byte(`{"AccessToken":"`+theSecret+`"}`))
+	refused("longer", c, append(bytes.Clone(blob), 0))
+	for i := range blob {
+		changed := bytes.Clone(blob)
+		changed[i] ^= 1
+		refused(fmt.Sprintf("byte %d changed", i), c, changed)
+		if i > 0 {
+			refused(fmt.Sprintf("cut after %d bytes", i), c, blob[:i])
+		}
+	}
+
+	// An error of the cache inside comes through.
+	broken, err := NewFileCache(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := encrypted(t, broken).Get(t.Context()); err == nil || !strings.Contains(err.Error(), broken.path) {
+		t.Errorf("Get: %v", err)
+	}
+	if err := mustNot(t.Context(), encrypted(t, broken)); err == nil || !strings.Contains(err.Error(), broken.path) {
+		t.Errorf("Update: %v", err)
+	}
+}
+
+func TestDefaultCachePath(t *testing.T) {
+	home := t.TempDir()
+	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
+		t.Setenv(name, home)
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	long := strings.Repeat("x", 200)
+	for id, want := range map[string]string{
+		"4c8e1bf4-0a7e-4f8b-9d0c-1c2b3a4d5e6f": "4c8e1bf4-0a7e-4f8b-9d0c-1c2b3a4d5e6f",
+		".":                                    ".",
+		"..":                                   "..",
+		"../../etc/x":                          "..%2F..%2Fetc%2Fx",
+		`..\x`:                                 "..%5Cx",
+		"NUL":                                  "NUL",
+		"a:b":                                  "a%3Ab",
+		"a%3Ab":                                "a%253Ab",
+		`<>"|?*`:                               "%3C%3E%22%7C%3F%2A",
+		"https://app.test/id":                  "https%3A%2F%2Fapp.test%2Fid",
+		"åß \x00\n":                            "%C3%A5%C3%9F%20%00%0A",
+		long:                                   long,
+		long + "x":                             "sha256!",
+		strings.Repeat("å", 34):                "sha256!",
+	} {
+		path, err := DefaultCachePath(id)
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "cognitetokencache."), ".bin")
+		if err != nil || filepath.Dir(path) != filepath.Join(dir, "cdfauth") {
+			t.Errorf("%q: %q, %v", id, path, err)
+		}
+		if strings.HasPrefix(want, "sha256!") {
+			want = fmt.Sprintf("sha256!%x", sha256.Sum256([]byte(id)))
+		} else if back, err := url.PathUnescape(name); back != id {
+			t.Errorf("%q is read back as %q, %v", name, back, err)
+		}
+		if name != want {
+			t.Errorf("%q: %q, want %q", id, name, want)
+		}
+		if other, ok := seen[path]; ok {
+			t.Errorf("%q and %q have the same file", id, other)
+		}
+		seen[path] = id
+		c, err := NewFileCache(path)
+		if err != nil {
 			t.Fatal(err)
 		}
-		_ = cmd.Wait()
-		if b, err := c.Get(t.Context()); err != nil || !whole(b) {
-			t.Fatalf("read after a writer was killed: %d bytes, %v", len(b), err)
+		put(t, c, id) // the system takes the names
+		wantContent(t, c, id)
+		if err := c.setAside(t.Context(), []byte(id)); err != nil {
+			t.Error(err)
 		}
-		left, err := os.ReadDir(filepath.Dir(path))
-		if err != nil || len(left) > 3 { // the cache, the lock, and what this one left
-			t.Fatalf("litter: %v, %v", left, err)
-		}
-		partial += len(left) - 2
 	}
-	t.Logf("%d of %d writers left a temporary file", partial, kills)
-	put(t, c, "done")
-	wantFiles(t, path, "tokens.bin", "tokens.bin.lock")
+	if _, err := DefaultCachePath(""); err == nil || !strings.Contains(err.Error(), "clientID") {
+		t.Errorf("no client id: %v", err)
+	}
+	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
+		t.Setenv(name, "")
+	}
+	if path, err := DefaultCachePath("x"); err == nil {
+		t.Errorf("no home: %q", path)
+	}
 }
 
-// An example of a file as small programs have it: about 8 KB.
-func BenchmarkCacheRead(b *testing.B) {
-	c, path := fileCache(b)
-	put(b, c, strings.Repeat("x", 8<<10))
-	b.Run("FileCache.Get", func(b *testing.B) {
-		b.ReportAllocs()
-		for range b.N {
-			if _, err := c.Get(b.Context()); err != nil {
+// BenchmarkFileCacheGet is to be seen against reading the same file by hand.
+func BenchmarkFileCacheGet(b *testing.B) {
+	c := fileCache(b)
+	content, _ := json.Marshal(map[string]string{"secret": strings.Repeat("x", 8<<10)})
+	put(b, c, string(content))
+	b.Run("Get", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := c.Get(context.Background()); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
-	b.Run("os.ReadFile", func(b *testing.B) {
-		b.ReportAllocs()
-		for range b.N {
-			if _, err := os.ReadFile(path); err != nil {
+	b.Run("ReadFile", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := os.ReadFile(c.path); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 }
-
-type contextKey string

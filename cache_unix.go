@@ -3,68 +3,56 @@
 package cdfauth
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
 )
 
-// openPrivate opens the cache, or with create its lock file, without following
-// a symbolic link and without waiting for the other end of a FIFO. What it
-// opened is looked at, not the path, which may already mean something else.
-func openPrivate(path string, create bool) (*os.File, error) {
+const errLocked = syscall.EWOULDBLOCK
+
+// tryOpen opens and checks the cache file for reading; or the lock file, which
+// it makes if need be and locks. It neither follows a symbolic link nor waits
+// for the other end of a pipe.
+func tryOpen(name string, lock bool) (*os.File, error) {
 	flag := os.O_RDONLY
-	if create {
-		flag = os.O_RDWR | os.O_CREATE // writable: NFS grants an exclusive lock on nothing less
+	if lock {
+		flag = os.O_RDWR | os.O_CREATE
 	}
-	f, err := os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(name, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPrivate(f, path); err != nil {
+	if err = checkFile(f); err == nil && lock {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
 		f.Close()
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	return f, nil
 }
 
-func checkPrivate(f *os.File, path string) error {
-	info, err := f.Stat()
+// checkFile judges the open file, not its name, which may be another's by now.
+func checkFile(f *os.File) error {
+	fi, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	mode := info.Mode()
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !mode.IsRegular() || !ok:
-		return refuse(path, "is not a regular file")
-	case int64(stat.Uid) != int64(os.Geteuid()):
-		return refuse(path, fmt.Sprintf("is owned by user %d, not by us (%d)", stat.Uid, os.Geteuid()))
-	case stat.Nlink > 1: // none is left when a writer has replaced what a reader just opened
-		return refuse(path, "has more than one name (hard links)")
-	case mode.Perm()&0o022 != 0:
-		return refuse(path, fmt.Sprintf("is writable by others (mode %04o)", mode.Perm()))
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	switch mode := fi.Mode(); {
+	case !mode.IsRegular():
+		return errors.New("is not a regular file")
+	case !ok || int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("does not belong to this user (%d)", os.Geteuid())
+	case st.Nlink > 1: // none, if it was replaced since it was opened
+		return errors.New("has another hard link")
+	case mode&0o022 != 0:
+		return fmt.Errorf("can be written by others (mode %04o)", mode.Perm())
 	case mode.Perm()&^0o600 != 0:
-		return f.Chmod(mode.Perm() & 0o600)
+		return f.Chmod(mode & 0o600)
 	}
 	return nil
 }
 
-// tryLock locks f until it is closed, or returns false if somebody else has it
-// locked. The lock belongs to the open file, not to the process as one of
-// fcntl would: it keeps out other opens in this process too.
-func tryLock(f *os.File) (bool, error) {
-	for {
-		switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err {
-		case nil:
-			return true, nil
-		case syscall.EWOULDBLOCK:
-			return false, nil
-		case syscall.EINTR:
-		default:
-			return false, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
-		}
-	}
-}
-
-// isBusy is for Windows: here an open file can be renamed and removed.
-func isBusy(error) bool { return false }
+func busy(error) bool { return false }

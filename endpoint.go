@@ -497,14 +497,13 @@ func (c *client) send(ctx context.Context, what, rawURL string, f *form) (answer
 	} else if err != nil {
 		got.err = err
 	}
-	broken := got.err
-	if broken != nil && ctx.Err() != nil {
-		broken = fmt.Errorf("no answer in time: %w", ctx.Err())
-	}
 	a.status, a.retryAfter, a.correlationID, a.body = got.status, got.retryAfter, scrub(got.correlationID, 64, secrets...), got.body
-	if broken != nil {
-		err := fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, transportError(broken, secrets))
-		if failed := (*tls.CertificateVerificationError)(nil); errors.As(broken, &failed) {
+	if got.err != nil {
+		if ctx.Err() != nil {
+			return a, transient{fmt.Errorf("cdfauth: %s to %s: no answer in time: %w", what, a.host, ctx.Err())}
+		}
+		err := fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, transportError(got.err, secrets))
+		if failed := (*tls.CertificateVerificationError)(nil); errors.As(got.err, &failed) {
 			return a, err
 		}
 		return a, transient{err}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 
 	"cdfauth"
@@ -102,6 +104,55 @@ func ExampleNewClientCertificate() {
 	}
 	fmt.Println(token.Scope(), time.Until(token.Expiry()).Round(time.Minute))
 	// Output: https://greenfield.cognitedata.com/.default 1h0m0s
+}
+
+func ExampleNewFileCache() {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	cache, err := cdfauth.NewFileCache(filepath.Join(dir, "tokens.bin")) // yours: of the path that DefaultCachePath returns
+	if err != nil {
+		log.Fatal(err)
+	}
+	before := embedded.Tokens()
+	for range 3 { // as if the program were started three times
+		provider, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
+			Endpoint:     cdfauth.TokenURL("https://idp.test/token"),
+			ClientID:     "my-client-id",
+			ClientSecret: cdfauth.SecretString("my-secret"),
+			Options:      cdfauth.Options{HTTPClient: embedded.Client(), Cache: cache},
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+		if _, err := provider.Token(context.Background()); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(embedded.Tokens()-before, "token request")
+	// Output: 1 token request
+}
+
+func ExampleEncryptCache() {
+	key := make([]byte, 32) // yours: from the system's key store, say
+	cache, err := cdfauth.EncryptCache(&cdfauth.MemoryCache{}, key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	provider, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
+		Endpoint:     cdfauth.TokenURL("https://idp.test/token"),
+		ClientID:     "my-client-id",
+		ClientSecret: cdfauth.SecretString("my-secret"),
+		Options:      cdfauth.Options{HTTPClient: embedded.Client(), Cache: cache},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = provider.Token(context.Background())
+	fmt.Println(err)
+	// Output: <nil>
 }
 
 func ExampleNewStaticProvider() {

@@ -366,33 +366,29 @@ func TestProcessesShareOneRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	path := filepath.Join(t.TempDir(), "cache.bin")
-	t.Setenv("CDFAUTH_TEST_ISSUER", idp.Issuer)
+	cache := fileCache(t)
 	for round := range 3 {
-		t.Setenv("CDFAUTH_TEST_SCOPE", fmt.Sprint("scope-", round))
 		tokens := map[string]int{}
 		var mu sync.Mutex
 		var wg sync.WaitGroup
 		for range 20 {
-			cmd, lines, stdin := child(t, "token", path)
+			cmd := child(t, "token", cache, fmt.Sprintf("scope-%d %s", round, idp.Issuer))
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
-				if lines.Scan() {
-					mu.Lock()
-					tokens[lines.Text()]++
-					mu.Unlock()
-				}
-				stdin.Close()
-				if err := cmd.Wait(); err != nil {
+				out, err := cmd.Output()
+				if err != nil {
 					t.Error(err)
 				}
+				mu.Lock()
+				tokens[string(out)]++
+				mu.Unlock()
 			}()
 		}
 		wg.Wait()
 		wantRequestsOf(t, idp, round+1)
 		if len(tokens) != 1 {
-			t.Errorf("round %d: tokens by processes: %v", round, len(tokens))
+			t.Errorf("round %d: the processes have %d different tokens", round, len(tokens))
 		}
 	}
 }

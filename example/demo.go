@@ -33,6 +33,8 @@ func demo(ctx context.Context, out io.Writer) error {
 	}
 	idp.Keys = map[string]*rsa.PublicKey{"signing-client": public}
 
+	cache := &cdfauth.MemoryCache{} // a program of yours: NewFileCache(path)
+
 	flows := []struct {
 		name string
 		make func() (cdfauth.Provider, error)
@@ -51,6 +53,8 @@ func demo(ctx context.Context, out io.Writer) error {
 				Endpoint: cdfauth.Issuer(idp.Issuer), ClientID: "client", ClientSecret: secret, BasicAuth: true,
 			})
 		}},
+		{"client credentials with a cache, first start", func() (cdfauth.Provider, error) { return cached(idp, secret, cache) }},
+		{"client credentials with a cache, second start", func() (cdfauth.Provider, error) { return cached(idp, secret, cache) }},
 		{"client certificate, Entra-style", func() (cdfauth.Provider, error) {
 			return cdfauth.NewClientCertificate(cdfauth.ClientCertificateConfig{
 				Endpoint: cdfauth.Authority(idp.Issuer + "/tenant"), ClientID: "signing-client", Certificate: cdfauth.SecretString(keyAndCertificate), Scopes: cdfauth.ClusterScopes("greenfield"),
@@ -84,6 +88,12 @@ func demo(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", flow.name, calls, idp.Tokens()-before, in(token.Expiry()), answer)
 	}
 	return w.Flush()
+}
+
+func cached(idp *idptest.Provider, secret cdfauth.Secret, cache cdfauth.Cache) (cdfauth.Provider, error) {
+	return cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
+		Endpoint: cdfauth.Issuer(idp.Issuer), ClientID: "client", ClientSecret: secret, Options: cdfauth.Options{Cache: cache},
+	})
 }
 
 // staticToken stands for wherever a program may have a token from already.

@@ -150,6 +150,37 @@ func TestEndedContextStillGetsAValidToken(t *testing.T) {
 	})
 }
 
+// trickle is a body that comes a byte a second, and ends with its request.
+type trickle struct{ ctx context.Context }
+
+func (r trickle) Read(b []byte) (int, error) {
+	select {
+	case <-time.After(time.Second):
+		b[0] = ' '
+		return 1, nil
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	}
+}
+
+func TestSlowBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+			requests++
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(trickle{r.Context()})}, nil
+		})}
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test"), ClientID: "c", ClientSecret: SecretString("s"), Options: Options{HTTPClient: hc}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := elapse(func() { _, err = p.Token(t.Context()) })
+		if !errors.Is(err, context.DeadlineExceeded) || d != silentLimit || requests != 3 {
+			t.Errorf("%v after %v and %d requests; want 10 s an attempt and 30 s in all", err, d, requests)
+		}
+	})
+}
+
 func TestDiscoveryIsKeptForADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
