@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,12 +97,26 @@ func introspect(t *testing.T, c *http.Client, issuer, id string, tok cdfauth.Tok
 	return m
 }
 
+// witness sees how the secret travels, which oidc-provider does not mind.
+type witness struct {
+	base  http.RoundTripper
+	basic []bool // of each token request
+}
+
+func (w *witness) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path == "/token" {
+		_, _, basic := r.BasicAuth()
+		w.basic = append(w.basic, basic)
+	}
+	return w.base.RoundTrip(r)
+}
+
 func TestInteropClientCredentials(t *testing.T) {
 	key, certificate, pool := privateCA(t)
 	for _, scheme := range []string{"http", "https"} {
 		t.Run(scheme, func(t *testing.T) {
 			config := map[string]any{"clients": []any{secretClient("post", "client_secret_post"), secretClient("basic", "client_secret_basic")}}
-			hc := &http.Client{}
+			hc := &http.Client{Transport: http.DefaultTransport}
 			if scheme == "https" {
 				config["key"], config["cert"] = key, certificate
 				hc.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
@@ -113,8 +128,9 @@ func TestInteropClientCredentials(t *testing.T) {
 			for name, ep := range map[string]cdfauth.Endpoint{"issuer": cdfauth.Issuer(issuer), "discovery": cdfauth.Discovery(issuer + "/"), "token URL": cdfauth.TokenURL(issuer + "/token")} {
 				for _, id := range []string{"post", "basic"} {
 					t.Run(name+"/"+id, func(t *testing.T) {
+						w := &witness{base: hc.Transport}
 						p, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: ep, ClientID: id, ClientSecret: cdfauth.SecretString(awkward), BasicAuth: id == "basic",
-							Scopes: []string{"read"}, Params: url.Values{"resource": {"urn:cdf"}}, Options: cdfauth.Options{HTTPClient: hc}})
+							Scopes: []string{"read"}, Params: url.Values{"resource": {"urn:cdf"}}, Options: cdfauth.Options{HTTPClient: &http.Client{Transport: w}}})
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -132,6 +148,9 @@ func TestInteropClientCredentials(t *testing.T) {
 						if err != nil || !again.Equal(tok) {
 							t.Errorf("the second call: %v", err)
 						}
+						if want := []bool{id == "basic"}; !slices.Equal(w.basic, want) {
+							t.Errorf("token requests with HTTP Basic: %v, want %v", w.basic, want)
+						}
 					})
 				}
 			}
@@ -141,11 +160,12 @@ func TestInteropClientCredentials(t *testing.T) {
 					status                           int
 				}{
 					{"wrong secret", "post", "not " + awkward, "urn:cdf", "invalid_client", 401},
+					{"wrong secret, Basic", "basic", "not " + awkward, "urn:cdf", "invalid_client", 401},
 					{"unknown client", "nobody", awkward, "urn:cdf", "invalid_client", 401},
 					{"unknown resource", "post", awkward, "urn:other", "invalid_target", 400},
 				} {
 					p, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: cdfauth.Issuer(issuer), ClientID: tt.id, ClientSecret: cdfauth.SecretString(tt.secret),
-						Params: url.Values{"resource": {tt.resource}}, Options: cdfauth.Options{HTTPClient: hc}})
+						BasicAuth: tt.id == "basic", Params: url.Values{"resource": {tt.resource}}, Options: cdfauth.Options{HTTPClient: hc}})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -171,8 +191,11 @@ func wantOAuthError(t *testing.T, name string, err error, code string, status in
 	if !errors.As(err, &oe) || oe.Code != code || oe.StatusCode != status {
 		t.Errorf("%s: got %v, want %s under %d", name, err, code, status)
 	}
-	if strings.Contains(fmt.Sprintf("%v %+v %#v", err, oe, oe), awkward) {
-		t.Errorf("%s: the error shows the secret", name)
+	text := fmt.Sprintf("%v %+v %#v", err, oe, oe)
+	for _, form := range []string{awkward, url.QueryEscape(awkward)} {
+		if strings.Contains(text, form) {
+			t.Errorf("%s: the error shows the secret", name)
+		}
 	}
 }
 

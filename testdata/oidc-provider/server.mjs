@@ -1,7 +1,7 @@
 // npm's oidc-provider (OpenID-certified) on a loopback port, for the interop
-// tests. What it is to know (clients, TLS) comes as JSON in CONFIG; once it
-// listens it prints {"issuer": …}; it exits when its standard input ends, so
-// that it does not outlive the test.
+// tests. What it is to know (clients, TLS, lifetimes) comes as JSON in CONFIG;
+// once it listens it prints {"issuer": …}; it exits when its standard input
+// ends, so that it does not outlive the test. Everything is kept in memory.
 import http from 'node:http';
 import https from 'node:https';
 
@@ -17,12 +17,15 @@ server.listen(0, '127.0.0.1', () => {
     clients: config.clients,
     clientDefaults: { grant_types: ['client_credentials'], response_types: [], redirect_uris: [] },
     enabledJWA: { clientAuthSigningAlgValues: ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'] },
-    ttl: { ClientCredentials: 600 },
-    scopes: ['read', 'write'],
+    ttl: { ClientCredentials: 600, AccessToken: 600, ...config.ttl }, // seconds
+    scopes: ['openid', 'offline_access', 'read', 'write'],
+    rotateRefreshToken: true, // one that is used twice revokes the whole grant
     features: {
       clientCredentials: { enabled: true },
+      deviceFlow: { enabled: true },
+      devInteractions: { enabled: true }, // pages that take any name and password
       introspection: { enabled: true },
-      devInteractions: { enabled: false },
+      revocation: { enabled: true },
       resourceIndicators: {
         enabled: true,
         defaultResource: () => undefined,
