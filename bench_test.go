@@ -189,6 +189,9 @@ func BenchmarkColdFetch(b *testing.B) {
 		return post(hc, s.URL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "client_secret": {"s3cret"}, "scope": {"https://greenfield.cognitedata.com/.default"}})
 	}))
 	b.Run("Token", run(func() error { _, err := p.Token(context.Background()); return err }))
+	ctx, cancel := context.WithCancel(context.Background()) // who may leave is not kept waiting: the flight has a goroutine
+	defer cancel()
+	b.Run("TokenCancellable", run(func() error { _, err := p.Token(ctx); return err }))
 }
 
 // BenchmarkMemory says what a provider at rest costs, beside its token.
