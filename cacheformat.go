@@ -16,9 +16,8 @@ import (
 	"unicode/utf16"
 )
 
-// This file is the content of a Cache: MSAL's unified cache schema, as MSAL for
-// Python and with it Cognite's Python SDK write it, so that a sign-in made by
-// either serves the other. It is a JSON object of sections, each an object of
+// This file is the content of a Cache: MSAL's unified cache schema, as MSAL for Python and with it Cognite's Python
+// SDK write it, so that a sign-in made by either serves the other. It is a JSON object of sections, each an object of
 // entries by key. What is not known here is kept as it is.
 
 // The sections, by which entries are also told apart (credential_type).
@@ -30,9 +29,8 @@ const (
 	appMetadata   = "AppMetadata"
 )
 
-// Two fields of our own, which MSAL ignores: who issued an entry, since the
-// schema knows of a provider no more than its host name and a path segment; and
-// by which grant an application got a token for itself.
+// Two fields of our own, which MSAL ignores: who issued an entry, since the schema knows of a provider no more than
+// its host name and a path segment; and by which grant an application got a token for itself.
 const (
 	fieldIssuer = "issuer"
 	fieldGrant  = "grant"
@@ -41,8 +39,7 @@ const (
 // entry is one entry.
 type entry map[string]any
 
-// contents is the whole, as JSON values: whatever they mean, they are written
-// as they were read.
+// contents is the whole, as JSON values: whatever they mean, they are written as they were read.
 type contents map[string]any
 
 var errCacheContent = errors.New("the content is not of MSAL's cache format")
@@ -73,8 +70,8 @@ func parseContents(blob []byte) (contents, error) {
 	return c, nil
 }
 
-// blob writes the whole as MSAL does: indented, and in ASCII, since Python reads
-// the file in the encoding of its locale.
+// blob writes the whole as MSAL does: indented, and in ASCII, since Python reads the file in the encoding of its
+// locale.
 func (c contents) blob() ([]byte, error) {
 	raw, err := json.MarshalIndent(c, "", "    ")
 	if err != nil {
@@ -128,8 +125,7 @@ func (c contents) find(section, newest string, match func(entry) bool) []string 
 	return keys
 }
 
-// text is a field's value: that of a string, the digits of a number, "" of
-// anything else.
+// text is a field's value: that of a string, the digits of a number, "" of anything else.
 func (e entry) text(field string) string {
 	switch v := e[field].(type) {
 	case string:
@@ -151,8 +147,8 @@ func (e entry) time(field string) time.Time {
 
 func unix(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
 
-// key is the name that MSAL for Python gives to an entry: another one would
-// leave a stale twin behind when Python updates it.
+// key is the name that MSAL for Python gives to an entry: another one would leave a stale twin behind when Python
+// updates it.
 func (e entry) key(section string) string {
 	f := func(fields ...string) string {
 		for i, name := range fields {
@@ -187,8 +183,7 @@ func target(scope string) string {
 	return strings.Join(slices.Compact(s), " ")
 }
 
-// extCacheKey is how MSAL 1.39 tells tokens apart that were asked for with more
-// parameters than the standard ones.
+// extCacheKey is how MSAL 1.39 tells tokens apart that were asked for with more parameters than the standard ones.
 func extCacheKey(params map[string][]string) string {
 	if len(params) == 0 {
 		return ""

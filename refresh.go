@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// This file is the engine that all flows share: it decides when a token is
-// handed out, when it is refreshed, who waits for that, and how long. What a
-// refresh does is the flow's business.
+// This file is the engine that all flows share: it decides when a token is handed out, when it is refreshed, who
+// waits for that, and how long. What a refresh does is the flow's business.
 //
 // By what is left of a token's lifetime, a caller of Token gets
 //
@@ -23,8 +22,8 @@ import (
 //	less than a third of it   the flight's result, waited for until a second before expiry
 //	nothing                   the flight's result
 //
-// A flight is one refresh: at most one is under way per provider, it belongs
-// to no caller, and no goroutine or timer is left when it has landed.
+// A flight is one refresh: at most one is under way per provider, it belongs to no caller, and no goroutine or timer
+// is left when it has landed.
 
 const (
 	silentLimit   = 30 * time.Second // a flight in which nobody is asked
@@ -39,16 +38,14 @@ const (
 	maxLife = 100 * 365 * 24 * time.Hour // of a token: beyond, time would overflow
 )
 
-// ErrSignInRequired says that a person would have to be asked, and nobody may
-// be (see [WithoutInteraction]) or nobody can be.
+// ErrSignInRequired says that a person would have to be asked, and nobody may be (see [WithoutInteraction]) or nobody
+// can be.
 var ErrSignInRequired error = errors.New("cdfauth: sign-in required")
 
 type noInteraction struct{}
 
-// WithoutInteraction marks ctx so that a Token call under it never waits for a
-// person: when no token is to be had without one, it returns
-// [ErrSignInRequired]. It binds this caller alone; others may be asked
-// meanwhile.
+// WithoutInteraction marks ctx so that a Token call under it never waits for a person: when no token is to be had
+// without one, it returns [ErrSignInRequired]. It binds this caller alone; others may be asked meanwhile.
 func WithoutInteraction(ctx context.Context) context.Context {
 	if ctx == nil {
 		ctx = context.Background()
@@ -69,8 +66,8 @@ type issued struct {
 	refresh time.Time // when the server would like it refreshed (refresh_in); zero if it did not say
 }
 
-// held is the current token with the moments, in Unix nanoseconds of the wall
-// clock, at which its treatment changes. It is never changed, only replaced.
+// held is the current token with the moments, in Unix nanoseconds of the wall clock, at which its treatment changes.
+// It is never changed, only replaced.
 type held struct {
 	fresh   int64 // from here on refreshed in the background
 	urgent  int64 // from here on callers wait for that
@@ -154,8 +151,7 @@ func (e *engine) Token(ctx context.Context) (Token, error) {
 	return e.wait(ctx)
 }
 
-// wait is the rest of Token: it starts a flight if one is due, and waits if
-// the caller has to.
+// wait is the rest of Token: it starts a flight if one is due, and waits if the caller has to.
 func (e *engine) wait(ctx context.Context) (Token, error) {
 	for {
 		e.mu.Lock()
@@ -176,9 +172,8 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 		}
 		e.mu.Unlock()
 		if mine {
-			// The flight keeps the values of the ctx that it starts under (for
-			// tracing), but not its end. A caller who could not leave anyway
-			// makes it himself, which saves a third of a token request's overhead.
+			// The flight keeps the values of the ctx that it starts under (for tracing), but not its end. A caller
+			// who could not leave anyway makes it himself, which saves a third of a token request's overhead.
 			if free := context.WithoutCancel(ctx); !valid && e.ask == nil && ctx.Done() == nil {
 				e.fly(free, f)
 			} else {
@@ -189,8 +184,8 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 			return h.token, nil
 		}
 
-		// Those who have a token, or must not wait for a person, leave when the
-		// flight begins to ask; those who have one also before it expires.
+		// Those who have a token, or must not wait for a person, leave when the flight begins to ask; those who have
+		// one also before it expires.
 		asks := f.asks
 		if asker {
 			asks = nil
@@ -234,8 +229,8 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 	}
 }
 
-// due reports whether a flight may start now. Without a token one always may:
-// it waits out the back-off itself. Called with e.mu held.
+// due reports whether a flight may start now. Without a token one always may: it waits out the back-off itself.
+// Called with e.mu held.
 func (e *engine) due(h *held, now int64) bool {
 	switch {
 	case !h.valid(now):
@@ -251,8 +246,7 @@ func (e *engine) due(h *held, now int64) bool {
 	}
 }
 
-// launch prepares a flight, which the caller is to start. Called with e.mu
-// held.
+// launch prepares a flight, which the caller is to start. Called with e.mu held.
 func (e *engine) launch(h *held) *flight {
 	f := &flight{done: make(chan struct{})}
 	if e.ask != nil {
@@ -268,8 +262,7 @@ func (e *engine) launch(h *held) *flight {
 	return f
 }
 
-// fly is a flight: the silent phase and, if a caller without a token permits
-// it, the one in which a person is asked.
+// fly is a flight: the silent phase and, if a caller without a token permits it, the one in which a person is asked.
 func (e *engine) fly(ctx context.Context, f *flight) {
 	var got issued
 	err := errors.New("cdfauth: the refresh ended its goroutine") // if something calls runtime.Goexit
@@ -300,8 +293,8 @@ func (e *engine) fly(ctx context.Context, f *flight) {
 	}
 }
 
-// phase runs one phase of a flight under its deadline. A panic in it, in a
-// caller's HTTPClient or Logger say, must not end the program.
+// phase runs one phase of a flight under its deadline. A panic in it, in a caller's HTTPClient or Logger say, must
+// not end the program.
 func phase(ctx context.Context, limit time.Duration, do func(context.Context) (issued, error)) (got issued, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -313,9 +306,8 @@ func phase(ctx context.Context, limit time.Duration, do func(context.Context) (i
 	return do(ctx)
 }
 
-// leave counts out a caller who might have been asked. The last one to leave
-// ends the asking; what follows an answer that has arrived is the flow's, and
-// no longer ends with ctx.
+// leave counts out a caller who might have been asked. The last one to leave ends the asking; what follows an answer
+// that has arrived is the flow's, and no longer ends with ctx.
 func (e *engine) leave(f *flight) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -368,8 +360,7 @@ func (e *engine) land(f *flight, got issued, err error) {
 	close(f.done)
 }
 
-// warn logs a refresh that failed while there is a valid token: nobody else is
-// told.
+// warn logs a refresh that failed while there is a valid token: nobody else is told.
 func (e *engine) warn(ctx context.Context, err error) {
 	defer func() { _ = recover() }() // a Logger that panics must not keep the flight from landing
 	if h := e.current.Load(); e.logger != nil && h.valid(e.now().UnixNano()) {
@@ -378,30 +369,27 @@ func (e *engine) warn(ctx context.Context, err error) {
 	}
 }
 
-// isRefused reports whether t is the token that Invalidate was last told of.
-// Called with e.mu held.
+// isRefused reports whether t is the token that Invalidate was last told of. Called with e.mu held.
 func (e *engine) isRefused(t Token) bool {
 	return e.refused.data != nil && t.AccessToken() == e.refused.AccessToken()
 }
 
-// wasRefused is isRefused for those who look into a cache: that very token is
-// not taken from there again.
+// wasRefused is isRefused for those who look into a cache: that very token is not taken from there again.
 func (e *engine) wasRefused(t Token) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.isRefused(t)
 }
 
-// backoff is how long to wait after the nth failure: doubling, with jitter, so
-// that many programs do not return to a server that was down all at once.
+// backoff is how long to wait after the nth failure: doubling, with jitter, so that many programs do not return to a
+// server that was down all at once.
 func backoff(n int) time.Duration {
 	d := min(2*backoffMin<<min(n-1, 10), backoffMax)
 	return d/2 + rand.N(d/2+1)
 }
 
-// Invalidate forgets t if it is the current token: the next call of Token gets
-// another, but no more often than the limits above permit. Until then, and if
-// that fails, t serves until it expires.
+// Invalidate forgets t if it is the current token: the next call of Token gets another, but no more often than the
+// limits above permit. Until then, and if that fails, t serves until it expires.
 func (e *engine) Invalidate(t Token) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -416,8 +404,8 @@ func (e *engine) Invalidate(t Token) {
 	e.current.Store(&old)
 }
 
-// guard calls a function that is not ours. A panic in it becomes an error that
-// names it; if it ignores its context, it is abandoned and its result lost.
+// guard calls a function that is not ours. A panic in it becomes an error that names it; if it ignores its context,
+// it is abandoned and its result lost.
 func guard[T any](ctx context.Context, name string, f func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// This file is what a provider does with a Cache: which of the tokens in it are
-// its own, how it takes one, and how processes that share it make one request
-// between them.
+// This file is what a provider does with a Cache: which of the tokens in it are its own, how it takes one, and how
+// processes that share it make one request between them.
 
 // store is one provider's share in a Cache.
 type store struct {
@@ -21,12 +20,12 @@ type store struct {
 	grant  string // marks the tokens that an application got for itself
 }
 
-// lockLimit is how long a flight waits for others who are inside Update: the
-// time of one attempt is left for going on without the cache.
+// lockLimit is how long a flight waits for others who are inside Update: the time of one attempt is left for going on
+// without the cache.
 const lockLimit = silentLimit - attemptLimit
 
-// forApp puts the cache before fetch, the silent phase of a flow without a
-// user. Whatever is wrong with the cache costs persistence, never the token.
+// forApp puts the cache before fetch, the silent phase of a flow without a user. Whatever is wrong with the cache
+// costs persistence, never the token.
 func (s *store) forApp(fetch func(context.Context) (issued, error)) func(context.Context) (issued, error) {
 	if s.cache == nil {
 		return fetch
@@ -67,16 +66,14 @@ func (s *store) peek(ctx context.Context) (i issued, found bool, err error) {
 	return r.issued, r.found, err
 }
 
-// outcomeOf a transaction: done says that it came to a token or to the error of
-// fetch, whatever became of the cache.
+// outcomeOf a transaction: done says that it came to a token or to the error of fetch, whatever became of the cache.
 type outcomeOf struct {
 	issued
 	err  error
 	done bool
 }
 
-// transact takes what somebody else has stored meanwhile, or else fetches and
-// stores a token, while all others wait.
+// transact takes what somebody else has stored meanwhile, or else fetches and stores a token, while all others wait.
 func (s *store) transact(ctx context.Context, fetch func(context.Context) (issued, error)) (outcomeOf, error) {
 	return guard(ctx, "Cache", func(ctx context.Context) (o outcomeOf, err error) {
 		waiting, stop := context.WithCancel(ctx)
@@ -117,8 +114,8 @@ func (s *store) transact(ctx context.Context, fetch func(context.Context) (issue
 	})
 }
 
-// parse reads a blob, and reads it again if it makes no sense: old versions of
-// Cognite's Python SDK truncate the file before they write it.
+// parse reads a blob, and reads it again if it makes no sense: old versions of Cognite's Python SDK truncate the file
+// before they write it.
 func (s *store) parse(ctx context.Context, blob []byte) (contents, error) {
 	for try := 1; ; try++ {
 		c, err := parseContents(blob)
@@ -136,9 +133,8 @@ func (s *store) parse(ctx context.Context, blob []byte) (contents, error) {
 	}
 }
 
-// whose returns what the provider's own entries have in common. For an issuer
-// goes the URL that it is found by: the token endpoint if that is known from
-// the start. The realm is "" while discovery has yet to find that endpoint; the
+// whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the
+// token endpoint if that is known from the start. The realm is "" while discovery has yet to find that endpoint; the
 // issuer decides without it.
 func (c *client) whose() (environment, realm, issuer string) {
 	tokenURL, issuer := "", c.endpoint.url
@@ -157,9 +153,8 @@ func (c *client) whose() (environment, realm, issuer string) {
 	return environment, realm, issuer
 }
 
-// owns says which access tokens are for this provider: its client, grant,
-// issuer, scopes and parameters. The scopes have to be the same, since an
-// application may not know what it gets for asking for none.
+// owns says which access tokens are for this provider: its client, grant, issuer, scopes and parameters. The scopes
+// have to be the same, since an application may not know what it gets for asking for none.
 func (s *store) owns() func(entry) bool {
 	environment, realm, issuer := s.client.whose()
 	scopes, ext := target(s.client.scope), extCacheKey(s.client.params)
@@ -170,8 +165,7 @@ func (s *store) owns() func(entry) bool {
 	}
 }
 
-// find returns the newest token of the provider's own that is still fresh and
-// has not been refused.
+// find returns the newest token of the provider's own that is still fresh and has not been refused.
 func (s *store) find(c contents) (issued, bool) {
 	for _, key := range c.find(accessTokens, "cached_at", s.owns()) {
 		e := c.entry(accessTokens, key)
