@@ -29,11 +29,13 @@ const (
 	appMetadata   = "AppMetadata"
 )
 
-// Two fields of our own, which MSAL ignores: who issued an entry, since the schema knows of a provider no more than
-// its host name and a path segment; and by which grant an application got a token for itself.
+// Three fields of our own, which MSAL ignores: who issued an entry, since the schema knows of a provider no more than
+// its host name and a path segment; by which grant an application got a token for itself; and which scopes a user's
+// token was asked for, if not all of them were granted.
 const (
 	fieldIssuer = "issuer"
 	fieldGrant  = "grant"
+	fieldAsked  = "requested_target"
 )
 
 // entry is one entry.
@@ -109,6 +111,28 @@ func (c contents) put(section string, e entry) {
 	s[e.key(section)] = map[string]any(e)
 }
 
+// merge puts in what other has, unless something newer is there.
+func (c contents) merge(other contents) (changed bool) {
+	for section := range other {
+		for _, key := range other.find(section, "", func(entry) bool { return true }) {
+			e, there := other.entry(section, key), c.entry(section, key)
+			if there == nil || !there.written().After(e.written()) && !maps.Equal(there, e) {
+				c.put(section, maps.Clone(e))
+				changed = true
+			}
+		}
+	}
+	return changed
+}
+
+// remove drops the entries that match.
+func (c contents) remove(section string, match func(entry) bool) {
+	s, _ := c[section].(map[string]any)
+	for _, key := range c.find(section, "", match) {
+		delete(s, key)
+	}
+}
+
 // find returns the keys of entries that match, newest by the given field first.
 func (c contents) find(section, newest string, match func(entry) bool) []string {
 	var keys []string
@@ -143,6 +167,22 @@ func (e entry) time(field string) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(n, 0)
+}
+
+// account is the home_account_id, nil if there is none.
+func (e entry) account() any {
+	if s, ok := e["home_account_id"].(string); ok && s != "" {
+		return s
+	}
+	return nil
+}
+
+// written is when a token was stored, zero for what is no token.
+func (e entry) written() time.Time {
+	if t := e.time("cached_at"); !t.IsZero() {
+		return t
+	}
+	return e.time("last_modification_time")
 }
 
 func unix(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
@@ -181,6 +221,17 @@ func target(scope string) string {
 	s := strings.Fields(scope)
 	slices.Sort(s)
 	return strings.Join(slices.Compact(s), " ")
+}
+
+// openIDScopes ask for who it is and for a refresh token, not for access.
+var openIDScopes = []string{"openid", "profile", "offline_access"}
+
+// covers reports whether a token of that target serves who asks for scope.
+func covers(target, scope string) bool {
+	granted := strings.Fields(target)
+	return !slices.ContainsFunc(strings.Fields(scope), func(s string) bool {
+		return !slices.Contains(openIDScopes, s) && !slices.Contains(granted, s)
+	})
 }
 
 // extCacheKey is how MSAL 1.39 tells tokens apart that were asked for with more parameters than the standard ones.

@@ -153,8 +153,12 @@ func ClusterScopes(cluster string) []string {
 
 // metadata is what is known of an identity provider.
 type metadata struct {
-	Issuer   string `json:"issuer"`
-	TokenURL string `json:"token_endpoint"`
+	Issuer       string   `json:"issuer"`
+	TokenURL     string   `json:"token_endpoint"`
+	AuthorizeURL string   `json:"authorization_endpoint"`
+	DeviceURL    string   `json:"device_authorization_endpoint"`                  // RFC 8628 §4
+	Scopes       []string `json:"scopes_supported"`                               // nil: it does not say
+	SendsIssuer  bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
 }
 
 // client is an OAuth client at its identity provider: what requests of every flow have in common.
@@ -258,6 +262,12 @@ type tokenResponse struct {
 	ExpiresIn   json.RawMessage `json:"expires_in"`
 	RefreshIn   json.RawMessage `json:"refresh_in"` // Entra: when it would like a refresh
 	Scope       string          `json:"scope"`
+
+	// For the flows of a user:
+	RefreshToken string `json:"refresh_token"`
+	IDToken      string `json:"id_token"`
+	ClientInfo   string `json:"client_info"` // Entra: which account, base64url
+	FamilyID     string `json:"foci"`
 }
 
 type errorResponse struct {
@@ -270,19 +280,44 @@ type errorResponse struct {
 // exchange sends a token request, with as many tries as the grant allows, and returns the token. fill adds to the
 // request what the flow has to say; it is called for each try.
 func (c *client) exchange(ctx context.Context, grant string, tries int, fill func(ctx context.Context, tokenURL string, f *form) error) (issued, error) {
-	start, try := time.Now(), 1
-	i, a, err := c.attempt(ctx, grant, fill)
-	for ; err != nil && try < tries && isTransient(err); try++ {
-		wait := backoff(try)
-		if oe := (*OAuthError)(nil); errors.As(err, &oe) {
-			wait = max(wait, oe.RetryAfter)
-		}
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
-			break // it would only be cut short
-		}
-		<-time.After(wait)
+	var i issued
+	var a answer
+	start := time.Now()
+	try, err := again(ctx, tries, func() (err error) {
 		i, a, err = c.attempt(ctx, grant, fill)
+		return err
+	})
+	c.report(ctx, grant, i, a, err, try, start)
+	return i, err
+}
+
+// again calls do until its error is none that may pass, at most so many times, and waits in between.
+func again(ctx context.Context, tries int, do func() error) (try int, err error) {
+	for try = 1; ; try++ {
+		if err = do(); err == nil || try == tries || !isTransient(err) {
+			return try, err
+		}
+		wait := max(backoff(try), askedFor(err))
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+			return try, err // the next would only be cut short
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return try, err
+		}
 	}
+}
+
+// askedFor is the Retry-After in an error of the provider's.
+func askedFor(err error) time.Duration {
+	if oe := (*OAuthError)(nil); errors.As(err, &oe) {
+		return oe.RetryAfter
+	}
+	return 0
+}
+
+func (c *client) report(ctx context.Context, grant string, i issued, a answer, err error, try int, start time.Time) {
 	if c.logger != nil {
 		level := slog.LevelInfo
 		attrs := []slog.Attr{slog.String("flow", c.flow), slog.String("grant", grant), slog.String("host", a.host), slog.Int("status", a.status),
@@ -294,7 +329,6 @@ func (c *client) exchange(ctx context.Context, grant string, tries int, fill fun
 		}
 		c.logger.LogAttrs(ctx, level, "cdfauth: token request", attrs...)
 	}
-	return i, err
 }
 
 // attempt is one try of a token request.
@@ -349,7 +383,7 @@ func (c *client) token(a answer, sent time.Time, secrets []string) (issued, erro
 	if !ok || !ok2 {
 		return refuse("the answer's expires_in or refresh_in is not a number")
 	}
-	i := issued{sent: sent, token: newToken(tokenData{header: bearer + r.AccessToken, expiry: sent.Add(life), scope: printable(r.Scope)})}
+	i := issued{sent: sent, answer: &r, token: newToken(tokenData{header: bearer + r.AccessToken, expiry: sent.Add(life), scope: printable(r.Scope)})}
 	if refresh > 0 {
 		i.refresh = sent.Add(refresh)
 	}
@@ -372,19 +406,28 @@ func seconds(raw json.RawMessage, missing time.Duration) (time.Duration, bool) {
 
 // tokenURL returns the token endpoint, by discovery if it has to.
 func (c *client) tokenURL(ctx context.Context) (string, error) {
-	switch c.endpoint.kind {
-	case kindTokenURL:
+	if c.endpoint.kind == kindTokenURL {
 		return c.endpoint.url, nil
+	}
+	return c.endpointURL(ctx, "token", "token", func(m *metadata) string { return m.TokenURL })
+}
+
+// endpointURL returns an endpoint by its name in an Entra-style path, or as the metadata has it.
+func (c *client) endpointURL(ctx context.Context, path, name string, of func(*metadata) string) (string, error) {
+	switch c.endpoint.kind {
 	case kindAuthority:
-		return c.endpoint.url + "/oauth2/v2.0/token", nil
+		return c.endpoint.url + "/oauth2/v2.0/" + path, nil
 	case kindADFS:
-		return c.endpoint.url + "/oauth2/token", nil
+		return c.endpoint.url + "/oauth2/" + path, nil
 	}
 	m, err := c.discover(ctx)
 	if err != nil {
 		return "", err
 	}
-	return m.TokenURL, nil
+	if of(m) == "" {
+		return "", fmt.Errorf("cdfauth: Endpoint: the metadata of %s has no %s_endpoint: the provider does not offer this flow", c.endpoint.url, name)
+	}
+	return of(m), nil
 }
 
 // discover returns the provider's metadata, from memory for 24 hours.
@@ -392,13 +435,17 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if m := c.metadata(); m != nil {
 		return m, nil
 	}
-	a, err := c.send(ctx, "discovery", c.endpoint.url+wellKnown, nil)
+	at := c.endpoint.url + wellKnown
+	if c.endpoint.kind == kindAuthority {
+		at = c.endpoint.url + "/v2.0" + wellKnown
+	}
+	a, err := c.send(ctx, "discovery", at, nil)
 	if err != nil {
 		return nil, err
 	}
 	m := new(metadata)
 	if why := a.decode(m); why != "" || a.status != http.StatusOK {
-		return nil, a.error(nil, why, "it was asked for its metadata at "+c.endpoint.url+wellKnown)
+		return nil, a.error(nil, why, "it was asked for its metadata at "+at)
 	}
 	if err := c.checkMetadata(m); err != nil {
 		return nil, err
@@ -427,18 +474,26 @@ func (c *client) keep(m *metadata) {
 // §4.3) or would lead requests astray.
 func (c *client) checkMetadata(m *metadata) error {
 	own := strings.TrimSuffix(m.Issuer, "/") == c.endpoint.url
-	if c.endpoint.kind == kindDiscovery {
+	switch c.endpoint.kind {
+	case kindDiscovery:
 		own = origin(m.Issuer) == origin(c.endpoint.url)
+	case kindAuthority, kindADFS: // these have one name in addresses and another in tokens
+		own = m.Issuer != ""
 	}
 	if !own {
 		return fmt.Errorf("cdfauth: Endpoint: asked %.200q for its metadata, but the issuer named there is %q", c.endpoint.url, scrub(m.Issuer, 200))
 	}
-	u, err := parseURL(m.TokenURL)
-	if err == nil && u.Scheme != "https" && strings.HasPrefix(c.endpoint.url, "https:") {
-		err = errors.New("is not https")
-	}
-	if err != nil {
-		return fmt.Errorf("cdfauth: Endpoint: the metadata's token_endpoint %w", err)
+	for name, raw := range map[string]string{"token": m.TokenURL, "authorization": m.AuthorizeURL, "device_authorization": m.DeviceURL} {
+		u, err := parseURL(raw)
+		if raw == "" && name != "token" {
+			continue
+		}
+		if err == nil && u.Scheme != "https" && strings.HasPrefix(c.endpoint.url, "https:") {
+			err = errors.New("is not https")
+		}
+		if err != nil {
+			return fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", name, err)
+		}
 	}
 	return nil
 }
@@ -541,14 +596,17 @@ type OAuthError struct {
 	Code          string        // error, such as "invalid_client"; "" when the answer was not of that form
 	Description   string        // error_description
 	URI           string        // error_uri
-	StatusCode    int           // of the HTTP response
+	StatusCode    int           // of the HTTP response; 0 when a browser brought the answer
 	CorrelationID string        // for the provider's support
 	RetryAfter    time.Duration // as the server asked; 0 if it did not
 }
 
 func (e *OAuthError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "cdfauth: the identity provider answered %d", e.StatusCode)
+	b.WriteString("cdfauth: the identity provider answered")
+	if e.StatusCode != 0 {
+		fmt.Fprintf(&b, " %d", e.StatusCode)
+	}
 	if e.Code != "" {
 		b.WriteString(" " + e.Code)
 	}

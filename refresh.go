@@ -62,8 +62,9 @@ func mayAsk(ctx context.Context) bool { return ctx.Value(noInteraction{}) != tru
 // issued is a token as a flow got it, and what only the engine needs to know.
 type issued struct {
 	token   Token
-	sent    time.Time // when it was asked for: its lifetime counts from then
-	refresh time.Time // when the server would like it refreshed (refresh_in); zero if it did not say
+	sent    time.Time      // when it was asked for: its lifetime counts from then
+	refresh time.Time      // when the server would like it refreshed (refresh_in); zero if it did not say
+	answer  *tokenResponse // the rest of what the server said; nil if it comes from elsewhere
 }
 
 // held is the current token with the moments, in Unix nanoseconds of the wall clock, at which its treatment changes.
@@ -104,9 +105,10 @@ type flight struct {
 	err   error
 
 	// Under engine.mu:
-	askers int                // callers who have no token and may be asked
-	stop   context.CancelFunc // ends the asking when the last of them has left
-	over   bool               // it was called
+	session int                // engine's, when it was launched
+	askers  int                // callers who have no token and may be asked
+	stop    context.CancelFunc // ends the asking when the last of them has left
+	over    bool               // it was called
 }
 
 var errNobodyWaits = errors.New("cdfauth: everybody who waited for the sign-in has left")
@@ -130,6 +132,7 @@ type engine struct {
 	refusals  int       // refused tokens since one was replaced unrefused
 	renewedAt time.Time // when Invalidate last caused a flight
 	refused   Token     // the last one refused: not to be taken from a cache again
+	session   int       // counts sign-outs
 }
 
 func newEngine(flow string, o Options) *engine {
@@ -248,7 +251,7 @@ func (e *engine) due(h *held, now int64) bool {
 
 // launch prepares a flight, which the caller is to start. Called with e.mu held.
 func (e *engine) launch(h *held) *flight {
-	f := &flight{done: make(chan struct{})}
+	f := &flight{done: make(chan struct{}), session: e.session}
 	if e.ask != nil {
 		f.asks = make(chan struct{})
 	}
@@ -322,6 +325,9 @@ func (e *engine) land(f *flight, got issued, err error) {
 	e.mu.Lock()
 	h, now := e.current.Load(), e.now().UnixNano()
 	valid := h.valid(now)
+	if f.session != e.session { // its token is of a sign-in that was given up
+		f.over, err = true, errNobodyWaits
+	}
 	if err == nil {
 		e.failures, e.retryAt = 0, time.Time{}
 	}
@@ -348,11 +354,7 @@ func (e *engine) land(f *flight, got issued, err error) {
 		if !errors.Is(err, ErrSignInRequired) { // which is an answer, and must not delay a sign-in
 			e.failures++
 		}
-		wait := backoff(max(e.failures, 1))
-		if oe := (*OAuthError)(nil); errors.As(err, &oe) {
-			wait = max(wait, min(oe.RetryAfter, retryAfterMax))
-		}
-		e.retryAt = time.Now().Add(wait)
+		e.retryAt = time.Now().Add(max(backoff(max(e.failures, 1)), min(askedFor(err), retryAfterMax)))
 	}
 	f.token, f.err = got.token, err
 	e.flight = nil
@@ -402,6 +404,26 @@ func (e *engine) Invalidate(t Token) {
 	old := *h
 	old.refuse()
 	e.current.Store(&old)
+}
+
+// forget drops what is in memory. A flight that is under way lands without its token, one that asks a person at once.
+func (e *engine) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.session++
+	e.current.Store(nil)
+	e.failures, e.retryAt = 0, time.Time{}
+	e.refusals, e.renewedAt, e.refused = 0, time.Time{}, Token{}
+	if e.flight != nil && e.flight.stop != nil {
+		e.flight.stop()
+	}
+}
+
+// signOuts tells one session from the next.
+func (e *engine) signOuts() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.session
 }
 
 // guard calls a function that is not ours. A panic in it becomes an error that names it; if it ignores its context,

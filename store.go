@@ -3,96 +3,121 @@ package cdfauth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
 // This file is what a provider does with a Cache: which of the tokens in it are its own, how it takes one, and how
-// processes that share it make one request between them.
+// processes that share it make one request between them. What only a user's flows do is in account.go.
 
 // store is one provider's share in a Cache.
 type store struct {
 	client *client
 	engine *engine
 	cache  Cache
-	grant  string // marks the tokens that an application got for itself
+	grant  string // marks the tokens that an application got for itself; "" in a user's flow
+
+	unsavedMu sync.Mutex
+	unsaved   func() contents // what could not be written, if anything; it is put into the next content
 }
 
-// lockLimit is how long a flight waits for others who are inside Update: the time of one attempt is left for going on
-// without the cache.
+// change is what a transaction does to the content of the cache.
+type change func(contents)
+
+// worker gets a token, from the content or otherwise. It is called once per transaction. A nil change means none; one
+// that comes with an error is made too.
+type worker func(ctx context.Context, c contents) (issued, change, error)
+
+// lockLimit is how long a silent flight waits for others who are inside Update: the time of one attempt is left for
+// going on without the cache.
 const lockLimit = silentLimit - attemptLimit
 
-// forApp puts the cache before fetch, the silent phase of a flow without a user. Whatever is wrong with the cache
-// costs persistence, never the token.
+// forApp puts the cache before fetch, the silent phase of a flow without a user.
 func (s *store) forApp(fetch func(context.Context) (issued, error)) func(context.Context) (issued, error) {
 	if s.cache == nil {
 		return fetch
 	}
 	return func(ctx context.Context) (issued, error) {
-		i, found, err := s.peek(ctx)
-		if found {
-			return i, nil
+		if l, err := s.peek(ctx, s.findApp); err == nil && l.fresh {
+			return l.issued, nil
 		}
-		if err == nil {
-			var o outcomeOf
-			if o, err = s.transact(ctx, fetch); o.done {
-				s.warn(ctx, "cdfauth: the token was not stored", err)
-				return o.issued, o.err
+		return s.transact(ctx, lockLimit, func(ctx context.Context, c contents) (issued, change, error) {
+			if l := s.findApp(c); l.fresh {
+				return l.issued, nil, nil
 			}
-		}
-		s.warn(ctx, "cdfauth: the cache is not used", err)
-		return fetch(ctx)
+			i, err := fetch(ctx)
+			if err != nil || !i.token.Expiry().After(s.client.now()) {
+				return i, nil, err
+			}
+			return i, func(c contents) { c.put(accessTokens, s.accessToken(i, nil, s.client.scope)) }, nil
+		})
 	}
 }
 
-// peek looks for a token without the lock.
-func (s *store) peek(ctx context.Context) (i issued, found bool, err error) {
-	type result struct {
-		issued
-		found bool
-	}
-	r, err := guard(ctx, "Cache", func(ctx context.Context) (r result, err error) {
+// lookup is what is found in a cache.
+type lookup struct {
+	issued
+	valid       bool // issued has a token that is not dead,
+	fresh       bool // and needs no refresh
+	refreshable bool // there is a refresh token
+	account     account
+}
+
+// peek looks into the cache without the lock. Content that makes no sense counts as none here.
+func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, error) {
+	return guard(ctx, "Cache", func(ctx context.Context) (lookup, error) {
 		blob, err := s.cache.Get(ctx)
 		if err != nil {
-			return r, err
+			return lookup{}, err
 		}
-		if c, err := s.parse(ctx, blob); err == nil { // if not, Update comes upon it too
-			r.issued, r.found = s.find(c)
-		}
-		return r, nil
+		c, _ := s.parse(ctx, blob)
+		return find(c), nil
 	})
-	return r.issued, r.found, err
 }
 
-// outcomeOf a transaction: done says that it came to a token or to the error of fetch, whatever became of the cache.
-type outcomeOf struct {
-	issued
-	err  error
-	done bool
-}
-
-// transact takes what somebody else has stored meanwhile, or else fetches and stores a token, while all others wait.
-func (s *store) transact(ctx context.Context, fetch func(context.Context) (issued, error)) (outcomeOf, error) {
-	return guard(ctx, "Cache", func(ctx context.Context) (o outcomeOf, err error) {
+// transact does the work with the content of the cache while all others wait, and stores what it changes. Whatever is
+// wrong with the cache costs persistence, never the token: the work is then done on what is in memory. Only a user's
+// flow that does not get the lock fails, since to redeem a refresh token twice may end the sign-in.
+func (s *store) transact(ctx context.Context, patience time.Duration, work worker) (issued, error) {
+	type outcome struct {
+		issued
+		change change
+		err    error
+		done   bool // work was called
+		late   bool // it was not, since somebody else had the lock
+	}
+	session := s.engine.signOuts()
+	do := func(ctx context.Context, c contents) (o outcome, changed bool) {
+		if unsaved := s.memory(); unsaved != nil {
+			changed = c.merge(unsaved)
+		}
+		o.done = true
+		if o.issued, o.change, o.err = work(ctx, c); s.engine.signOuts() != session {
+			o.change, o.err = nil, errors.New("cdfauth: signed out meanwhile")
+		}
+		if o.change != nil {
+			o.change(c)
+		}
+		return o, changed || o.change != nil
+	}
+	o, err := guard(ctx, "Cache", func(ctx context.Context) (o outcome, err error) {
 		waiting, stop := context.WithCancel(ctx)
 		defer stop()
-		patience := time.AfterFunc(lockLimit, stop)
+		timer := time.AfterFunc(patience, stop)
 		inside := func(ctx context.Context, old []byte) ([]byte, error) {
-			patience.Stop()
+			timer.Stop()
 			c, err := s.parse(ctx, old)
 			if err != nil {
 				return nil, err
 			}
-			if o.issued, o.done = s.find(c); o.done {
+			var changed bool
+			if o, changed = do(ctx, c); !changed {
 				return old, nil
 			}
-			o.issued, o.err = fetch(ctx)
-			if o.done = true; o.err != nil {
-				return nil, o.err
-			}
-			s.add(c, o.issued)
 			return c.blob()
 		}
 		err = s.cache.Update(waiting, inside)
@@ -104,14 +129,56 @@ func (s *store) transact(ctx context.Context, fetch func(context.Context) (issue
 				err = s.cache.Update(waiting, inside)
 			}
 		}
-		switch {
-		case o.err != nil:
-			err = nil // it is the fetch's, not the cache's
-		case err == nil && !o.done:
+		if err == nil && !o.done {
 			err = errors.New("Update did not call its function")
 		}
+		o.late = !o.done && waiting.Err() != nil
 		return o, err
 	})
+	switch {
+	case ctx.Err() != nil && !o.done:
+		return issued{}, err // it may still be at work
+	case o.late && s.grant == "":
+		return issued{}, fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
+	case !o.done:
+		s.warn(ctx, "cdfauth: the cache is not used", err)
+		o, _ = do(ctx, contents{})
+	case err != nil:
+		s.warn(ctx, "cdfauth: the token was not stored", err)
+	default:
+		s.remember(nil)
+		return o.issued, o.err
+	}
+	if o.change != nil {
+		s.remember(o.change)
+	}
+	return o.issued, o.err
+}
+
+// memory returns what could not be written, nil if nothing.
+func (s *store) memory() contents {
+	s.unsavedMu.Lock()
+	defer s.unsavedMu.Unlock()
+	if s.unsaved == nil {
+		return nil
+	}
+	return s.unsaved()
+}
+
+// remember adds to what could not be written; nil means that all is.
+func (s *store) remember(ch change) {
+	s.unsavedMu.Lock()
+	defer s.unsavedMu.Unlock()
+	if ch == nil {
+		s.unsaved = nil
+		return
+	}
+	c := contents{}
+	if s.unsaved != nil {
+		c.merge(s.unsaved())
+	}
+	ch(c)
+	s.unsaved = func() contents { return c }
 }
 
 // parse reads a blob, and reads it again if it makes no sense: old versions of Cognite's Python SDK truncate the file
@@ -122,30 +189,40 @@ func (s *store) parse(ctx context.Context, blob []byte) (contents, error) {
 		if err == nil || try > 3 {
 			return c, err
 		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		if blob, err = s.cache.Get(ctx); err != nil {
+		if blob, err = s.again(ctx); err != nil {
 			return nil, err
 		}
 	}
 }
 
+// again reads the blob after a pause.
+func (s *store) again(ctx context.Context) ([]byte, error) {
+	select {
+	case <-time.After(100 * time.Millisecond):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return s.cache.Get(ctx)
+}
+
 // whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the
-// token endpoint if that is known from the start. The realm is "" while discovery has yet to find that endpoint; the
-// issuer decides without it.
-func (c *client) whose() (environment, realm, issuer string) {
-	tokenURL, issuer := "", c.endpoint.url
-	if m := c.metadata(); m != nil {
-		tokenURL = m.TokenURL
-	} else if k := c.endpoint.kind; k != kindIssuer && k != kindDiscovery {
+// token endpoint if that is known from the start. The realm is "" while it is not known: it is the first segment of
+// the token endpoint's path, as the metadata has it.
+func (s *store) whose() (environment, realm, issuer string) {
+	c, tokenURL, issuer := s.client, "", s.client.endpoint.url
+	k := c.endpoint.kind
+	if k != kindIssuer && k != kindDiscovery {
 		tokenURL, _ = c.tokenURL(context.Background())
 		issuer = tokenURL
 	}
+	if m := c.metadata(); m != nil {
+		tokenURL = m.TokenURL
+	}
 	if u, err := url.Parse(tokenURL); err == nil {
 		realm, _, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	}
+	if s.grant == "" && k == kindAuthority && c.metadata() == nil && !isGUID(realm) {
+		realm = "" // a tenant's other name
 	}
 	if u, err := url.Parse(c.endpoint.url); err == nil {
 		environment = strings.ToLower(u.Hostname())
@@ -153,50 +230,60 @@ func (c *client) whose() (environment, realm, issuer string) {
 	return environment, realm, issuer
 }
 
-// owns says which access tokens are for this provider: its client, grant, issuer, scopes and parameters. The scopes
-// have to be the same, since an application may not know what it gets for asking for none.
-func (s *store) owns() func(entry) bool {
-	environment, realm, issuer := s.client.whose()
-	scopes, ext := target(s.client.scope), extCacheKey(s.client.params)
-	return func(e entry) bool {
-		return e.text("environment") == environment && (realm == "" || e.text("realm") == realm) && e.text(fieldIssuer) == issuer &&
-			e.text("client_id") == s.client.id && e.text(fieldGrant) == s.grant && e["home_account_id"] == nil &&
-			e.text("target") == scopes && e.text("ext_cache_key") == ext
-	}
+// isGUID reports whether a tenant has the one name that is used in a cache.
+func isGUID(s string) bool {
+	return len(s) == 36 && strings.Count(s, "-") == 4 && strings.Trim(s, "0123456789abcdefABCDEF-") == ""
 }
 
-// find returns the newest token of the provider's own that is still fresh and has not been refused.
-func (s *store) find(c contents) (issued, bool) {
-	for _, key := range c.find(accessTokens, "cached_at", s.owns()) {
+// findApp returns the newest token of an application's own: of its client, grant, issuer, scopes and parameters. The
+// scopes have to be the same, since an application may not know what it gets for asking for none.
+func (s *store) findApp(c contents) lookup {
+	environment, realm, issuer := s.whose()
+	scopes, ext := target(s.client.scope), extCacheKey(s.client.params)
+	return s.newest(c, func(e entry) bool {
+		return e.text("environment") == environment && (realm == "" || e.text("realm") == realm) && e.text(fieldIssuer) == issuer &&
+			e.text("client_id") == s.client.id && e.text(fieldGrant) == s.grant && e.account() == nil &&
+			e.text("target") == scopes && e.text("ext_cache_key") == ext
+	})
+}
+
+// newest returns the newest access token that matches and has not been refused, a fresh one if there is one.
+func (s *store) newest(c contents, match func(entry) bool) (l lookup) {
+	now := s.client.now().UnixNano()
+	for _, key := range c.find(accessTokens, "cached_at", match) {
 		e := c.entry(accessTokens, key)
 		i := issued{sent: e.time("cached_at"), refresh: e.time("refresh_on")}
 		if checkAccessToken(e.text("secret")) != nil {
 			continue
 		}
 		i.token = newToken(tokenData{header: bearer + e.text("secret"), expiry: e.time("expires_on"), scope: printable(e.text("target"))})
-		if s.client.now().UnixNano() < hold(i, s.engine.leeway).fresh && !s.engine.wasRefused(i.token) {
-			return i, true
+		h := hold(i, s.engine.leeway)
+		fresh := now < h.fresh
+		if h.valid(now) && (fresh || !l.valid) && !s.engine.wasRefused(i.token) {
+			if l.issued, l.valid, l.fresh = i, true, fresh; fresh {
+				break
+			}
 		}
 	}
-	return issued{}, false
+	return l
 }
 
-// add stores a token, over the one before.
-func (s *store) add(c contents, i issued) {
-	if !i.token.Expiry().After(s.client.now()) {
-		return
+// accessToken makes the entry of a token.
+func (s *store) accessToken(i issued, account any, scope string) entry {
+	environment, realm, issuer := s.whose()
+	e := entry{"credential_type": accessTokens, "secret": i.token.AccessToken(), "home_account_id": account, "environment": environment,
+		"client_id": s.client.id, "target": target(scope), "realm": realm, "token_type": "Bearer", "cached_at": unix(i.sent),
+		"expires_on": unix(i.token.Expiry()), "extended_expires_on": unix(i.token.Expiry()), fieldIssuer: issuer}
+	if s.grant != "" {
+		e[fieldGrant] = s.grant
 	}
-	environment, realm, issuer := s.client.whose()
-	e := entry{"credential_type": accessTokens, "secret": i.token.AccessToken(), "home_account_id": nil, "environment": environment,
-		"client_id": s.client.id, "target": target(s.client.scope), "realm": realm, "token_type": "Bearer", "cached_at": unix(i.sent),
-		"expires_on": unix(i.token.Expiry()), "extended_expires_on": unix(i.token.Expiry()), fieldIssuer: issuer, fieldGrant: s.grant}
 	if !i.refresh.IsZero() {
 		e["refresh_on"] = unix(i.refresh)
 	}
 	if ext := extCacheKey(s.client.params); ext != "" {
 		e["ext_cache_key"] = ext
 	}
-	c.put(accessTokens, e)
+	return e
 }
 
 func (s *store) warn(ctx context.Context, what string, err error) {

@@ -1,0 +1,529 @@
+package cdfauth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// This file is the authorization code flow for programs on a person's own machine (RFC 8252) with PKCE (RFC 7636): a
+// listener on loopback is opened, then the browser at the authorization endpoint with
+//
+//	response_type=code, client_id, redirect_uri, scope, state, nonce, code_challenge, code_challenge_method=S256,
+//	prompt, login_hint, Params
+//
+// and when it comes back with a code, that is exchanged at the token endpoint by a POST of
+//
+//	grant_type=authorization_code, client_id, code, redirect_uri, code_verifier, scope, Params
+//
+// In this order: the configuration, the sign-in, the listener, what is accepted as an answer, the page that a person
+// sees, and pasting an answer where there is no browser. browser.go opens the browser.
+
+// InteractiveConfig configures [NewInteractive]. Endpoint (any but TokenURL), ClientID, Scopes and Params are as in
+// [ClientCredentialsConfig]; openid, profile and offline_access are added to the scopes.
+type InteractiveConfig struct {
+	Endpoint Endpoint
+	ClientID string
+	Scopes   []string
+	Params   url.Values
+	// RedirectPort is the port of http://localhost:{port}, which the provider has to know as a redirect URI. 0 means
+	// DefaultRedirectPort.
+	RedirectPort int
+	// RedirectURL replaces RedirectPort by a loopback URL as it is registered, such as http://127.0.0.1:8400/callback.
+	// Port 0 means a free one, for providers that do not mind (RFC 8252 §7.3).
+	RedirectURL string
+	// Prompt is "", "select_account", "login" or "consent" (OpenID Connect Core §3.1.2.1). Other than "" it makes the
+	// first Token call open the browser, whatever the cache has.
+	Prompt string
+	// LoginHint is the user name that is meant. It picks among the accounts in the cache and is told to the provider.
+	LoginHint string
+	// OpenBrowser opens the URL; its error is no failure: the person is asked to do it. nil opens the system's browser,
+	// or what the variable BROWSER names.
+	OpenBrowser func(ctx context.Context, url string) error
+	// Input is where the address that the browser ended at can be pasted when none could be opened here. nil means
+	// standard input if it is a terminal. Reading cannot be stopped: the next sign-in takes over a read under way.
+	Input io.Reader
+	// Output is where the URL and what to do are shown. nil means standard error.
+	Output io.Writer
+	Options
+}
+
+// Interactive is the provider of the interactive flow.
+type Interactive struct{ user *user }
+
+// DefaultRedirectPort is that of Cognite's Python SDK.
+const DefaultRedirectPort = 53000
+
+// NewInteractive returns a provider for a person with a browser. It checks cfg, names the field that is wrong, and does
+// no I/O.
+func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
+	c, e, err := newClient("interactive", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains([]string{"", "select_account", "login", "consent"}, cfg.Prompt) {
+		return nil, fmt.Errorf("cdfauth: Prompt is %.64q: want select_account, login, consent or none", cfg.Prompt)
+	}
+	b := &browser{open: cfg.OpenBrowser, input: cfg.Input, listen: net.Listen}
+	if b.redirect, b.field, err = redirectURL(cfg); err != nil {
+		return nil, err
+	}
+	if b.open == nil {
+		b.open = openBrowser
+	}
+	if b.input != nil && !reflect.TypeOf(b.input).Comparable() {
+		return nil, fmt.Errorf("cdfauth: Input is a %T, which cannot be told from others: want a pointer", b.input)
+	}
+	output := cfg.Output
+	if output == nil {
+		output = os.Stderr
+	}
+	u, err := newUser(c, e, cfg.Cache, cfg.LoginHint, "authorization_code", output)
+	if err != nil {
+		return nil, err
+	}
+	u.prompt = cfg.Prompt
+	b.user, u.signIn = u, b.signIn
+	return &Interactive{u}, nil
+}
+
+// redirectURL returns where the browser is sent back to, and the name of the field that says so.
+func redirectURL(cfg InteractiveConfig) (*url.URL, string, error) {
+	if cfg.RedirectURL == "" {
+		port := cfg.RedirectPort
+		if port == 0 {
+			port = DefaultRedirectPort
+		}
+		if port < 0 || port > 65535 {
+			return nil, "", fmt.Errorf("cdfauth: RedirectPort is %d: want 1 to 65535", port)
+		}
+		return &url.URL{Scheme: "http", Host: "localhost:" + strconv.Itoa(port)}, "RedirectPort", nil
+	}
+	u, err := parseURL(cfg.RedirectURL)
+	switch {
+	case cfg.RedirectPort != 0:
+		err = errors.New("and RedirectPort are both set: want one of them")
+	case err != nil:
+	case u.Scheme != "http" || !isLoopback(u.Hostname()) || u.RawQuery != "" || u.ForceQuery:
+		err = errors.New("is not http on a loopback host, without a query")
+	default:
+		var n uint64
+		if n, err = strconv.ParseUint(u.Port(), 10, 16); err != nil || strconv.FormatUint(n, 10) != u.Port() {
+			err = errors.New("has no port: want one, or 0 for a free one")
+		}
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("cdfauth: RedirectURL %w", err)
+	}
+	return u, "RedirectURL", nil
+}
+
+// Token returns an access token for the person. It may have to ask for a sign-in, for 15 minutes at most: its errors are
+// those of the context, [ErrSignInRequired] (see [WithoutInteraction]; also if no browser opens and nothing can be
+// pasted), an [*OAuthError] when the identity provider refused (access_denied if the person did), and what the network had to say.
+func (p *Interactive) Token(ctx context.Context) (Token, error) {
+	if p == nil || p.user == nil {
+		return Token{}, errNotMade
+	}
+	return p.user.engine.Token(ctx)
+}
+
+// Invalidate says that t was refused: if it is the current token, the next call of Token gets another, without asking
+// anybody. It may be called at any rate.
+func (p *Interactive) Invalidate(t Token) {
+	if p != nil && p.user != nil {
+		p.user.engine.Invalidate(t)
+	}
+}
+
+// SignOut is as [DeviceCode.SignOut].
+func (p *Interactive) SignOut(ctx context.Context) error {
+	if p == nil || p.user == nil {
+		return errNotMade
+	}
+	return p.user.signOut(ctx)
+}
+
+// browser signs people in by one.
+type browser struct {
+	user     *user
+	redirect *url.URL
+	field    string
+	open     func(context.Context, string) error
+	input    io.Reader
+	listen   func(network, address string) (net.Listener, error) // net.Listen, but in tests
+}
+
+// attemptAt is one sign-in: what was sent with the browser, and what has come back.
+type attemptAt struct {
+	redirect *url.URL // redirect_uri
+	state    string
+	issuer   *metadata
+
+	once    sync.Once
+	settled chan struct{} // closed when an answer with the right state has come
+	code    func() string // the answer's, or
+	err     error         // why it is none
+
+	outcome chan struct{} // closed when the sign-in has come to an end,
+	page    []byte        // which this says
+	shown   chan struct{} // closed when a person has been told
+	showing sync.Once
+}
+
+func random() string {
+	b := make([]byte, 32)
+	rand.Read(b) // never fails
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// signIn asks a person.
+func (b *browser) signIn(ctx context.Context, q *question) (i issued, said *claims, err error) {
+	listeners, redirect, err := b.bind() // before the browser opens: nobody else can get the answer
+	if err != nil {
+		return issued{}, nil, err
+	}
+	at := &attemptAt{redirect: redirect, state: random(), issuer: q.metadata,
+		settled: make(chan struct{}), outcome: make(chan struct{}), shown: make(chan struct{})}
+	server := &http.Server{Handler: at, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, ErrorLog: log.New(io.Discard, "", 0)}
+	for _, l := range listeners {
+		go server.Serve(l)
+	}
+	defer server.Close()
+
+	nonce, verifier := random(), random()
+	challenge := sha256.Sum256([]byte(verifier))
+	address, err := b.user.client.endpointURL(ctx, "authorize", "authorization", func(m *metadata) string { return m.AuthorizeURL })
+	if err != nil {
+		return issued{}, nil, err
+	}
+	u, err := parseURL(address)
+	if err != nil {
+		return issued{}, nil, fmt.Errorf("cdfauth: Endpoint: the authorization endpoint %w", err)
+	}
+	query := u.Query()
+	maps.Copy(query, b.user.client.params)
+	for name, value := range map[string]string{"response_type": "code", "client_id": b.user.client.id, "redirect_uri": redirect.String(), "scope": q.scope,
+		"state": at.state, "nonce": nonce, "code_challenge": base64.RawURLEncoding.EncodeToString(challenge[:]), "code_challenge_method": "S256",
+		"prompt": q.prompt, "login_hint": q.hint} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if b.user.client.entraStyle() {
+		query.Set("client_info", "1")
+	}
+	u.RawQuery = query.Encode()
+
+	asking, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go b.show(asking, stop, at, u.String())
+	select {
+	case <-at.settled:
+	case <-asking.Done():
+		return issued{}, nil, context.Cause(asking)
+	}
+	q.answered()
+	if err = at.err; err == nil {
+		i, err = b.user.client.exchange(ctx, "authorization_code", 1, func(ctx context.Context, _ string, f *form) error {
+			f.Set("code", at.code())
+			f.Set("redirect_uri", redirect.String())
+			f.Set("code_verifier", verifier)
+			f.secrets = append(f.secrets, at.code(), verifier)
+			return b.user.identify(ctx, f)
+		})
+	}
+	if err == nil {
+		said, err = b.user.believe(i, q, nonce)
+	}
+	switch oe := (*OAuthError)(nil); {
+	case err == nil:
+		at.page = pageSignedIn
+	case errors.As(err, &oe) && oe.Code == "access_denied":
+		at.page = pageDeclined
+	default:
+		at.page = pageFailed
+	}
+	close(at.outcome)
+	patience, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	select {
+	case <-at.shown:
+	case <-patience.Done(): // the page was closed before; the sign-in counts all the same
+	}
+	return i, said, err
+}
+
+// bind listens on the redirect's port. localhost is both loopback addresses, of which browsers pick either; a machine
+// without IPv6 has one.
+func (b *browser) bind() ([]net.Listener, *url.URL, error) {
+	host, port := b.redirect.Hostname(), b.redirect.Port()
+	addresses := []string{host}
+	if strings.EqualFold(host, "localhost") {
+		addresses = []string{"127.0.0.1", "::1"}
+	}
+	for try := 1; ; try++ {
+		listeners, p, err := b.bindAll(addresses, port)
+		if err == nil {
+			redirect := *b.redirect
+			redirect.Host = net.JoinHostPort(host, p)
+			return listeners, &redirect, nil
+		}
+		if port != "0" || try == 10 { // a free port of one address may be taken on the other
+			return nil, nil, fmt.Errorf("cdfauth: %s: port %s cannot be listened on (does another program use it, or another sign-in?): %w", b.field, p, err)
+		}
+	}
+}
+
+func (b *browser) bindAll(addresses []string, port string) (listeners []net.Listener, p string, err error) {
+	p = port
+	for _, address := range addresses {
+		l, err := b.listen("tcp", net.JoinHostPort(address, p))
+		if err == nil {
+			listeners = append(listeners, l)
+			_, p, _ = net.SplitHostPort(l.Addr().String())
+			continue
+		}
+		if any, e := b.listen("tcp", net.JoinHostPort(address, "0")); e == nil || len(listeners) == 0 {
+			if e == nil {
+				any.Close()
+			}
+			for _, l := range listeners {
+				l.Close()
+			}
+			return nil, p, err
+		}
+	}
+	return listeners, p, nil
+}
+
+// ServeHTTP takes the answer (RFC 6749 §4.1.2) and tells everything else apart from it: pages that browsers ask for by
+// themselves, other programs' and other pages' requests. It reflects nothing.
+func (at *attemptAt) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, clean := at.redirect.Path, at.redirect.String()
+	if path == "" {
+		path = "/"
+	}
+	var values url.Values
+	var err error
+	switch {
+	case originOf("http", r.Host) != originOf("http", at.redirect.Host): // DNS rebinding
+		show(w, http.StatusMisdirectedRequest, pageStray)
+		return
+	case r.URL.Path != path:
+		show(w, http.StatusNotFound, pageStray)
+		return
+	case r.Method == http.MethodGet:
+		values, err = url.ParseQuery(r.URL.RawQuery)
+	case r.Method == http.MethodPost: // response_mode=form_post
+		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+		err = r.ParseForm()
+		values = r.PostForm
+	default:
+		show(w, http.StatusMethodNotAllowed, pageStray)
+		return
+	}
+	select {
+	case <-at.settled:
+		if len(values) > 0 {
+			break
+		}
+		select { // the clean address: the code does not stay in the browser's
+		case <-at.outcome:
+			show(w, http.StatusOK, at.page)
+			at.showing.Do(func() { close(at.shown) })
+		case <-r.Context().Done():
+		}
+		return
+	default:
+	}
+	if err != nil || !at.answer(values) {
+		show(w, http.StatusBadRequest, pageStray)
+		return
+	}
+	w.Header().Set("Location", clean)
+	show(w, http.StatusSeeOther, nil)
+}
+
+// answer takes the first answer that has the right state, and each parameter once. What else it says is looked at in
+// this order: iss, error, code.
+func (at *attemptAt) answer(values url.Values) bool {
+	if subtle.ConstantTimeCompare([]byte(values.Get("state")), []byte(at.state)) != 1 {
+		return false
+	}
+	for _, v := range values {
+		if len(v) != 1 {
+			return false
+		}
+	}
+	at.once.Do(func() {
+		iss, code, failure := values.Get("iss"), values.Get("code"), values.Get("error")
+		switch {
+		case iss != "" && !at.issuer.names(iss): // RFC 9207 §2.4
+			at.err = fmt.Errorf("cdfauth: interactive: the answer is of issuer %q, and %q was asked (a mix-up, or an attack)", scrub(iss, 200), scrub(at.issuer.Issuer, 200))
+		case iss == "" && at.issuer.SendsIssuer:
+			at.err = errors.New("cdfauth: interactive: the answer does not say which issuer it is of, although the provider promises it")
+		case failure != "":
+			at.err = fmt.Errorf("cdfauth: interactive: the sign-in failed: %w", &OAuthError{Code: scrub(failure, 64), Description: scrub(values.Get("error_description"), 500),
+				URI: scrub(values.Get("error_uri"), 200)})
+		case code == "":
+			at.err = errors.New("cdfauth: interactive: the answer has neither a code nor an error")
+		}
+		at.code = func() string { return code }
+		close(at.settled)
+	})
+	return true
+}
+
+// names reports whether iss is this provider's issuer. Entra's metadata for several tenants has a placeholder in it.
+func (m *metadata) names(iss string) bool {
+	before, after, several := strings.Cut(m.Issuer, "{tenantid}")
+	if !several {
+		return iss == m.Issuer
+	}
+	tenant, ok1 := strings.CutPrefix(iss, before)
+	tenant, ok2 := strings.CutSuffix(tenant, after)
+	return ok1 && ok2 && isName(tenant, "-.")
+}
+
+// The pages: no script, nothing from elsewhere, nothing from the request.
+var (
+	pageSignedIn = page("You are signed in", "You can close this page and go back to the program that asked for it.")
+	pageDeclined = page("Sign-in was declined", "Nobody was signed in. If that was not meant, start again in the program that asked for it.")
+	pageFailed   = page("Sign-in did not succeed", "The program that asked for it says why. You can close this page and go back to it.")
+	pageStray    = page("There is nothing here", "This address waits for the answer to a sign-in, and this was none. If you were signing in, start again in the program that asked for it.")
+)
+
+const style = `:root{color-scheme:light dark}body{font:18px/1.5 system-ui,sans-serif;max-width:32em;margin:18vh auto 0;padding:0 1.5em}h1{font-size:1.5em;font-weight:600}`
+
+var policy = func() string {
+	sum := sha256.Sum256([]byte(style))
+	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+}()
+
+func page(title, text string) []byte {
+	return []byte(`<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>` +
+		title + `</title><style>` + style + `</style></head><body><h1>` + title + `</h1><p>` + text + `</p></body></html>` + "\n")
+}
+
+// show sends a page, all of it, and closes the connection.
+func show(w http.ResponseWriter, status int, page []byte) {
+	for name, value := range map[string]string{"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer",
+		"X-Content-Type-Options": "nosniff", "Content-Security-Policy": policy, "Connection": "close", "Content-Length": strconv.Itoa(len(page))} {
+		w.Header().Set(name, value)
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(page) // to a HEAD, nothing
+	_ = http.NewResponseController(w).Flush()
+}
+
+// show tells the person what to do, opens the browser, and if none opens lets the person paste the answer.
+func (b *browser) show(ctx context.Context, stop context.CancelCauseFunc, at *attemptAt, address string) {
+	_ = b.user.tell(ctx, "\nTo sign in, use the browser page that opens now. If none does, open this address in a browser on this computer:\n\n    "+address+"\n\n")
+	_, err := guard(ctx, "OpenBrowser", func(ctx context.Context) (none struct{}, err error) { return none, b.open(ctx, address) })
+	in := b.input
+	if fi, e := os.Stdin.Stat(); in == nil && e == nil && fi.Mode()&os.ModeCharDevice != 0 {
+		in = os.Stdin
+	}
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return
+	case in == nil:
+		stop(fmt.Errorf("%w: no browser opens, and Input is not there to paste an answer to: %w", ErrSignInRequired, err))
+		return
+	}
+	_ = b.user.tell(ctx, "No browser opens here ("+scrub(err.Error(), 200)+"). Open the address in one elsewhere, sign in, copy the whole address of the page\nthat it ends at (it may say that the page cannot be reached), paste it here and press Enter:\n")
+	for {
+		line, err := readLine(ctx, in)
+		if err != nil {
+			stop(fmt.Errorf("%w: no browser opens, and Input has ended: %w", ErrSignInRequired, err))
+			return
+		}
+		u, err := url.Parse(strings.TrimSpace(line))
+		if err == nil && u.Host != "" && originOf(u.Scheme, u.Host) == originOf("http", at.redirect.Host) && strings.Trim(u.Path, "/") == strings.Trim(at.redirect.Path, "/") {
+			if values, err := url.ParseQuery(u.RawQuery); err == nil && at.answer(values) {
+				at.showing.Do(func() { close(at.shown) }) // there is no page
+				return
+			}
+		}
+		_ = b.user.tell(ctx, "That is not the answer to this sign-in. Paste the whole address, which begins with "+at.redirect.String()+" and has state= in it:\n")
+	}
+}
+
+// reading has the reads that are under way, by Input: they cannot be stopped, so the next sign-in takes them over.
+var reading = struct {
+	sync.Mutex
+	lines map[io.Reader]chan pasted
+}{lines: map[io.Reader]chan pasted{}}
+
+type pasted struct {
+	line func() string
+	err  error
+}
+
+// readLine reads a line of at most 8 KiB; of a longer one, nothing. It takes one byte at a time: what follows the line
+// is not its own.
+func readLine(ctx context.Context, in io.Reader) (string, error) {
+	reading.Lock()
+	c := reading.lines[in]
+	if c == nil {
+		c = make(chan pasted, 1)
+		reading.lines[in] = c
+		go func() {
+			var p pasted
+			defer func() {
+				if r := recover(); r != nil {
+					p.err = panicked("Input", r)
+				}
+				c <- p
+			}()
+			var line []byte
+			for b := make([]byte, 1); ; {
+				n, err := in.Read(b)
+				if n > 0 && b[0] != '\n' && len(line) <= 8<<10 {
+					line = append(line, b[0])
+				}
+				if err != nil && len(line) == 0 {
+					p.err = err
+				}
+				if err != nil || n > 0 && b[0] == '\n' {
+					break
+				}
+			}
+			if len(line) > 8<<10 {
+				line = nil
+			}
+			p.line = func() string { return string(line) }
+		}()
+	}
+	reading.Unlock()
+	select {
+	case p := <-c:
+		reading.Lock()
+		delete(reading.lines, in)
+		reading.Unlock()
+		if p.err != nil {
+			return "", p.err
+		}
+		return p.line(), nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
