@@ -443,7 +443,7 @@ func (u *user) question(ctx context.Context, c contents, m *metadata, answered f
 		dropped, q.prompt = ch, ""
 		if a, several := u.who(c); several {
 			q.prompt = "select_account"
-		} else if a != nil && q.hint == "" {
+		} else if a != nil && a.username != "" {
 			q.hint = a.username
 		}
 	}

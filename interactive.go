@@ -66,7 +66,10 @@ type InteractiveConfig struct {
 }
 
 // Interactive is the provider of the interactive flow.
-type Interactive struct{ user *user }
+type Interactive struct {
+	user    *user
+	browser *browser
+}
 
 // DefaultRedirectPort is that of Cognite's Python SDK.
 const DefaultRedirectPort = 53000
@@ -101,7 +104,7 @@ func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
 	}
 	u.prompt = cfg.Prompt
 	b.user, u.signIn = u, b.signIn
-	return &Interactive{u}, nil
+	return &Interactive{u, b}, nil
 }
 
 // redirectURL returns where the browser is sent back to, and the name of the field that says so.
