@@ -102,11 +102,12 @@ func (c *client) isIssuer(iss string) bool {
 	return strings.TrimSuffix(iss, "/") == c.endpoint.url
 }
 
-// idToken returns what the cached ID token of an account says.
+// idToken returns what the cached ID token of an account says; that of another of Entra's tenants says something else.
 func (u *user) idToken(c contents, id any) (*claims, bool) {
-	environment, _, _ := u.whose()
+	environment, realm, _ := u.whose()
 	for _, key := range c.find(idTokens, "", func(e entry) bool {
-		return id != nil && e.account() == id && e.text("environment") == environment && e.text("client_id") == u.client.id
+		return id != nil && e.account() == id && e.text("environment") == environment && e.text("client_id") == u.client.id &&
+			(e.text("realm") == realm || !u.client.entraStyle())
 	}) {
 		if said, err := parseIDToken(c.entry(idTokens, key).text("secret")); err == nil {
 			return said, true
@@ -393,6 +394,9 @@ func (u *user) ask(ctx context.Context) (issued, error) {
 	if l := adopted.Load(); l != nil && err != nil {
 		u.settle(l.account, false)
 		return l.issued, nil
+	}
+	if err == context.Canceled || err == context.DeadlineExceeded {
+		err = fmt.Errorf("cdfauth: %s: nobody has signed in within %v: %w", u.client.flow, askLimit, context.DeadlineExceeded)
 	}
 	return i, err
 }

@@ -316,35 +316,6 @@ func sample(t *testing.T, h *human, names ...string) *MemoryCache {
 	return cache
 }
 
-// edit changes the content of a cache.
-func edit(t *testing.T, cache Cache, change func(contents)) {
-	t.Helper()
-	err := cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
-		c, err := parseContents(old)
-		if err != nil {
-			return nil, err
-		}
-		change(c)
-		return c.blob()
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func read(t *testing.T, cache Cache) contents {
-	t.Helper()
-	blob, err := cache.Get(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := parseContents(blob)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 func all(c contents, section string) []string {
 	return c.find(section, "", func(entry) bool { return true })
 }
@@ -733,7 +704,7 @@ func TestSignOut(t *testing.T) {
 			if err := p.SignOut(t.Context()); err != nil || time.Since(start) > time.Second {
 				t.Errorf("%v after %v", err, time.Since(start))
 			}
-			if err := <-done; err != context.DeadlineExceeded {
+			if err := <-done; err != errSignedOut {
 				t.Error(err)
 			}
 		})

@@ -207,6 +207,7 @@ func (b *browser) signIn(ctx context.Context, q *question) (i issued, said *clai
 		settled: make(chan struct{}), outcome: make(chan struct{}), shown: make(chan struct{})}
 	server := &http.Server{Handler: at, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, ErrorLog: log.New(io.Discard, "", 0)}
 	for _, l := range listeners {
+		defer l.Close() // the server closes those that it has come to serve
 		go server.Serve(l)
 	}
 	defer server.Close()

@@ -111,7 +111,10 @@ type flight struct {
 	over    bool               // it was called
 }
 
-var errNobodyWaits = errors.New("cdfauth: everybody who waited for the sign-in has left")
+var (
+	errNobodyWaits = errors.New("cdfauth: everybody who waited for the sign-in has left")
+	errSignedOut   = errors.New("cdfauth: SignOut was called while the token was on its way")
+)
 
 // engine hands out tokens for one provider.
 type engine struct {
@@ -325,8 +328,8 @@ func (e *engine) land(f *flight, got issued, err error) {
 	e.mu.Lock()
 	h, now := e.current.Load(), e.now().UnixNano()
 	valid := h.valid(now)
-	if f.session != e.session { // its token is of a sign-in that was given up
-		f.over, err = true, errNobodyWaits
+	if f.session != e.session {
+		got, err = issued{}, errSignedOut
 	}
 	if err == nil {
 		e.failures, e.retryAt = 0, time.Time{}
@@ -348,7 +351,7 @@ func (e *engine) land(f *flight, got issued, err error) {
 		got.token = h.token
 	case err == nil:
 		// Expired on arrival: for those who waited, and for nobody later.
-	case f.over:
+	case f.over && f.session == e.session:
 		err = errNobodyWaits
 	default:
 		if !errors.Is(err, ErrSignInRequired) { // which is an answer, and must not delay a sign-in

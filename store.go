@@ -97,14 +97,17 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work worke
 		}
 		o.done = true
 		if o.issued, o.change, o.err = work(ctx, c); s.engine.signOuts() != session {
-			o.change, o.err = nil, errors.New("cdfauth: signed out meanwhile")
+			o.change, o.err = nil, errSignedOut
 		}
 		if o.change != nil {
 			o.change(c)
 		}
 		return o, changed || o.change != nil
 	}
-	o, err := guard(ctx, "Cache", func(ctx context.Context) (o outcome, err error) {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, cancel) })() // what work was abandoned for is told first
+	o, err := guard(later, "Cache", func(context.Context) (o outcome, err error) {
 		waiting, stop := context.WithCancel(ctx)
 		defer stop()
 		timer := time.AfterFunc(patience, stop)
