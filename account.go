@@ -11,14 +11,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// This file is what the two flows of a user have in common: whose sign-ins are in the cache and which of them is meant,
-// what an ID token has to say to be believed, how a sign-in is renewed, when a person is asked, and how it is forgotten.
-// The order is: a valid token in the cache, then a refresh token, then the person.
+// This file is what the two flows of a user have in common: whose sign-ins are in the cache and which of them is meant, what an ID
+// token has to say to be believed, how a sign-in is renewed, when a person is asked, and how it is forgotten. The order is: a valid
+// token in the cache, then a refresh token, then the person.
 
 // account is who has signed in.
 type account struct {
@@ -29,43 +28,36 @@ type account struct {
 // user is the share of a user's flow in a cache.
 type user struct {
 	store
-	hint   string                                                    // LoginHint
-	prompt string                                                    // Prompt
-	source string                                                    // account_source: the grant by which people sign in
-	output io.Writer                                                 // where the person is told things
-	signIn func(context.Context, *question) (issued, *claims, error) // asks the person
-	noHome error                                                     // why there is no default cache; nil once it was said
+	hint, prompt string
+	source       string    // account_source: the grant by which people sign in
+	output       io.Writer // where the person is told things
+	noHome       error     // why there is no default cache; nil once that was said
 
-	mu       sync.Mutex
-	account  *account // whose tokens this provider hands out, once that is known
-	prompted bool     // Prompt has had its effect
+	signIn  func(context.Context, *question) (issued, *claims, error) // asks the person
+	account atomic.Pointer[account]                                   // whose tokens are handed out; nil until that is known
 }
 
 // question is what a person is to be asked, and by whom.
 type question struct {
 	*metadata
 	scope, prompt, hint string
-	answered            func() // to be called when an answer has arrived: from then on nobody can stop the flight
+	answered            func() bool // to be called when an answer has arrived: from then on nobody can stop the flight
 }
 
 // newUser completes the store of a user's flow, and gives the engine its phases.
-func newUser(c *client, e *engine, cache Cache, hint, source string, output io.Writer) (*user, error) {
+func newUser(c *client, e *engine, o Options, hint, source string, output io.Writer) (*user, error) {
 	if c.endpoint.kind == kindTokenURL {
 		return nil, errors.New("cdfauth: Endpoint: TokenURL names too little for a user's flow: want Issuer, Entra, Authority or Discovery")
 	}
-	var noHome error
-	if cache == nil {
-		path, err := DefaultCachePath(c.id)
-		if err == nil {
-			cache, err = NewFileCache(path)
+	u := &user{store: store{client: c, engine: e, cache: o.Cache}, hint: hint, source: source, output: output}
+	if o.Cache == nil {
+		var path string
+		u.cache = new(MemoryCache)
+		if path, u.noHome = DefaultCachePath(c.id); u.noHome == nil {
+			u.cache, u.noHome = NewFileCache(path)
 		}
-		if err != nil {
-			cache = new(MemoryCache)
-		}
-		noHome = err
 	}
-	u := &user{store: store{client: c, engine: e, cache: cache}, hint: hint, source: source, output: output, noHome: noHome}
-	e.silent, e.ask = u.silent, u.ask
+	e.silent, e.ask, e.signOut = u.silent, u.ask, u.signOut
 	return u, nil
 }
 
@@ -74,9 +66,9 @@ func (c *client) entraStyle() bool {
 	return c.endpoint.kind == kindAuthority || c.endpoint.kind == kindADFS
 }
 
-// owns reports whether an entry is of this provider's client at this identity provider. The key of the schema does not
-// tell: two realms, two tenants or two ports of one host look the same in it. Our own entries say who issued them; of
-// others it is the ID token of the same account that does, or for Entra the realm.
+// owns reports whether an entry is of this provider's client at this identity provider. The key of the schema does not tell: two
+// realms, two tenants or two ports of one host look the same in it. Our own entries say who issued them; of others it is the ID
+// token of the same account that does, or for Entra the realm.
 func (u *user) owns(c contents, section string, e entry) bool {
 	environment, realm, issuer := u.whose()
 	if e.text("environment") != environment || e.text("client_id") != u.client.id || e.text(fieldGrant) != "" {
@@ -90,8 +82,8 @@ func (u *user) owns(c contents, section string, e entry) bool {
 	if u.client.entraStyle() {
 		return inRealm && (said == "" || origin(said) == origin(issuer))
 	}
-	id, ok := u.idToken(c, e.account())
-	return said == "" && ok && u.client.isIssuer(id.Iss) && (inRealm || realm == "")
+	id := u.idToken(c, e.account())
+	return said == "" && id != nil && u.client.isIssuer(id.Iss) && (inRealm || realm == "")
 }
 
 // isIssuer reports whether the provider calls itself so.
@@ -102,32 +94,29 @@ func (c *client) isIssuer(iss string) bool {
 	return strings.TrimSuffix(iss, "/") == c.endpoint.url
 }
 
-// idToken returns what the cached ID token of an account says; that of another of Entra's tenants says something else.
-func (u *user) idToken(c contents, id any) (*claims, bool) {
+// idToken returns what the cached ID token of an account says, nil if there is none. That of another of Entra's tenants says something else.
+func (u *user) idToken(c contents, id any) *claims {
 	environment, realm, _ := u.whose()
 	for _, key := range c.find(idTokens, "", func(e entry) bool {
 		return id != nil && e.account() == id && e.text("environment") == environment && e.text("client_id") == u.client.id &&
 			(e.text("realm") == realm || !u.client.entraStyle())
 	}) {
 		if said, err := parseIDToken(c.entry(idTokens, key).text("secret")); err == nil {
-			return said, true
+			return said
 		}
 	}
-	return nil, false
+	return nil
 }
 
-// who returns the account that is meant: the one that this provider has used so far, else the one that LoginHint names,
-// else the only one. Tokens of nobody in particular count only where the client has no account at all.
+// who returns the account that is meant: the one that this provider has used so far, else the one that LoginHint names, else the only
+// one. Tokens of nobody in particular count only where the client has no account at all.
 func (u *user) who(c contents) (a *account, several bool) {
-	u.mu.Lock()
-	known := u.account
-	u.mu.Unlock()
-	if known != nil {
-		return known, false
+	if a = u.account.Load(); a != nil {
+		return a, false
 	}
 	environment, _, _ := u.whose()
 	ids, anybody := map[any]bool{}, false
-	for _, section := range []string{accessTokens, refreshTokens, idTokens} {
+	for _, section := range tokenSections {
 		for _, key := range c.find(section, "", func(e entry) bool { return e.text(fieldGrant) == "" }) {
 			e := c.entry(section, key)
 			anybody = anybody || e.account() != nil && e.text("environment") == environment && e.text("client_id") == u.client.id
@@ -137,28 +126,22 @@ func (u *user) who(c contents) (a *account, several bool) {
 		}
 	}
 	for id := range ids {
-		name := u.username(c, id)
-		switch {
-		case id == nil && anybody, u.hint != "" && !strings.EqualFold(name, u.hint):
-		case a != nil:
-			return nil, true
-		default:
-			a = &account{id, name}
+		name := ""
+		for _, key := range c.find(accounts, "", func(e entry) bool { return e.account() == id && e.text("environment") == environment }) {
+			name = c.entry(accounts, key).text("username")
 		}
+		if name == "" {
+			name = u.idToken(c, id).name() // Python's device flow forgets it when it refreshes
+		}
+		if id == nil && anybody || u.hint != "" && !strings.EqualFold(name, u.hint) {
+			continue
+		}
+		if a != nil {
+			return nil, true
+		}
+		a = &account{id, name}
 	}
 	return a, false
-}
-
-// username returns what a person would recognise an account by.
-func (u *user) username(c contents, id any) string {
-	environment, _, _ := u.whose()
-	for _, key := range c.find(accounts, "", func(e entry) bool {
-		return id != nil && e.account() == id && e.text("environment") == environment && e.text("username") != ""
-	}) {
-		return c.entry(accounts, key).text("username")
-	}
-	said, _ := u.idToken(c, id) // Python's device flow forgets the name when it refreshes
-	return said.name()
 }
 
 // search looks for what the account that is meant has.
@@ -194,46 +177,42 @@ func (u *user) refreshTokens(c contents, a *account) []string {
 }
 
 // mustPrompt says that Prompt has yet to be obeyed, whatever the cache has.
-func (u *user) mustPrompt() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.prompt != "" && !u.prompted
-}
-
-// settle remembers whose tokens are handed out.
-func (u *user) settle(a account, prompted bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.account, u.prompted = &a, u.prompted || prompted
-}
+func (u *user) mustPrompt() bool { return u.prompt != "" && u.account.Load() == nil }
 
 // silent is the phase of a flight that asks nobody.
 func (u *user) silent(ctx context.Context) (issued, error) {
 	u.warn(ctx, "cdfauth: the sign-in is kept in memory alone", u.noHome)
-	u.noHome = nil
-	if u.mustPrompt() {
+	if u.noHome = nil; u.mustPrompt() {
 		return issued{}, ErrSignInRequired
 	}
 	l, err := u.peek(ctx, u.search)
-	if _, realm, _ := u.whose(); !l.fresh && (realm == "" || !u.client.entraStyle()) {
-		// What was not found may only not have been recognised.
-		if _, e := again(ctx, attempts, func() error { _, err := u.client.discover(ctx); return err }); e != nil {
+	if !l.fresh { // what was not found may only not have been recognised
+		if e := u.recognise(ctx); e != nil {
 			return l.orElse(e, u.engine)
 		}
 		l, err = u.peek(ctx, u.search)
 	}
-	switch {
-	case l.fresh:
-		u.settle(l.account, false)
+	if l.fresh {
+		u.account.Store(&l.account)
 		return l.issued, nil
-	case err == nil && !l.refreshable && u.memory() == nil:
+	}
+	if err == nil && !l.refreshable && u.memory() == nil {
 		return l.orElse(ErrSignInRequired, u.engine)
 	}
-	i, err := u.transact(ctx, lockLimit, func(ctx context.Context, c contents) (issued, change, error) { return u.renew(ctx, c) })
+	i, err := u.transact(ctx, lockLimit, u.renew)
 	if err != nil {
 		return l.orElse(err, u.engine)
 	}
 	return i, nil
+}
+
+// recognise reads the metadata if the cache cannot be searched, or the provider not be reached, without it.
+func (u *user) recognise(ctx context.Context) error {
+	if _, realm, _ := u.whose(); realm != "" && u.client.entraStyle() {
+		return nil
+	}
+	_, err := again(ctx, attempts, func() error { _, err := u.client.discover(ctx); return err })
+	return err
 }
 
 // orElse prefers a token that is still valid to an error, if the engine has none: it would keep its own.
@@ -244,14 +223,13 @@ func (l lookup) orElse(err error, e *engine) (issued, error) {
 	return issued{}, err
 }
 
-// renew takes a token that somebody else has stored meanwhile, or redeems a refresh token. Of one that is refused
-// another is tried, once: a newer one of the same account, or one that a program which takes no lock (Python's) has
-// stored since.
+// renew takes a token that somebody else has stored meanwhile, or redeems a refresh token. Of one that is refused another is tried,
+// once: a newer one of the same account, or one that a program which takes no lock (Python's) has stored since.
 func (u *user) renew(ctx context.Context, c contents) (issued, change, error) {
 	l := u.search(c)
 	a := l.account
 	if l.fresh {
-		u.settle(a, false)
+		u.account.Store(&a)
 		return l.issued, nil, nil
 	}
 	if !l.refreshable {
@@ -266,7 +244,7 @@ func (u *user) renew(ctx context.Context, c contents) (issued, change, error) {
 		i, said, err := u.refresh(ctx, c, e)
 		switch oe := (*OAuthError)(nil); {
 		case err == nil:
-			u.settle(a, false)
+			u.account.Store(&a)
 			i.token = named(i.token, a.username)
 			entries := u.entries(i, said, a, e)
 			return i, func(c contents) { drop(c); entries(c) }, nil
@@ -283,7 +261,7 @@ func (u *user) renew(ctx context.Context, c contents) (issued, change, error) {
 		}
 		refused = append(refused, e.text("secret"))
 		if l.fresh {
-			u.settle(a, false)
+			u.account.Store(&a)
 			return l.issued, drop, nil
 		}
 		next := slices.DeleteFunc(u.refreshTokens(c, &a), func(key string) bool {
@@ -324,7 +302,7 @@ func (u *user) refresh(ctx context.Context, c contents, e entry) (issued, *claim
 		return issued{}, nil, err
 	}
 	// OpenID Connect Core §12.2: the issuer and the subject stay the same.
-	if first, ok := u.idToken(c, e.account()); ok {
+	if first := u.idToken(c, e.account()); first != nil {
 		if said.Iss != first.Iss || said.Sub != first.Sub {
 			return issued{}, nil, errors.New("cdfauth: the ID token that came with a refresh is another issuer's or another user's")
 		}
@@ -353,8 +331,8 @@ func (u *user) identify(ctx context.Context, f *form) error {
 	return nil
 }
 
-// scope is what is asked for: the configured scopes and those that a sign-in wants, of which a provider that lists its
-// scopes gets the ones it knows.
+// scope is what is asked for: the configured scopes and those that a sign-in wants, of which a provider that lists its scopes gets
+// the ones it knows.
 func (u *user) scope(m *metadata) string {
 	all := strings.Fields(u.client.scope)
 	for _, s := range openIDScopes {
@@ -365,34 +343,28 @@ func (u *user) scope(m *metadata) string {
 	return strings.Join(all, " ")
 }
 
-// ask is the phase of a flight that may ask a person: when it is this program's turn, and unless a sibling that had its
-// turn before has a token by then.
+// ask is the phase of a flight that may ask a person: when it is this program's turn, and unless a sibling that had its turn before
+// has a token by then.
 func (u *user) ask(ctx context.Context) (issued, error) {
 	// Whoever waits may leave until an answer has arrived; the flight's deadline stays.
 	deadline, _ := ctx.Deadline()
 	work, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	defer cancel()
 	stop := context.AfterFunc(ctx, cancel)
-	defer stop()
 	var m *metadata
 	if _, err := again(work, attempts, func() (err error) { m, err = u.client.discover(work); return err }); err != nil {
+		cancel()
 		return issued{}, err
 	}
-	var mine atomic.Bool // whether it is our turn
-	var adopted atomic.Pointer[lookup]
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		u.watch(work, &mine, func(l lookup) { adopted.Store(&l); cancel() })
-	}()
+	var mine atomic.Bool // it is our turn
+	siblings := make(chan *lookup, 1)
+	go func() { siblings <- u.watch(work, &mine, cancel) }()
 	i, err := u.transact(work, askLimit, func(ctx context.Context, c contents) (issued, change, error) {
 		mine.Store(true)
-		return u.question(ctx, c, m, func() { stop() })
+		return u.question(ctx, c, m, stop)
 	})
 	cancel()
-	<-watched
-	if l := adopted.Load(); l != nil && err != nil {
-		u.settle(l.account, false)
+	if l := <-siblings; l != nil && err != nil {
+		u.account.Store(&l.account)
 		return l.issued, nil
 	}
 	if err == context.Canceled || err == context.DeadlineExceeded {
@@ -402,24 +374,24 @@ func (u *user) ask(ctx context.Context) (issued, error) {
 }
 
 // watch tells a person who waits for another program, and looks once a second for what that one has got.
-func (u *user) watch(ctx context.Context, mine *atomic.Bool, found func(lookup)) {
+func (u *user) watch(ctx context.Context, mine *atomic.Bool, found func()) *lookup {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
 		}
 		if mine.Load() {
-			return
+			return nil
 		}
 		if n == 5 {
 			_ = u.tell(ctx, "Another program is signing in and keeps the token cache locked. Waiting for it to finish.\n")
 		}
 		if l, err := u.peek(ctx, u.search); err == nil && l.fresh && !u.mustPrompt() {
-			found(l)
-			return
+			found()
+			return &l
 		}
 	}
 }
@@ -431,7 +403,7 @@ func (u *user) tell(ctx context.Context, text string) error {
 }
 
 // question asks the person, if that is still needed.
-func (u *user) question(ctx context.Context, c contents, m *metadata, answered func()) (issued, change, error) {
+func (u *user) question(ctx context.Context, c contents, m *metadata, answered func() bool) (issued, change, error) {
 	var dropped change
 	q := &question{metadata: m, scope: u.scope(m), prompt: u.prompt, hint: u.hint, answered: answered}
 	if !u.mustPrompt() {
@@ -460,7 +432,7 @@ func (u *user) question(ctx context.Context, c contents, m *metadata, answered f
 		return i, dropped, err
 	}
 	a := i.answer.account(said)
-	u.settle(a, true)
+	u.account.Store(&a)
 	i.token = named(i.token, a.username)
 	entries := u.entries(i, said, a, nil)
 	return i, func(c contents) {
@@ -485,24 +457,30 @@ func (r *tokenResponse) account(said *claims) account {
 
 // entries returns what a sign-in or the renewal of one (of the given refresh token) leaves in the cache.
 func (u *user) entries(i issued, said *claims, a account, renewed entry) change {
-	r := i.answer
+	r, now := i.answer, u.client.now()
+	environment, realm, issuer := u.whose()
 	granted := r.Scope
 	if strings.TrimSpace(granted) == "" {
 		granted = u.client.scope
-	}
-	environment, realm, issuer := u.whose()
-	base := entry{"home_account_id": a.id, "environment": environment, "client_id": u.client.id, fieldIssuer: issuer}
-	with := func(section string, more entry) entry {
-		e := maps.Clone(base)
-		maps.Copy(e, more)
-		e["credential_type"] = section
-		return e
 	}
 	at := u.accessToken(i, a.id, granted)
 	if !covers(granted, u.client.scope) {
 		at[fieldAsked] = target(u.client.scope) // or every start would ask again for what was not granted
 	}
-	now := u.client.now()
+	rt := maps.Clone(renewed) // which stays, but for
+	if rt == nil {
+		rt = entry{"credential_type": refreshTokens, "home_account_id": a.id, "environment": environment, "client_id": u.client.id, "target": target(granted), fieldIssuer: issuer}
+		if r.FamilyID != "" {
+			rt["family_id"] = r.FamilyID
+		}
+	}
+	rt["secret"], rt["last_modification_time"] = r.RefreshToken, unix(now)
+	id := entry{"credential_type": idTokens, "secret": r.IDToken, "home_account_id": a.id, "environment": environment, "realm": realm, "client_id": u.client.id, fieldIssuer: issuer}
+	who := entry{"home_account_id": a.id, "environment": environment, "realm": realm, "local_account_id": said.local(), "username": a.username,
+		"authority_type": "MSSTS", "account_source": u.source, fieldIssuer: issuer}
+	if realm == "adfs" {
+		who["authority_type"] = "ADFS"
+	}
 	return func(c contents) {
 		c.remove(accessTokens, func(e entry) bool {
 			return u.owns(c, accessTokens, e) && e.account() == a.id && !e.time("expires_on").After(now)
@@ -510,95 +488,58 @@ func (u *user) entries(i issued, said *claims, a account, renewed entry) change 
 		if i.token.Expiry().After(now) {
 			c.put(accessTokens, at)
 		}
-		switch rt := maps.Clone(renewed); {
-		case r.RefreshToken != "" && rt == nil:
-			rt = with(refreshTokens, entry{"target": target(granted)})
-			if r.FamilyID != "" {
-				rt["family_id"] = r.FamilyID
-			}
-			fallthrough
-		case r.RefreshToken != "": // of one that was redeemed the entry stays
-			rt["secret"], rt["last_modification_time"] = r.RefreshToken, unix(now)
+		if r.RefreshToken != "" {
 			c.put(refreshTokens, rt)
 		}
 		if said != nil {
-			c.put(idTokens, with(idTokens, entry{"secret": r.IDToken, "realm": realm}))
+			c.put(idTokens, id)
 		}
-		if renewed != nil || a.id == nil {
-			return
-		}
-		who := with(accounts, entry{"realm": realm, "username": a.username, "local_account_id": nil, "authority_type": "MSSTS", "account_source": u.source})
-		if realm == "adfs" {
-			who["authority_type"] = "ADFS"
-		}
-		if said != nil {
-			who["local_account_id"] = said.Sub
-			if said.Oid != "" {
-				who["local_account_id"] = said.Oid
-			}
-		}
-		delete(who, "credential_type")
-		delete(who, "client_id")
-		about := entry{"client_id": u.client.id, "environment": environment, fieldIssuer: issuer}
-		for section, e := range map[string]entry{accounts: who, appMetadata: about} {
-			old := maps.Clone(c.entry(section, e.key(section))) // which may have fields of others'
-			if old == nil {
-				old = entry{}
-			}
-			maps.Copy(old, e)
-			c.put(section, old)
+		if renewed == nil && a.id != nil {
+			c.update(accounts, who)
+			c.update(appMetadata, entry{"client_id": u.client.id, "environment": environment, fieldIssuer: issuer})
 		}
 	}
 }
 
-// SignOut is that of both flows.
+// signOut is SignOut of both flows.
 func (u *user) signOut(ctx context.Context) error {
-	u.forget()
-	defer u.forget() // also what a flight has brought meanwhile
-	if _, realm, _ := u.whose(); realm == "" || !u.client.entraStyle() {
-		if _, err := u.client.discover(ctx); err != nil {
-			return err
-		}
+	forget := func() {
+		u.engine.forget()
+		u.remember(nil)
+	}
+	forget()
+	defer forget() // also what a flight has brought meanwhile
+	if err := u.recognise(ctx); err != nil {
+		return err
 	}
 	_, err := guard(ctx, "Cache", func(ctx context.Context) (none struct{}, err error) {
 		return none, u.cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
 			c, err := u.parse(ctx, old)
-			if err != nil {
-				return nil, err
-			}
 			a, several := u.who(c)
-			if several {
+			switch {
+			case err != nil:
+				return nil, err
+			case several:
 				return nil, errors.New("several accounts are signed in, and LoginHint does not say which one to sign out")
-			}
-			if a == nil {
+			case a == nil:
 				return old, nil
 			}
 			environment, _, _ := u.whose()
-			others := false
-			for _, section := range []string{accessTokens, refreshTokens, idTokens} {
+			others := 0                             // other clients' tokens
+			for _, section := range tokenSections { // the ID token last: others are known by it
 				c.remove(section, func(e entry) bool { return e.account() == a.id && u.owns(c, section, e) })
+				others += len(c.find(section, "", func(e entry) bool { return e.account() == a.id && e.text("environment") == environment }))
 			}
-			for _, section := range []string{accessTokens, refreshTokens, idTokens} {
-				others = others || len(c.find(section, "", func(e entry) bool { return e.account() == a.id && e.text("environment") == environment })) > 0
-			}
-			if !others {
+			if others == 0 {
 				c.remove(accounts, func(e entry) bool { return e.account() == a.id && e.text("environment") == environment })
 			}
 			return c.blob()
 		})
 	})
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	if err == nil {
-		u.account, u.prompted = nil, false
+		u.account.Store(nil)
 	}
 	return err
-}
-
-// forget drops what is in memory.
-func (u *user) forget() {
-	u.engine.forget()
-	u.remember(nil)
 }
 
 // claims are what is read of an ID token (OpenID Connect Core §2), for the account's identity and nothing else.
@@ -631,8 +572,19 @@ func (u *user) believe(i issued, q *question, nonce string) (*claims, error) {
 	return said, err
 }
 
-// parseIDToken reads the claims. The signature is not needed: the token comes from the token endpoint itself, over TLS
-// (§3.1.3.7, number 6).
+// local is MSAL's local_account_id.
+func (s *claims) local() any {
+	switch {
+	case s == nil:
+		return nil
+	case s.Oid != "":
+		return s.Oid
+	}
+	return s.Sub
+}
+
+// parseIDToken reads the claims. The signature is not needed: the token comes from the token endpoint itself, over TLS (§3.1.3.7,
+// number 6).
 func parseIDToken(raw string) (*claims, error) {
 	_, rest, _ := strings.Cut(raw, ".")
 	payload, signature, ok := strings.Cut(rest, ".")

@@ -190,11 +190,10 @@ func interactive(t *testing.T, h *human, cache Cache, change func(*InteractiveCo
 	if change != nil {
 		change(&cfg)
 	}
-	p, err := NewInteractive(cfg)
+	p, err := newInteractive(cfg, h.net.listen)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.browser.listen = h.net.listen
 	return p
 }
 

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// This file opens the system's browser: never by way of a shell, which would take parts of a URL for commands, and
-// only at URLs that parseURL has passed.
+// This file opens the system's browser: never by way of a shell, which would take parts of a URL for commands, and only at URLs
+// that parseURL has passed.
 
-// openBrowser tries what there is. An opener that is still running after two seconds is taken to have succeeded: some
-// are the browser itself. It is left alone then, and one goroutine waits for its end.
+// openBrowser tries what there is. An opener that is still running after two seconds is taken to have succeeded: some are the
+// browser itself. It is left alone then, and one goroutine waits for its end.
 func openBrowser(ctx context.Context, url string) error {
 	if _, err := parseURL(url); err != nil {
 		return err
@@ -42,8 +42,8 @@ func openBrowser(ctx context.Context, url string) error {
 	return err
 }
 
-// openers returns the commands to try, without the URL, which is their last argument. BROWSER has a list of commands,
-// as on other systems; %s in them is where the URL would go, and is left out.
+// openers returns the commands to try, without the URL, which is their last argument. BROWSER has a list of commands, as on other
+// systems; %s in them is where the URL would go, and is left out.
 func openers(system string, getenv func(string) string, wsl bool) (commands [][]string) {
 	for _, named := range filepath.SplitList(getenv("BROWSER")) {
 		if fields := strings.Fields(strings.ReplaceAll(named, "%s", "")); len(fields) > 0 {

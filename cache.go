@@ -19,22 +19,18 @@ import (
 	"time"
 )
 
-// Cache stores one opaque blob, for providers to keep tokens in between runs of
-// a program. It is safe for concurrent use.
+// Cache stores one opaque blob, for providers to keep tokens in between runs of a program. It is safe for concurrent use.
 type Cache interface {
-	// Get returns the blob, which is the caller's to keep; nil, nil when it is
-	// empty. It does not wait for an Update that is under way.
+	// Get returns the blob, which is the caller's to keep; nil, nil when it is empty. It does not wait for an Update that is under
+	// way.
 	Get(ctx context.Context) ([]byte, error)
 
-	// Update calls f at most once, with the current content, while nobody else,
-	// in this process or another, is inside Update, and stores the result.
-	// Content equal to old is not written; empty content removes the blob; if f
-	// fails nothing is written and f's error is returned as it is. f's context
-	// also ends when exclusion can no longer be guaranteed (a lease lost), and
-	// then the late write is refused. The wait for exclusion ends with ctx; once
-	// f has returned, ctx no longer stops the write. f may take minutes and
-	// cannot be repeated (it redeems one-time tokens): a compare-and-swap loop
-	// is not a Cache. f must not call Update of the same cache.
+	// Update calls f at most once, with the current content, while nobody else, in this process or another, is inside Update, and
+	// stores the result. Content equal to old is not written; empty content removes the blob; if f fails nothing is written and f's
+	// error is returned as it is. f's context also ends when exclusion can no longer be guaranteed (a lease lost), and then the
+	// late write is refused. The wait for exclusion ends with ctx; once f has returned, ctx no longer stops the write. f may take
+	// minutes and cannot be repeated (it redeems one-time tokens): a compare-and-swap loop is not a Cache. f must not call Update
+	// of the same cache.
 	Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error
 }
 
@@ -79,30 +75,25 @@ func (t *turns) end() {
 
 // FileCache is a [Cache] in a file; [NewFileCache] makes one.
 //
-// The file is replaced as a whole: whenever a program is killed, a reader sees
-// the old content or the new. Update locks a second file, named with ".lock"
-// after it; the system releases the lock when a program dies. That file stays:
-// were it removed, one program could lock the removed and another a new one.
+// The file is replaced as a whole: whenever a program is killed, a reader sees the old content or the new. Update locks a second
+// file, named with ".lock" after it; the system releases the lock when a program dies. That file stays: were it removed, one
+// program could lock the removed and another a new one.
 //
-// Both files have to be regular, no symbolic links, of one link, ours, not
-// writable by others, and of 1 MiB at most. Anything else is an error of Get
-// and Update, and nothing is touched. A mode wider than 0600 is narrowed. On
-// Windows the access control list that the files inherit from their directory
-// is the protection: choose one that only its user can open, as that of
-// [DefaultCachePath] is. Where there is neither flock nor LockFileEx (Solaris,
-// AIX, Plan 9, WebAssembly) the error wraps [errors.ErrUnsupported].
+// Both files have to be regular, no symbolic links, of one link, ours, not writable by others, and of 1 MiB at most. Anything else
+// is an error of Get and Update, and nothing is touched. A mode wider than 0600 is narrowed. On Windows the access control list
+// that the files inherit from their directory is the protection: choose one that only its user can open, as that of
+// [DefaultCachePath] is. Where there is neither flock nor LockFileEx (Solaris, AIX, Plan 9, WebAssembly) the error wraps
+// [errors.ErrUnsupported].
 type FileCache struct {
 	path  string
 	turns *turns
 }
 
-// fileTurns, by path, keeps the goroutines of one process from polling for a
-// lock that one of them has.
+// fileTurns, by path, keeps the goroutines of one process from polling for a lock that one of them has.
 var fileTurns sync.Map
 
-// NewFileCache returns a Cache in the file at path, which must not be empty; a
-// relative one is made absolute now. The file need not exist; it is made, with
-// its directory (mode 0700), when there is something to keep.
+// NewFileCache returns a Cache in the file at path, which must not be empty; a relative one is made absolute now. The file need not
+// exist; it is made, with its directory (mode 0700), when there is something to keep.
 func NewFileCache(path string) (*FileCache, error) {
 	if path == "" {
 		return nil, errors.New("cdfauth: NewFileCache: path is empty (DefaultCachePath has a good one)")
@@ -138,8 +129,8 @@ func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old 
 	})
 }
 
-// setAside moves the file to one fixed name, for a user to look at, if its
-// content is still the one that a provider could make nothing of.
+// setAside moves the file to one fixed name, for a user to look at, if its content is still the one that a provider could make
+// nothing of.
 func (c *FileCache) setAside(ctx context.Context, bad []byte) error {
 	return c.locked(ctx, func(now []byte) error {
 		if len(now) == 0 || !bytes.Equal(now, bad) {
@@ -202,9 +193,8 @@ const maxCache = 1 << 20
 
 var errTooBig = errors.New("content has more than 1 MiB")
 
-// write replaces the file, or removes it if b is empty. Before, it sweeps up
-// the temporary files of writers that were killed: under the lock, there are
-// no others.
+// write replaces the file, or removes it if b is empty. Before, it sweeps up the temporary files of writers that were killed: under
+// the lock, there are no others.
 func (c *FileCache) write(b []byte) error {
 	dir, base := filepath.Split(c.path)
 	entries, _ := os.ReadDir(dir) // what cannot be listed is not swept
@@ -244,8 +234,7 @@ func (c *FileCache) write(b []byte) error {
 // change renames or removes.
 func (c *FileCache) change(op func() error) error {
 	_, err := patiently(context.Background(), func() (*os.File, error) { return nil, op() })
-	// A directory that cannot be synced (on Windows, on some network file
-	// systems) is changed all the same.
+	// A directory that cannot be synced (on Windows, on some network file systems) is changed all the same.
 	if d, e := os.Open(filepath.Dir(c.path)); e == nil {
 		_ = d.Sync()
 		d.Close()
@@ -253,10 +242,9 @@ func (c *FileCache) change(op func() error) error {
 	return err
 }
 
-// patiently repeats op until ctx ends while the lock is somebody else's, and
-// for two seconds if somebody merely has the file open, which only Windows
-// minds (a virus scanner, a backup, a Python program). It asks again and again:
-// a blocking system call would go on after ctx, and lock when nobody waits.
+// patiently repeats op until ctx ends while the lock is somebody else's, and for two seconds if somebody merely has the file open,
+// which only Windows minds (a virus scanner, a backup, a Python program). It asks again and again: a blocking system call would go
+// on after ctx, and lock when nobody waits.
 func patiently(ctx context.Context, op func() (*os.File, error)) (*os.File, error) {
 	start := time.Now()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
@@ -272,12 +260,10 @@ func patiently(ctx context.Context, op func() (*os.File, error)) (*os.File, erro
 	}
 }
 
-// DefaultCachePath returns where the tokens of a client are kept, for each user
-// of the system: {os.UserCacheDir}/cdfauth/cognitetokencache.{clientID}.bin. The
-// client id is path-escaped; so is a colon, which means something else in a
-// Windows file name. Of an id that then has more than 200 bytes, the SHA-256
-// stands there in hex after "sha256!", which no escaped id begins with. It is an
-// error if clientID is empty or there is no user cache directory (HOME is not set).
+// DefaultCachePath returns where the tokens of a client are kept, for each user of the system:
+// {os.UserCacheDir}/cdfauth/cognitetokencache.{clientID}.bin. The client id is path-escaped; so is a colon, which means something
+// else in a Windows file name. Of an id that then has more than 200 bytes, the SHA-256 stands there in hex after "sha256!", which
+// no escaped id begins with. It is an error if clientID is empty or there is no user cache directory (HOME is not set).
 func DefaultCachePath(clientID string) (string, error) {
 	if clientID == "" {
 		return "", errors.New("cdfauth: DefaultCachePath: clientID is empty")
@@ -293,8 +279,8 @@ func DefaultCachePath(clientID string) (string, error) {
 	return filepath.Join(dir, "cdfauth", "cognitetokencache."+id+".bin"), nil
 }
 
-// MemoryCache is a [Cache] that lives as long as the program, for providers
-// that share a sign-in. The zero value is ready; it must not be copied.
+// MemoryCache is a [Cache] that lives as long as the program, for providers that share a sign-in. The zero value is ready; it must
+// not be copied.
 type MemoryCache struct {
 	turns   turns
 	content atomic.Pointer[func() []byte] // nobody writes into what it returns
@@ -331,13 +317,11 @@ func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, ol
 	return nil
 }
 
-// EncryptCache returns a Cache that keeps its content in c, encrypted with
-// AES-256-GCM. The key is 32 random bytes, which the caller keeps elsewhere
-// (the system's key store, for example); it is copied.
+// EncryptCache returns a Cache that keeps its content in c, encrypted with AES-256-GCM. The key is 32 random bytes, which the
+// caller keeps elsewhere (the system's key store, for example); it is copied.
 //
-// Content that was made with another key or none, or was changed, is an error
-// of Get and Update and stays as it is. That somebody removed the content or
-// put older content back is not noticed: it was made with the key too.
+// Content that was made with another key or none, or was changed, is an error of Get and Update and stays as it is. That somebody
+// removed the content or put older content back is not noticed: it was made with the key too.
 func EncryptCache(c Cache, key []byte) (Cache, error) {
 	if c == nil || len(key) != 32 {
 		return nil, fmt.Errorf("cdfauth: EncryptCache: a cache and a key of 32 bytes are wanted, not %T and %d bytes", c, len(key))
@@ -358,8 +342,8 @@ type encryptedCache struct {
 	aead  func() cipher.AEAD
 }
 
-// sealed is the first byte of encrypted content, its version, and with what it
-// is for the additional data: the key may be in use elsewhere.
+// sealed is the first byte of encrypted content, its version, and with what it is for the additional data: the key may be in use
+// elsewhere.
 const sealed = "\x01cdfauth token cache"
 
 func (c *encryptedCache) open(blob []byte, err error) ([]byte, error) {

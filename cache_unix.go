@@ -11,9 +11,8 @@ import (
 
 const errLocked = syscall.EWOULDBLOCK
 
-// tryOpen opens and checks the cache file for reading; or the lock file, which
-// it makes if need be and locks. It neither follows a symbolic link nor waits
-// for the other end of a pipe.
+// tryOpen opens and checks the cache file for reading; or the lock file, which it makes if need be and locks. It neither follows a
+// symbolic link nor waits for the other end of a pipe.
 func tryOpen(name string, lock bool) (*os.File, error) {
 	flag := os.O_RDONLY
 	if lock {

@@ -15,10 +15,9 @@ const (
 	errLocked             = syscall.Errno(33) // ERROR_LOCK_VIOLATION
 )
 
-// tryOpen opens and checks the cache file for reading; or the lock file, which
-// it makes if need be and locks. A symbolic link or a directory is itself
-// opened, to be refused. FILE_SHARE_DELETE, which package os does not ask for,
-// lets a writer rename over the file that is being read.
+// tryOpen opens and checks the cache file for reading; or the lock file, which it makes if need be and locks. A symbolic link or a
+// directory is itself opened, to be refused. FILE_SHARE_DELETE, which package os does not ask for, lets a writer rename over the
+// file that is being read.
 func tryOpen(name string, lock bool) (*os.File, error) {
 	access, share, create := uint32(syscall.GENERIC_READ), uint32(syscall.FILE_SHARE_READ|syscall.FILE_SHARE_WRITE|syscall.FILE_SHARE_DELETE), uint32(syscall.OPEN_EXISTING)
 	if lock {

@@ -16,9 +16,9 @@ import (
 	"unicode/utf16"
 )
 
-// This file is the content of a Cache: MSAL's unified cache schema, as MSAL for Python and with it Cognite's Python
-// SDK write it, so that a sign-in made by either serves the other. It is a JSON object of sections, each an object of
-// entries by key. What is not known here is kept as it is.
+// This file is the content of a Cache: MSAL's unified cache schema, as MSAL for Python and with it Cognite's Python SDK write it,
+// so that a sign-in made by either serves the other. It is a JSON object of sections, each an object of entries by key. What is not
+// known here is kept as it is.
 
 // The sections, by which entries are also told apart (credential_type).
 const (
@@ -29,9 +29,12 @@ const (
 	appMetadata   = "AppMetadata"
 )
 
-// Three fields of our own, which MSAL ignores: who issued an entry, since the schema knows of a provider no more than
-// its host name and a path segment; by which grant an application got a token for itself; and which scopes a user's
-// token was asked for, if not all of them were granted.
+// tokenSections are those whose entries are one client's.
+var tokenSections = []string{accessTokens, refreshTokens, idTokens}
+
+// Three fields of our own, which MSAL ignores: who issued an entry, since the schema knows of a provider no more than its host name
+// and a path segment; by which grant an application got a token for itself; and which scopes a user's token was asked for, if not
+// all of them were granted.
 const (
 	fieldIssuer = "issuer"
 	fieldGrant  = "grant"
@@ -72,8 +75,7 @@ func parseContents(blob []byte) (contents, error) {
 	return c, nil
 }
 
-// blob writes the whole as MSAL does: indented, and in ASCII, since Python reads the file in the encoding of its
-// locale.
+// blob writes the whole as MSAL does: indented, and in ASCII, since Python reads the file in the encoding of its locale.
 func (c contents) blob() ([]byte, error) {
 	raw, err := json.MarshalIndent(c, "", "    ")
 	if err != nil {
@@ -133,6 +135,15 @@ func (c contents) remove(section string, match func(entry) bool) {
 	}
 }
 
+// update is put, but fields that only others know stay.
+func (c contents) update(section string, e entry) {
+	if old := maps.Clone(c.entry(section, e.key(section))); old != nil {
+		maps.Copy(old, e)
+		e = old
+	}
+	c.put(section, e)
+}
+
 // find returns the keys of entries that match, newest by the given field first.
 func (c contents) find(section, newest string, match func(entry) bool) []string {
 	var keys []string
@@ -187,8 +198,7 @@ func (e entry) written() time.Time {
 
 func unix(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
 
-// key is the name that MSAL for Python gives to an entry: another one would leave a stale twin behind when Python
-// updates it.
+// key is the name that MSAL for Python gives to an entry: another one would leave a stale twin behind when Python updates it.
 func (e entry) key(section string) string {
 	f := func(fields ...string) string {
 		for i, name := range fields {

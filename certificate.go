@@ -21,68 +21,55 @@ import (
 	"time"
 )
 
-// This file is the client credentials flow with a key instead of a secret: the
-// program signs a JWT that says who it is (RFC 7523 §2.2, §3), so that nothing
-// leaves it that could be used for long. The request is that of
-// clientcredentials.go. In this order: the configuration, the assertion, the key
-// that signs it, the header by which the provider finds that key, the signature.
+// This file is the client credentials flow with a key instead of a secret: the program signs a JWT that says who it is (RFC 7523
+// §2.2, §3), so that nothing leaves it that could be used for long. The request is that of clientcredentials.go. In this order: the
+// configuration, the assertion, the key that signs it, the header by which the provider finds that key, the signature.
 
-// ClientCertificateConfig configures [NewClientCertificate]. Endpoint, ClientID,
-// Scopes and Params are as in [ClientCredentialsConfig].
+// ClientCertificateConfig configures [NewClientCertificate]. Endpoint, ClientID, Scopes and Params are as in
+// [ClientCredentialsConfig].
 type ClientCertificateConfig struct {
 	Endpoint Endpoint
 	ClientID string
 	Scopes   []string
 	Params   url.Values
 
-	// Certificate is PEM text with one private key and, optionally, its
-	// certificate and chain, in any order: SecretFile("tls.key", "tls.crt"). The
-	// key is PKCS#8, PKCS#1 or SEC 1; RSA of 2048 bits or more, ECDSA on P-256,
-	// P-384 or P-521, or Ed25519. It is read anew for each exchange, so that a
-	// renewed one is picked up, and parsed again when it has changed.
+	// Certificate is PEM text with one private key and, optionally, its certificate and chain, in any order: SecretFile("tls.key",
+	// "tls.crt"). The key is PKCS#8, PKCS#1 or SEC 1; RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519. It is
+	// read anew for each exchange, so that a renewed one is picked up, and parsed again when it has changed.
 	Certificate Secret
-	// Passphrase decrypts the key in Certificate, which is then PKCS#8 with PBES2
-	// (PBKDF2 and AES-CBC), as openssl writes it.
+	// Passphrase decrypts the key in Certificate, which is then PKCS#8 with PBES2 (PBKDF2 and AES-CBC), as openssl writes it.
 	Passphrase Secret
-	// Signer replaces the key in Certificate, which then has certificates alone,
-	// or is nil: for an HSM, a TPM or a KMS. It is asked for each exchange. It and
-	// its Sign are abandoned when they outlast the exchange's deadline.
+	// Signer replaces the key in Certificate, which then has certificates alone, or is nil: for an HSM, a TPM or a KMS. It is asked
+	// for each exchange. It and its Sign are abandoned when they outlast the exchange's deadline.
 	Signer func(context.Context) (crypto.Signer, error)
-	// Thumbprint is that of the certificate as the provider knows it, in hex, with
-	// or without colons: 40 digits are SHA-1 and sent as x5t, 64 are SHA-256 and
-	// x5t#S256. "" derives it from the key's certificate, if there is one.
+	// Thumbprint is that of the certificate as the provider knows it, in hex, with or without colons: 40 digits are SHA-1 and sent
+	// as x5t, 64 are SHA-256 and x5t#S256. "" derives it from the key's certificate, if there is one.
 	Thumbprint string
 	// KeyID is sent as kid, for providers that look keys up by it.
 	KeyID string
-	// Algorithm is RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512
-	// or EdDSA, and must fit the key. "" picks the one there is for ECDSA and
-	// Ed25519 keys. For RSA keys that is RS256 with a 40-digit Thumbprint and PS256
-	// with a 64-digit one. Without, it is PS256 and x5t#S256 for Entra, which
-	// recommends them [1]; RS256 and x5t for AD FS, which knows nothing newer [2];
-	// RS256 for others, since all know it (OpenID Connect Core §15.1). Entra and
-	// AD FS, recognised by their token endpoints, verify RSA signatures alone [3]
-	// and find the key by a thumbprint alone [1]: other keys, and keys with
-	// neither certificate nor Thumbprint, are refused before they do so.
+	// Algorithm is RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA, and must fit the key. "" picks the one
+	// there is for ECDSA and Ed25519 keys. For RSA keys that is RS256 with a 40-digit Thumbprint and PS256 with a 64-digit one.
+	// Without, it is PS256 and x5t#S256 for Entra, which recommends them [1]; RS256 and x5t for AD FS, which knows nothing newer
+	// [2]; RS256 for others, since all know it (OpenID Connect Core §15.1). Entra and AD FS, recognised by their token endpoints,
+	// verify RSA signatures alone [3] and find the key by a thumbprint alone [1]: other keys, and keys with neither certificate nor
+	// Thumbprint, are refused before they do so.
 	//
 	// [1]: https://learn.microsoft.com/entra/identity-platform/certificate-credentials
 	// [2]: https://github.com/AzureAD/microsoft-authentication-library-for-dotnet/issues/4428
 	// [3]: https://github.com/AzureAD/microsoft-authentication-library-for-dotnet/issues/2573
 	Algorithm string
-	// SendChain sends the certificate and its chain as x5c, for Entra's subject
-	// name and issuer authentication.
+	// SendChain sends the certificate and its chain as x5c, for Entra's subject name and issuer authentication.
 	SendChain bool
-	// Audience is the assertion's aud. "" means the token endpoint (RFC 7523 §3);
-	// some providers insist on their issuer.
+	// Audience is the assertion's aud. "" means the token endpoint (RFC 7523 §3); some providers insist on their issuer.
 	Audience string
 	Options
 }
 
 // ClientCertificate is the provider of the client credentials flow with a key.
-type ClientCertificate struct{ engine *engine }
+type ClientCertificate app
 
-// NewClientCertificate returns a provider for programs that have a private
-// key. It checks cfg, names the field that is wrong, and does no I/O: what is
-// wrong with the key itself, Token reports.
+// NewClientCertificate returns a provider for programs that have a private key. It checks cfg, names the field that is wrong, and
+// does no I/O: what is wrong with the key itself, Token reports.
 func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, error) {
 	c, e, err := newClient("client certificate", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
 	if err != nil {
@@ -106,23 +93,12 @@ func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, erro
 	return &ClientCertificate{e}, nil
 }
 
-// Token returns an access token for the application. Its errors are those of
-// the context; an [*OAuthError] when the identity provider refused; and what
-// was wrong with the key, the certificate or the network.
-func (p *ClientCertificate) Token(ctx context.Context) (Token, error) {
-	if p == nil || p.engine == nil {
-		return Token{}, errNotMade
-	}
-	return p.engine.Token(ctx)
-}
+// Token returns an access token for the application. Its errors are those of the context; an [*OAuthError] when the identity provider
+// refused; and what was wrong with the key, the certificate or the network.
+func (p *ClientCertificate) Token(ctx context.Context) (Token, error) { return (*app)(p).token(ctx) }
 
-// Invalidate says that t was refused: if it is the current token, the next
-// call of Token gets another. It may be called at any rate.
-func (p *ClientCertificate) Invalidate(t Token) {
-	if p != nil && p.engine != nil {
-		p.engine.Invalidate(t)
-	}
-}
+// Invalidate is as [ClientCredentials.Invalidate].
+func (p *ClientCertificate) Invalidate(t Token) { (*app)(p).invalidate(t) }
 
 // assertionSigner makes assertions. The parsed key is inside parse.
 type assertionSigner struct {
@@ -236,8 +212,8 @@ func (s *assertionSigner) key(ctx context.Context) (keyPair, error) {
 	return key, err
 }
 
-// cachedKeys returns parseKeys with a memory of the last key pair, which is
-// good for as long as its source stays the same and its certificate valid.
+// cachedKeys returns parseKeys with a memory of the last key pair, which is good for as long as its source stays the same and its
+// certificate valid.
 func cachedKeys() func(keySource, time.Time) (keyPair, error) {
 	var mu sync.Mutex
 	var last keyPair

@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// This file is the device code flow (RFC 8628): the provider gives out a code, which a person enters in a browser on any
-// device, while the program asks the token endpoint again and again whether that has happened. Sent are a POST of
+// This file is the device code flow (RFC 8628): the provider gives out a code, which a person enters in a browser on any device,
+// while the program asks the token endpoint again and again whether that has happened. Sent are a POST of
 //
 //	client_id, scope, Params
 //
-// to the device authorization endpoint (§3.1), and POSTs of grant_type, client_id, device_code, scope, Params to the token
-// endpoint (§3.4).
+// to the device authorization endpoint (§3.1), and POSTs of grant_type, client_id, device_code, scope, Params to the token endpoint
+// (§3.4).
 
 // DeviceCodeConfig configures [NewDeviceCode]. Endpoint (any but TokenURL), ClientID, Scopes and Params are as in
 // [ClientCredentialsConfig]; openid, profile and offline_access are added to the scopes.
@@ -35,8 +35,8 @@ type DeviceCodeConfig struct {
 	Options
 }
 
-// DeviceAuthorization is what a person has to be told (RFC 8628 §3.2). Its texts are printable and its URLs https, or
-// http on loopback. UserCode and VerificationURI are there unless Message is, which says all.
+// DeviceAuthorization is what a person has to be told (RFC 8628 §3.2). Its texts are printable and its URLs https, or http on
+// loopback. UserCode and VerificationURI are there unless Message is, which says all.
 type DeviceAuthorization struct {
 	UserCode, VerificationURI string
 	VerificationURIComplete   string    // with the code in it, for a QR code; "" if there is none
@@ -45,15 +45,15 @@ type DeviceAuthorization struct {
 }
 
 // DeviceCode is the provider of the device code flow.
-type DeviceCode struct{ user *user }
+type DeviceCode app
 
 const (
 	deviceGrant  = "urn:ietf:params:oauth:grant-type:device_code"
 	deviceExpiry = 15 * time.Minute // where the provider does not say
 )
 
-// NewDeviceCode returns a provider for a person whose browser is elsewhere, or nowhere on this machine. It checks cfg,
-// names the field that is wrong, and does no I/O.
+// NewDeviceCode returns a provider for a person whose browser is elsewhere, or nowhere on this machine. It checks cfg, names the
+// field that is wrong, and does no I/O.
 func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 	c, e, err := newClient("device code", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
 	if err != nil {
@@ -63,41 +63,27 @@ func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 	if show == nil {
 		output, show = os.Stderr, showCode
 	}
-	u, err := newUser(c, e, cfg.Cache, cfg.LoginHint, deviceGrant, output)
+	u, err := newUser(c, e, cfg.Options, cfg.LoginHint, deviceGrant, output)
 	if err != nil {
 		return nil, err
 	}
 	u.signIn = func(ctx context.Context, q *question) (issued, *claims, error) { return u.deviceCode(ctx, q, show) }
-	return &DeviceCode{u}, nil
+	return &DeviceCode{e}, nil
 }
 
-// Token returns an access token for the person. It may have to ask for a sign-in, for 15 minutes at most: its errors are
-// those of the context, [ErrSignInRequired] (see [WithoutInteraction]), an [*OAuthError] when the identity provider
-// refused (access_denied if the person did), and what the network or the clock had to say.
-func (p *DeviceCode) Token(ctx context.Context) (Token, error) {
-	if p == nil || p.user == nil {
-		return Token{}, errNotMade
-	}
-	return p.user.engine.Token(ctx)
-}
+// Token returns an access token for the person. It may have to ask for a sign-in, for 15 minutes at most: its errors are those of
+// the context, [ErrSignInRequired] (see [WithoutInteraction]), an [*OAuthError] when the identity provider refused (access_denied
+// if the person did), and what the network or the clock had to say.
+func (p *DeviceCode) Token(ctx context.Context) (Token, error) { return (*app)(p).token(ctx) }
 
-// Invalidate says that t was refused: if it is the current token, the next call of Token gets another, without asking
-// anybody. It may be called at any rate.
-func (p *DeviceCode) Invalidate(t Token) {
-	if p != nil && p.user != nil {
-		p.user.engine.Invalidate(t)
-	}
-}
+// Invalidate says that t was refused: if it is the current token, the next call of Token gets another, without asking anybody. It may
+// be called at any rate.
+func (p *DeviceCode) Invalidate(t Token) { (*app)(p).invalidate(t) }
 
-// SignOut removes the tokens and the name of the person from the cache and from memory, and nothing else; the tokens
-// are not revoked at the identity provider. While another program is signing in, it waits. It is an error if several
-// people are signed in and it is not known which one is meant: see LoginHint.
-func (p *DeviceCode) SignOut(ctx context.Context) error {
-	if p == nil || p.user == nil {
-		return errNotMade
-	}
-	return p.user.signOut(ctx)
-}
+// SignOut removes the tokens and the name of the person from the cache and from memory, and nothing else; the tokens are not revoked at
+// the identity provider. While another program is signing in, it waits. It is an error if several people are signed in and it is not
+// known which one is meant: see LoginHint.
+func (p *DeviceCode) SignOut(ctx context.Context) error { return (*app)(p).signOut(ctx) }
 
 // showCode has the URL and the code on lines of their own, so that they can be copied.
 func showCode(_ context.Context, a DeviceAuthorization) error {

@@ -24,12 +24,12 @@ import (
 	"unicode"
 )
 
-// This file is where the package talks to an identity provider: which address that is, what a request to it looks
-// like, what is accepted as an answer, and what of it an error may show.
+// This file is where the package talks to an identity provider: which address that is, what a request to it looks like, what is
+// accepted as an answer, and what of it an error may show.
 
-// Endpoint says where the identity provider is. It is made by [Entra], [Authority], [Issuer], [Discovery] or
-// [TokenURL]; a bad argument is reported by the constructor of the provider that it is given to. Addresses are https,
-// or http for loopback alone, without userinfo or fragment (RFC 6749 §3.1, §3.2).
+// Endpoint says where the identity provider is. It is made by [Entra], [Authority], [Issuer], [Discovery] or [TokenURL]; a bad
+// argument is reported by the constructor of the provider that it is given to. Addresses are https, or http for loopback alone,
+// without userinfo or fragment (RFC 6749 §3.1, §3.2).
 type Endpoint struct {
 	kind endpointKind
 	url  string // without a trailing slash, but for TokenURL
@@ -49,8 +49,7 @@ const (
 
 const wellKnown = "/.well-known/openid-configuration"
 
-// Entra is Microsoft Entra ID. The tenant is its GUID or one of its domain names:
-// https://login.microsoftonline.com/{tenant}.
+// Entra is Microsoft Entra ID. The tenant is its GUID or one of its domain names: https://login.microsoftonline.com/{tenant}.
 func Entra(tenantID string) Endpoint {
 	// No character that could change the host or leave the path segment.
 	if !isName(tenantID, "-._") || strings.Trim(tenantID, ".") == "" {
@@ -59,8 +58,8 @@ func Entra(tenantID string) Endpoint {
 	return Authority("https://login.microsoftonline.com/" + tenantID)
 }
 
-// Authority is an Entra-style authority, whose endpoints are {authority}/oauth2/v2.0/{authorize,token,devicecode};
-// that of an AD FS, known by a last path segment adfs, has {authority}/oauth2/… instead.
+// Authority is an Entra-style authority, whose endpoints are {authority}/oauth2/v2.0/{authorize,token,devicecode}; that of an AD
+// FS, known by a last path segment adfs, has {authority}/oauth2/… instead.
 func Authority(authorityURL string) Endpoint {
 	e := newEndpoint(kindAuthority, "Authority", authorityURL)
 	if strings.HasSuffix(strings.ToLower(e.url), "/adfs") {
@@ -72,12 +71,12 @@ func Authority(authorityURL string) Endpoint {
 	return e
 }
 
-// Issuer is any OpenID provider, found by its metadata at {issuer}/.well-known/openid-configuration (OpenID Connect
-// Discovery §4). The issuer named there must be the one asked for, but for a trailing slash.
+// Issuer is any OpenID provider, found by its metadata at {issuer}/.well-known/openid-configuration (OpenID Connect Discovery §4).
+// The issuer named there must be the one asked for, but for a trailing slash.
 func Issuer(issuerURL string) Endpoint { return newEndpoint(kindIssuer, "Issuer", issuerURL) }
 
-// Discovery is an OpenID provider found by the same document as with [Issuer], which may name any issuer on the
-// origin of rootURL. It is what Cognite calls oauth_discovery_url; prefer Issuer.
+// Discovery is an OpenID provider found by the same document as with [Issuer], which may name any issuer on the origin of rootURL.
+// It is what Cognite calls oauth_discovery_url; prefer Issuer.
 func Discovery(rootURL string) Endpoint { return newEndpoint(kindDiscovery, "Discovery", rootURL) }
 
 // TokenURL is a bare token endpoint (RFC 6749 §3.2), for flows that need no other.
@@ -97,8 +96,7 @@ func newEndpoint(kind endpointKind, name, raw string) Endpoint {
 	return Endpoint{kind: kind, url: raw}
 }
 
-// parseURL parses a URL that requests may be sent to. Its error does not show the URL, which may have a password in
-// it.
+// parseURL parses a URL that requests may be sent to. Its error does not show the URL, which may have a password in it.
 func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -133,8 +131,8 @@ func isName(s, also string) bool {
 // badCluster is what becomes of a cluster name that is none. No constructor takes it for a scope or an origin.
 const badCluster = `"not the name of a CDF cluster"`
 
-// ClusterURL returns https://{cluster}.cognitedata.com, the origin of a CDF cluster's API. Of a bad name it makes an
-// origin that [NewHTTPClient] refuses.
+// ClusterURL returns https://{cluster}.cognitedata.com, the origin of a CDF cluster's API. Of a bad name it makes an origin that
+// [NewHTTPClient] refuses.
 func ClusterURL(cluster string) string {
 	if !isName(cluster, "-.") || strings.Trim(cluster, ".-") != cluster || strings.Contains(cluster, "..") || strings.HasSuffix(cluster, "cognitedata.com") {
 		return badCluster
@@ -142,8 +140,8 @@ func ClusterURL(cluster string) string {
 	return "https://" + strings.ToLower(cluster) + ".cognitedata.com"
 }
 
-// ClusterScopes returns the scope of a CDF cluster at Entra, https://{cluster}.cognitedata.com/.default. Of a bad
-// name it makes a scope that constructors refuse.
+// ClusterScopes returns the scope of a CDF cluster at Entra, https://{cluster}.cognitedata.com/.default. Of a bad name it makes a
+// scope that constructors refuse.
 func ClusterScopes(cluster string) []string {
 	if u := ClusterURL(cluster); u != badCluster {
 		return []string{u + "/.default"}
@@ -227,8 +225,8 @@ func newClient(flow string, ep Endpoint, id string, scopes []string, params url.
 	return c, e, nil
 }
 
-// privateTransport is shared by all providers without an HTTPClient. Its connections are soon closed: a provider at
-// rest costs nothing.
+// privateTransport is shared by all providers without an HTTPClient. Its connections are soon closed: a provider at rest costs
+// nothing.
 var privateTransport = sync.OnceValue(func() http.RoundTripper {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -277,8 +275,8 @@ type errorResponse struct {
 	CorrelationID string `json:"correlation_id"`
 }
 
-// exchange sends a token request, with as many tries as the grant allows, and returns the token. fill adds to the
-// request what the flow has to say; it is called for each try.
+// exchange sends a token request, with as many tries as the grant allows, and returns the token. fill adds to the request what the
+// flow has to say; it is called for each try.
 func (c *client) exchange(ctx context.Context, grant string, tries int, fill func(ctx context.Context, tokenURL string, f *form) error) (issued, error) {
 	var i issued
 	var a answer
@@ -390,8 +388,8 @@ func (c *client) token(a answer, sent time.Time, secrets []string) (issued, erro
 	return i, nil
 }
 
-// seconds reads a number of seconds, which real servers also send as a string and with a fraction. What exceeds
-// maxLife is cut to it.
+// seconds reads a number of seconds, which real servers also send as a string and with a fraction. What exceeds maxLife is cut to
+// it.
 func seconds(raw json.RawMessage, missing time.Duration) (time.Duration, bool) {
 	s := strings.TrimSpace(strings.Trim(string(raw), `"`))
 	if s == "" || s == "null" {
@@ -470,8 +468,8 @@ func (c *client) keep(m *metadata) {
 	c.found, c.foundAt = m, time.Now()
 }
 
-// checkMetadata refuses a document that speaks for another provider (mix-up, RFC 9207 §1; OpenID Connect Discovery
-// §4.3) or would lead requests astray.
+// checkMetadata refuses a document that speaks for another provider (mix-up, RFC 9207 §1; OpenID Connect Discovery §4.3) or would
+// lead requests astray.
 func (c *client) checkMetadata(m *metadata) error {
 	own := strings.TrimSuffix(m.Issuer, "/") == c.endpoint.url
 	switch c.endpoint.kind {
@@ -507,8 +505,8 @@ type answer struct {
 	body          []byte
 }
 
-// send sends a form, or gets what is at the URL if there is none, under a deadline for the attempt, and reads the
-// answer. An error of the transport is transient unless TLS verification failed.
+// send sends a form, or gets what is at the URL if there is none, under a deadline for the attempt, and reads the answer. An error
+// of the transport is transient unless TLS verification failed.
 func (c *client) send(ctx context.Context, what, rawURL string, f *form) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
@@ -590,8 +588,8 @@ func (a answer) decode(v any) (why string) {
 	return "the answer is not a JSON object"
 }
 
-// OAuthError is what the identity provider answered (RFC 6749 §5.2), for errors.As. Its texts are bounded, printable,
-// and without any secret that the request had.
+// OAuthError is what the identity provider answered (RFC 6749 §5.2), for errors.As. Its texts are bounded, printable, and without
+// any secret that the request had.
 type OAuthError struct {
 	Code          string        // error, such as "invalid_client"; "" when the answer was not of that form
 	Description   string        // error_description
@@ -619,14 +617,13 @@ func (e *OAuthError) Error() string {
 	return b.String()
 }
 
-// errorCodes are those that callers decide on (RFC 6749 §4.1.2.1, §5.2; 8628 §3.5; 8707 §2; OpenID Connect Core
-// §3.1.2.6). They are never scrubbed: they have to survive a secret such as "my-client-secret".
+// errorCodes are those that callers decide on (RFC 6749 §4.1.2.1, §5.2; 8628 §3.5; 8707 §2; OpenID Connect Core §3.1.2.6). They are
+// never scrubbed: they have to survive a secret such as "my-client-secret".
 var errorCodes = strings.Fields(`invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope
 	server_error temporarily_unavailable authorization_pending slow_down access_denied expired_token unsupported_response_type
 	invalid_target interaction_required login_required consent_required account_selection_required`)
 
-// error makes an *OAuthError of an answer, wrapped in what else there is to say. A body's error decides before the
-// status does.
+// error makes an *OAuthError of an answer, wrapped in what else there is to say. A body's error decides before the status does.
 func (a answer) error(secrets []string, remarks ...string) error {
 	var e errorResponse
 	_ = json.Unmarshal(a.body, &e) // fields of other types stay empty
@@ -662,8 +659,8 @@ func (t transient) Unwrap() error { return t.error }
 
 func isTransient(err error) bool { return errors.As(err, &transient{}) }
 
-// transportError drops the URL, whose query nobody is to see, and the original error if its text repeats a secret
-// (net/http quotes malformed answers).
+// transportError drops the URL, whose query nobody is to see, and the original error if its text repeats a secret (net/http quotes
+// malformed answers).
 func transportError(err error, secrets []string) error {
 	for ue := (*url.Error)(nil); errors.As(err, &ue); {
 		err = ue.Err
@@ -689,8 +686,8 @@ func retryAfter(v string, now time.Time) time.Duration {
 	return 0
 }
 
-// scrub makes text from outside fit to show: printable, at most limit bytes long, and without any eight bytes in a
-// row that a secret has too, as it is or as it was encoded on the way.
+// scrub makes text from outside fit to show: printable, at most limit bytes long, and without any eight bytes in a row that a
+// secret has too, as it is or as it was encoded on the way.
 func scrub(text string, limit int, secrets ...string) string {
 	if text == "" {
 		return ""

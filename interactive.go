@@ -23,8 +23,8 @@ import (
 	"time"
 )
 
-// This file is the authorization code flow for programs on a person's own machine (RFC 8252) with PKCE (RFC 7636): a
-// listener on loopback is opened, then the browser at the authorization endpoint with
+// This file is the authorization code flow for programs on a person's own machine (RFC 8252) with PKCE (RFC 7636): a listener on
+// loopback is opened, then the browser at the authorization endpoint with
 //
 //	response_type=code, client_id, redirect_uri, scope, state, nonce, code_challenge, code_challenge_method=S256,
 //	prompt, login_hint, Params
@@ -33,8 +33,8 @@ import (
 //
 //	grant_type=authorization_code, client_id, code, redirect_uri, code_verifier, scope, Params
 //
-// In this order: the configuration, the sign-in, the listener, what is accepted as an answer, the page that a person
-// sees, and pasting an answer where there is no browser. browser.go opens the browser.
+// In this order: the configuration, the sign-in, the listener, what is accepted as an answer, the page that a person sees, and
+// pasting an answer where there is no browser. browser.go opens the browser.
 
 // InteractiveConfig configures [NewInteractive]. Endpoint (any but TokenURL), ClientID, Scopes and Params are as in
 // [ClientCredentialsConfig]; openid, profile and offline_access are added to the scopes.
@@ -46,19 +46,19 @@ type InteractiveConfig struct {
 	// RedirectPort is the port of http://localhost:{port}, which the provider has to know as a redirect URI. 0 means
 	// DefaultRedirectPort.
 	RedirectPort int
-	// RedirectURL replaces RedirectPort by a loopback URL as it is registered, such as http://127.0.0.1:8400/callback.
-	// Port 0 means a free one, for providers that do not mind (RFC 8252 §7.3).
+	// RedirectURL replaces RedirectPort by a loopback URL as it is registered, such as http://127.0.0.1:8400/callback. Port 0 means
+	// a free one, for providers that do not mind (RFC 8252 §7.3).
 	RedirectURL string
-	// Prompt is "", "select_account", "login" or "consent" (OpenID Connect Core §3.1.2.1). Other than "" it makes the
-	// first Token call open the browser, whatever the cache has.
+	// Prompt is "", "select_account", "login" or "consent" (OpenID Connect Core §3.1.2.1). Other than "" it makes the first Token
+	// call open the browser, whatever the cache has.
 	Prompt string
 	// LoginHint is the user name that is meant. It picks among the accounts in the cache and is told to the provider.
 	LoginHint string
-	// OpenBrowser opens the URL; its error is no failure: the person is asked to do it. nil opens the system's browser,
-	// or what the variable BROWSER names.
+	// OpenBrowser opens the URL; its error is no failure: the person is asked to do it. nil opens the system's browser, or what the
+	// variable BROWSER names.
 	OpenBrowser func(ctx context.Context, url string) error
-	// Input is where the address that the browser ended at can be pasted when none could be opened here. nil means
-	// standard input if it is a terminal. Reading cannot be stopped: the next sign-in takes over a read under way.
+	// Input is where the address that the browser ended at can be pasted when none could be opened here. nil means standard input
+	// if it is a terminal. Reading cannot be stopped: the next sign-in takes over a read under way.
 	Input io.Reader
 	// Output is where the URL and what to do are shown. nil means standard error.
 	Output io.Writer
@@ -66,17 +66,17 @@ type InteractiveConfig struct {
 }
 
 // Interactive is the provider of the interactive flow.
-type Interactive struct {
-	user    *user
-	browser *browser
-}
+type Interactive app
 
 // DefaultRedirectPort is that of Cognite's Python SDK.
 const DefaultRedirectPort = 53000
 
-// NewInteractive returns a provider for a person with a browser. It checks cfg, names the field that is wrong, and does
-// no I/O.
+// NewInteractive returns a provider for a person with a browser. It checks cfg, names the field that is wrong, and does no I/O.
 func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
+	return newInteractive(cfg, net.Listen)
+}
+
+func newInteractive(cfg InteractiveConfig, listen func(network, address string) (net.Listener, error)) (*Interactive, error) {
 	c, e, err := newClient("interactive", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
 	if !slices.Contains([]string{"", "select_account", "login", "consent"}, cfg.Prompt) {
 		return nil, fmt.Errorf("cdfauth: Prompt is %.64q: want select_account, login, consent or none", cfg.Prompt)
 	}
-	b := &browser{open: cfg.OpenBrowser, input: cfg.Input, listen: net.Listen}
+	b := &browser{open: cfg.OpenBrowser, input: cfg.Input, listen: listen}
 	if b.redirect, b.field, err = redirectURL(cfg); err != nil {
 		return nil, err
 	}
@@ -98,13 +98,12 @@ func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
 	if output == nil {
 		output = os.Stderr
 	}
-	u, err := newUser(c, e, cfg.Cache, cfg.LoginHint, "authorization_code", output)
+	u, err := newUser(c, e, cfg.Options, cfg.LoginHint, "authorization_code", output)
 	if err != nil {
 		return nil, err
 	}
-	u.prompt = cfg.Prompt
-	b.user, u.signIn = u, b.signIn
-	return &Interactive{u, b}, nil
+	u.prompt, b.user, u.signIn = cfg.Prompt, u, b.signIn
+	return &Interactive{e}, nil
 }
 
 // redirectURL returns where the browser is sent back to, and the name of the field that says so.
@@ -138,31 +137,16 @@ func redirectURL(cfg InteractiveConfig) (*url.URL, string, error) {
 	return u, "RedirectURL", nil
 }
 
-// Token returns an access token for the person. It may have to ask for a sign-in, for 15 minutes at most: its errors are
-// those of the context, [ErrSignInRequired] (see [WithoutInteraction]; also if no browser opens and nothing can be
-// pasted), an [*OAuthError] when the identity provider refused (access_denied if the person did), and what the network had to say.
-func (p *Interactive) Token(ctx context.Context) (Token, error) {
-	if p == nil || p.user == nil {
-		return Token{}, errNotMade
-	}
-	return p.user.engine.Token(ctx)
-}
+// Token returns an access token for the person. It may have to ask for a sign-in, for 15 minutes at most: its errors are those of
+// the context, [ErrSignInRequired] (see [WithoutInteraction]; also if no browser opens and nothing can be pasted), an [*OAuthError]
+// when the identity provider refused (access_denied if the person did), and what the network had to say.
+func (p *Interactive) Token(ctx context.Context) (Token, error) { return (*app)(p).token(ctx) }
 
-// Invalidate says that t was refused: if it is the current token, the next call of Token gets another, without asking
-// anybody. It may be called at any rate.
-func (p *Interactive) Invalidate(t Token) {
-	if p != nil && p.user != nil {
-		p.user.engine.Invalidate(t)
-	}
-}
+// Invalidate is as [DeviceCode.Invalidate].
+func (p *Interactive) Invalidate(t Token) { (*app)(p).invalidate(t) }
 
 // SignOut is as [DeviceCode.SignOut].
-func (p *Interactive) SignOut(ctx context.Context) error {
-	if p == nil || p.user == nil {
-		return errNotMade
-	}
-	return p.user.signOut(ctx)
-}
+func (p *Interactive) SignOut(ctx context.Context) error { return (*app)(p).signOut(ctx) }
 
 // browser signs people in by one.
 type browser struct {
@@ -275,8 +259,8 @@ func (b *browser) signIn(ctx context.Context, q *question) (i issued, said *clai
 	return i, said, err
 }
 
-// bind listens on the redirect's port. localhost is both loopback addresses, of which browsers pick either; a machine
-// without IPv6 has one.
+// bind listens on the redirect's port. localhost is both loopback addresses, of which browsers pick either; a machine without IPv6
+// has one.
 func (b *browser) bind() ([]net.Listener, *url.URL, error) {
 	host, port := b.redirect.Hostname(), b.redirect.Port()
 	addresses := []string{host}
@@ -318,8 +302,8 @@ func (b *browser) bindAll(addresses []string, port string) (listeners []net.List
 	return listeners, p, nil
 }
 
-// ServeHTTP takes the answer (RFC 6749 §4.1.2) and tells everything else apart from it: pages that browsers ask for by
-// themselves, other programs' and other pages' requests. It reflects nothing.
+// ServeHTTP takes the answer (RFC 6749 §4.1.2) and tells everything else apart from it: pages that browsers ask for by themselves,
+// other programs' and other pages' requests. It reflects nothing.
 func (at *attemptAt) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, clean := at.redirect.Path, at.redirect.String()
 	if path == "" {
@@ -366,8 +350,8 @@ func (at *attemptAt) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	show(w, http.StatusSeeOther, nil)
 }
 
-// answer takes the first answer that has the right state, and each parameter once. What else it says is looked at in
-// this order: iss, error, code.
+// answer takes the first answer that has the right state, and each parameter once. What else it says is looked at in this order:
+// iss, error, code.
 func (at *attemptAt) answer(values url.Values) bool {
 	if subtle.ConstantTimeCompare([]byte(values.Get("state")), []byte(at.state)) != 1 {
 		return false
@@ -482,8 +466,8 @@ type pasted struct {
 	err  error
 }
 
-// readLine reads a line of at most 8 KiB; of a longer one, nothing. It takes one byte at a time: what follows the line
-// is not its own.
+// readLine reads a line of at most 8 KiB; of a longer one, nothing. It takes one byte at a time: what follows the line is not its
+// own.
 func readLine(ctx context.Context, in io.Reader) (string, error) {
 	reading.Lock()
 	c := reading.lines[in]

@@ -26,10 +26,9 @@ import (
 	"time"
 )
 
-// This file reads ClientCertificateConfig.Certificate: PEM text (RFC 7468) with
-// a private key, its certificate and the chain of that, in any order and with
-// anything else in between. In this order: the text, the key, its decryption,
-// the chain. The text may come from where others can write, hence the limits.
+// This file reads ClientCertificateConfig.Certificate: PEM text (RFC 7468) with a private key, its certificate and the chain of
+// that, in any order and with anything else in between. In this order: the text, the key, its decryption, the chain. The text may
+// come from where others can write, hence the limits.
 
 const (
 	maxKeyText    = 256 << 10 // a key with a long chain has 20 KiB, a system's whole list of roots 220 KiB
@@ -47,16 +46,15 @@ const (
 	convertPFX  = "`openssl pkcs12 -in old.pfx -aes256 -out new.pem`"
 )
 
-// keySource is all that a key pair is made from: while it stays the same,
-// there is nothing to parse.
+// keySource is all that a key pair is made from: while it stays the same, there is nothing to parse.
 type keySource struct {
 	text       string // of Certificate
 	passphrase string
 	held       string // the public key, in DER, of the private key that a Signer holds; "" when that is in text
 }
 
-// keyPair is a private key with its certificates. It lives in function values
-// alone (see cachedKeys), never in a field of what a provider leads to.
+// keyPair is a private key with its certificates. It lives in function values alone (see cachedKeys), never in a field of what a
+// provider leads to.
 type keyPair struct {
 	signer crypto.Signer       // nil when a Signer holds the key
 	kind   string              // "RSA", "P-256", "P-384", "P-521" or "Ed25519"
@@ -173,8 +171,8 @@ func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, error)
 	return nil, errUnusableKey("Certificate")
 }
 
-// isPKCS12 recognises the beginning of a file of RFC 7292, a SEQUENCE whose
-// first element is the INTEGER 3; also in base64, as Azure Key Vault gives it.
+// isPKCS12 recognises the beginning of a file of RFC 7292, a SEQUENCE whose first element is the INTEGER 3; also in base64, as
+// Azure Key Vault gives it.
 func isPKCS12(text string) bool {
 	head := []byte(text[:min(len(text), 24)])
 	if decoded, err := base64.StdEncoding.DecodeString(string(head)); err == nil {
@@ -223,8 +221,8 @@ func errEncryption(what string) error {
 	return fmt.Errorf("cdfauth: Certificate: the private key is encrypted with %s: want PBES2 with PBKDF2 and AES-CBC, as written by %s", what, convertKey)
 }
 
-// decryptPKCS8 undoes PBES2 (RFC 8018 §6.2) with PBKDF2 and AES-CBC, which is
-// what openssl has encrypted PKCS#8 keys (RFC 5958 §3) with since 1.1.0.
+// decryptPKCS8 undoes PBES2 (RFC 8018 §6.2) with PBKDF2 and AES-CBC, which is what openssl has encrypted PKCS#8 keys (RFC 5958 §3)
+// with since 1.1.0.
 func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 	var info struct {
 		Algorithm pkix.AlgorithmIdentifier
@@ -299,8 +297,7 @@ func unmarshalDER(der []byte, v any) bool {
 	return err == nil && len(rest) == 0
 }
 
-// orderChain finds the key's certificate and, link by link, the issuers of it.
-// Certificates that are not on that path are left out.
+// orderChain finds the key's certificate and, link by link, the issuers of it. Certificates that are not on that path are left out.
 func orderChain(certs []*x509.Certificate, public crypto.PublicKey, now time.Time) ([]*x509.Certificate, error) {
 	leaf := pickCertificate(certs, now, func(c *x509.Certificate) bool {
 		key, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
@@ -329,8 +326,8 @@ func orderChain(certs []*x509.Certificate, public crypto.PublicKey, now time.Tim
 	return chain, nil
 }
 
-// pickCertificate prefers a valid certificate, and of those the one valid for
-// longest: around a renewal, files have the old one and the new one.
+// pickCertificate prefers a valid certificate, and of those the one valid for longest: around a renewal, files have the old one and
+// the new one.
 func pickCertificate(certs []*x509.Certificate, now time.Time, match func(*x509.Certificate) bool) *x509.Certificate {
 	var best *x509.Certificate
 	for _, c := range certs {

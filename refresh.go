@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// This file is the engine that all flows share: it decides when a token is handed out, when it is refreshed, who
-// waits for that, and how long. What a refresh does is the flow's business.
+// This file is the engine that all flows share: it decides when a token is handed out, when it is refreshed, who waits for that,
+// and how long. What a refresh does is the flow's business.
 //
 // By what is left of a token's lifetime, a caller of Token gets
 //
@@ -22,8 +22,8 @@ import (
 //	less than a third of it   the flight's result, waited for until a second before expiry
 //	nothing                   the flight's result
 //
-// A flight is one refresh: at most one is under way per provider, it belongs to no caller, and no goroutine or timer
-// is left when it has landed.
+// A flight is one refresh: at most one is under way per provider, it belongs to no caller, and no goroutine or timer is left when
+// it has landed.
 
 const (
 	silentLimit   = 30 * time.Second // a flight in which nobody is asked
@@ -38,14 +38,13 @@ const (
 	maxLife = 100 * 365 * 24 * time.Hour // of a token: beyond, time would overflow
 )
 
-// ErrSignInRequired says that a person would have to be asked, and nobody may be (see [WithoutInteraction]) or nobody
-// can be.
+// ErrSignInRequired says that a person would have to be asked, and nobody may be (see [WithoutInteraction]) or nobody can be.
 var ErrSignInRequired error = errors.New("cdfauth: sign-in required")
 
 type noInteraction struct{}
 
-// WithoutInteraction marks ctx so that a Token call under it never waits for a person: when no token is to be had
-// without one, it returns [ErrSignInRequired]. It binds this caller alone; others may be asked meanwhile.
+// WithoutInteraction marks ctx so that a Token call under it never waits for a person: when no token is to be had without one, it
+// returns [ErrSignInRequired]. It binds this caller alone; others may be asked meanwhile.
 func WithoutInteraction(ctx context.Context) context.Context {
 	if ctx == nil {
 		ctx = context.Background()
@@ -67,8 +66,8 @@ type issued struct {
 	answer  *tokenResponse // the rest of what the server said; nil if it comes from elsewhere
 }
 
-// held is the current token with the moments, in Unix nanoseconds of the wall clock, at which its treatment changes.
-// It is never changed, only replaced.
+// held is the current token with the moments, in Unix nanoseconds of the wall clock, at which its treatment changes. It is never
+// changed, only replaced.
 type held struct {
 	fresh   int64 // from here on refreshed in the background
 	urgent  int64 // from here on callers wait for that
@@ -121,12 +120,13 @@ type engine struct {
 	current atomic.Pointer[held]
 
 	// Set by the constructor and then left alone.
-	flow   string
-	leeway time.Duration
-	logger *slog.Logger
-	now    func() time.Time // the wall clock; all else is timed by the monotonic one
-	silent func(context.Context) (issued, error)
-	ask    func(context.Context) (issued, error) // nil: the flow has nobody to ask
+	flow    string
+	leeway  time.Duration
+	logger  *slog.Logger
+	now     func() time.Time // the wall clock; all else is timed by the monotonic one
+	silent  func(context.Context) (issued, error)
+	ask     func(context.Context) (issued, error) // nil: the flow has nobody to ask
+	signOut func(context.Context) error
 
 	mu        sync.Mutex
 	flight    *flight
@@ -178,8 +178,8 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 		}
 		e.mu.Unlock()
 		if mine {
-			// The flight keeps the values of the ctx that it starts under (for tracing), but not its end. A caller
-			// who could not leave anyway makes it himself, which saves a third of a token request's overhead.
+			// The flight keeps the values of the ctx that it starts under (for tracing), but not its end. A caller who could not
+			// leave anyway makes it himself, which saves a third of a token request's overhead.
 			if free := context.WithoutCancel(ctx); !valid && e.ask == nil && ctx.Done() == nil {
 				e.fly(free, f)
 			} else {
@@ -190,8 +190,8 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 			return h.token, nil
 		}
 
-		// Those who have a token, or must not wait for a person, leave when the flight begins to ask; those who have
-		// one also before it expires.
+		// Those who have a token, or must not wait for a person, leave when the flight begins to ask; those who have one also
+		// before it expires.
 		asks := f.asks
 		if asker {
 			asks = nil
@@ -235,8 +235,8 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 	}
 }
 
-// due reports whether a flight may start now. Without a token one always may: it waits out the back-off itself.
-// Called with e.mu held.
+// due reports whether a flight may start now. Without a token one always may: it waits out the back-off itself. Called with e.mu
+// held.
 func (e *engine) due(h *held, now int64) bool {
 	switch {
 	case !h.valid(now):
@@ -299,8 +299,8 @@ func (e *engine) fly(ctx context.Context, f *flight) {
 	}
 }
 
-// phase runs one phase of a flight under its deadline. A panic in it, in a caller's HTTPClient or Logger say, must
-// not end the program.
+// phase runs one phase of a flight under its deadline. A panic in it, in a caller's HTTPClient or Logger say, must not end the
+// program.
 func phase(ctx context.Context, limit time.Duration, do func(context.Context) (issued, error)) (got issued, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -312,8 +312,8 @@ func phase(ctx context.Context, limit time.Duration, do func(context.Context) (i
 	return do(ctx)
 }
 
-// leave counts out a caller who might have been asked. The last one to leave ends the asking; what follows an answer
-// that has arrived is the flow's, and no longer ends with ctx.
+// leave counts out a caller who might have been asked. The last one to leave ends the asking; what follows an answer that has
+// arrived is the flow's, and no longer ends with ctx.
 func (e *engine) leave(f *flight) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -386,15 +386,15 @@ func (e *engine) wasRefused(t Token) bool {
 	return e.isRefused(t)
 }
 
-// backoff is how long to wait after the nth failure: doubling, with jitter, so that many programs do not return to a
-// server that was down all at once.
+// backoff is how long to wait after the nth failure: doubling, with jitter, so that many programs do not return to a server that
+// was down all at once.
 func backoff(n int) time.Duration {
 	d := min(2*backoffMin<<min(n-1, 10), backoffMax)
 	return d/2 + rand.N(d/2+1)
 }
 
-// Invalidate forgets t if it is the current token: the next call of Token gets another, but no more often than the
-// limits above permit. Until then, and if that fails, t serves until it expires.
+// Invalidate forgets t if it is the current token: the next call of Token gets another, but no more often than the limits above
+// permit. Until then, and if that fails, t serves until it expires.
 func (e *engine) Invalidate(t Token) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -429,8 +429,8 @@ func (e *engine) signOuts() int {
 	return e.session
 }
 
-// guard calls a function that is not ours. A panic in it becomes an error that names it; if it ignores its context,
-// it is abandoned and its result lost.
+// guard calls a function that is not ours. A panic in it becomes an error that names it; if it ignores its context, it is abandoned
+// and its result lost.
 func guard[T any](ctx context.Context, name string, f func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		value T

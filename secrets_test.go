@@ -90,10 +90,6 @@ func exposed(t *testing.T) map[string]any {
 	})
 	ic := InteractiveConfig{Endpoint: dc.Endpoint, ClientID: "app", Options: dc.Options}
 	device, browser := must(NewDeviceCode(dc)).(*DeviceCode), must(NewInteractive(ic)).(*Interactive)
-	for _, u := range []*user{device.user, browser.user} { // what could not be written, and the current token
-		u.remember(func(c contents) { c.put(refreshTokens, entry{"secret": theSecret}) })
-		u.engine.current.Store(&held{token: tok})
-	}
 	return map[string]any{
 		"DeviceCodeConfig":        dc,
 		"DeviceCode":              device,

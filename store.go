@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// This file is what a provider does with a Cache: which of the tokens in it are its own, how it takes one, and how
-// processes that share it make one request between them. What only a user's flows do is in account.go.
+// This file is what a provider does with a Cache: which of the tokens in it are its own, how it takes one, and how processes that
+// share it make one request between them. What only a user's flows do is in account.go.
 
 // store is one provider's share in a Cache.
 type store struct {
@@ -28,12 +28,12 @@ type store struct {
 // change is what a transaction does to the content of the cache.
 type change func(contents)
 
-// worker gets a token, from the content or otherwise. It is called once per transaction. A nil change means none; one
-// that comes with an error is made too.
+// worker gets a token, from the content or otherwise. It is called once per transaction. A nil change means none; one that comes
+// with an error is made too.
 type worker func(ctx context.Context, c contents) (issued, change, error)
 
-// lockLimit is how long a silent flight waits for others who are inside Update: the time of one attempt is left for
-// going on without the cache.
+// lockLimit is how long a silent flight waits for others who are inside Update: the time of one attempt is left for going on
+// without the cache.
 const lockLimit = silentLimit - attemptLimit
 
 // forApp puts the cache before fetch, the silent phase of a flow without a user.
@@ -79,9 +79,9 @@ func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, e
 	})
 }
 
-// transact does the work with the content of the cache while all others wait, and stores what it changes. Whatever is
-// wrong with the cache costs persistence, never the token: the work is then done on what is in memory. Only a user's
-// flow that does not get the lock fails, since to redeem a refresh token twice may end the sign-in.
+// transact does the work with the content of the cache while all others wait, and stores what it changes. Whatever is wrong with
+// the cache costs persistence, never the token: the work is then done on what is in memory. Only a user's flow that does not get
+// the lock fails, since to redeem a refresh token twice may end the sign-in.
 func (s *store) transact(ctx context.Context, patience time.Duration, work worker) (issued, error) {
 	type outcome struct {
 		issued
@@ -184,8 +184,8 @@ func (s *store) remember(ch change) {
 	s.unsaved = func() contents { return c }
 }
 
-// parse reads a blob, and reads it again if it makes no sense: old versions of Cognite's Python SDK truncate the file
-// before they write it.
+// parse reads a blob, and reads it again if it makes no sense: old versions of Cognite's Python SDK truncate the file before they
+// write it.
 func (s *store) parse(ctx context.Context, blob []byte) (contents, error) {
 	for try := 1; ; try++ {
 		c, err := parseContents(blob)
@@ -208,9 +208,9 @@ func (s *store) again(ctx context.Context) ([]byte, error) {
 	return s.cache.Get(ctx)
 }
 
-// whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the
-// token endpoint if that is known from the start. The realm is "" while it is not known: it is the first segment of
-// the token endpoint's path, as the metadata has it.
+// whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the token endpoint
+// if that is known from the start. The realm is "" while it is not known: it is the first segment of the token endpoint's path, as
+// the metadata has it.
 func (s *store) whose() (environment, realm, issuer string) {
 	c, tokenURL, issuer := s.client, "", s.client.endpoint.url
 	k := c.endpoint.kind
@@ -238,8 +238,8 @@ func isGUID(s string) bool {
 	return len(s) == 36 && strings.Count(s, "-") == 4 && strings.Trim(s, "0123456789abcdefABCDEF-") == ""
 }
 
-// findApp returns the newest token of an application's own: of its client, grant, issuer, scopes and parameters. The
-// scopes have to be the same, since an application may not know what it gets for asking for none.
+// findApp returns the newest token of an application's own: of its client, grant, issuer, scopes and parameters. The scopes have to
+// be the same, since an application may not know what it gets for asking for none.
 func (s *store) findApp(c contents) lookup {
 	environment, realm, issuer := s.whose()
 	scopes, ext := target(s.client.scope), extCacheKey(s.client.params)

@@ -12,27 +12,24 @@ import (
 
 // This file carries tokens to the API, and to nobody else.
 
-// Transport is an http.RoundTripper that sets the Authorization header on
-// requests to Origin and on no others: those pass unchanged and without asking
-// the Provider. This holds after redirects too, each of which passes here as a
-// request of its own. A header that is there already is replaced.
+// Transport is an http.RoundTripper that sets the Authorization header on requests to Origin and on no others: those pass unchanged
+// and without asking the Provider. This holds after redirects too, each of which passes here as a request of its own. A header that
+// is there already is replaced.
 //
-// When the API answers 401, the Provider is told (see [Provider]); if it has
-// another token then, without anybody being asked to sign in, the request is
-// sent once more, provided that its body can be had again (GetBody).
-// Otherwise the 401 is returned as it is.
+// When the API answers 401, the Provider is told (see [Provider]); if it has another token then, without anybody being asked to
+// sign in, the request is sent once more, provided that its body can be had again (GetBody). Otherwise the 401 is returned as it
+// is.
 type Transport struct {
 	// Provider supplies the tokens.
 	Provider Provider
-	// Origin is whom the token is for, such as ClusterURL("greenfield"): scheme,
-	// host and port (RFC 6454 §4). https, or http for loopback alone.
+	// Origin is whom the token is for, such as ClusterURL("greenfield"): scheme, host and port (RFC 6454 §4). https, or http for
+	// loopback alone.
 	Origin string
 	// Base sends the requests; nil means http.DefaultTransport.
 	Base http.RoundTripper
 }
 
-// NewHTTPClient returns an http.Client that carries the tokens of p to origin,
-// by a [Transport] on http.DefaultTransport.
+// NewHTTPClient returns an http.Client that carries the tokens of p to origin, by a [Transport] on http.DefaultTransport.
 func NewHTTPClient(p Provider, origin string) (*http.Client, error) {
 	t := &Transport{Provider: p, Origin: origin}
 	if _, err := t.check(); err != nil {
@@ -59,9 +56,8 @@ func (t *Transport) check() (string, error) {
 	return originOf(u.Scheme, u.Host), nil
 }
 
-// originOf returns scheme, host and port of a URL for comparison: lower case,
-// the port explicit. Only ASCII is lowered: other letters that fold to ASCII
-// ones must not make two hosts the same.
+// originOf returns scheme, host and port of a URL for comparison: lower case, the port explicit. Only ASCII is lowered: other
+// letters that fold to ASCII ones must not make two hosts the same.
 func originOf(scheme, host string) string {
 	u := url.URL{Host: host}
 	name, port := u.Hostname(), u.Port()
@@ -137,8 +133,7 @@ func (t *Transport) token(ctx context.Context) (Token, error) {
 	return token, err
 }
 
-// authorized returns a copy of r with the header: a RoundTripper must not
-// change the request.
+// authorized returns a copy of r with the header: a RoundTripper must not change the request.
 func authorized(r *http.Request, token Token) *http.Request {
 	c := r.WithContext(r.Context())
 	c.Header = r.Header.Clone()
