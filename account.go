@@ -196,7 +196,7 @@ func (u *user) silent(ctx context.Context) (issued, error) {
 		u.account.Store(&l.account)
 		return l.issued, nil
 	}
-	if err == nil && !l.refreshable && u.memory() == nil {
+	if err == nil && !l.refreshable {
 		return l.orElse(ErrSignInRequired, u.engine)
 	}
 	i, err := u.transact(ctx, lockLimit, u.renew)
@@ -225,55 +225,47 @@ func (l lookup) orElse(err error, e *engine) (issued, error) {
 
 // renew takes a token that somebody else has stored meanwhile, or redeems a refresh token. Of one that is refused another is tried,
 // once: a newer one of the same account, or one that a program which takes no lock (Python's) has stored since.
-func (u *user) renew(ctx context.Context, c contents) (issued, change, error) {
+func (u *user) renew(ctx context.Context, c contents) (i issued, changed bool, err error) {
 	l := u.search(c)
-	a := l.account
-	if l.fresh {
-		u.account.Store(&a)
-		return l.issued, nil, nil
+	a, tokens := l.account, u.refreshTokens(c, &l.account)
+	if !l.fresh && !l.refreshable {
+		return issued{}, false, ErrSignInRequired
 	}
-	if !l.refreshable {
-		return issued{}, nil, ErrSignInRequired
-	}
-	var refused []string
-	drop := func(c contents) {
-		c.remove(refreshTokens, func(e entry) bool { return u.owns(c, refreshTokens, e) && slices.Contains(refused, e.text("secret")) })
-	}
-	e := c.entry(refreshTokens, u.refreshTokens(c, &a)[0])
-	for {
-		i, said, err := u.refresh(ctx, c, e)
-		switch oe := (*OAuthError)(nil); {
-		case err == nil:
+	for try := 1; ; try++ {
+		if l.fresh {
+			u.account.Store(&a)
+			return l.issued, changed, nil
+		}
+		if len(tokens) == 0 || try > 2 {
+			return issued{}, changed, fmt.Errorf("%w: %w", ErrSignInRequired, err)
+		}
+		e := c.entry(refreshTokens, tokens[0])
+		var said *claims
+		if i, said, err = u.refresh(ctx, c, e); err == nil {
 			u.account.Store(&a)
 			i.token = named(i.token, a.username)
-			entries := u.entries(i, said, a, e)
-			return i, func(c contents) { drop(c); entries(c) }, nil
-		case !errors.As(err, &oe):
-			return i, nil, err
+			u.keep(c, i, said, a, e)
+			return i, true, nil
+		}
+		oe := (*OAuthError)(nil)
+		switch errors.As(err, &oe); {
+		case oe == nil:
+			return i, changed, err
 		case slices.Contains([]string{"interaction_required", "login_required", "consent_required", "invalid_scope"}, oe.Code):
-			return i, drop, fmt.Errorf("%w: %w", ErrSignInRequired, err)
+			return i, changed, fmt.Errorf("%w: %w", ErrSignInRequired, err)
 		case oe.Code != "invalid_grant" && (oe.Code != "" || oe.StatusCode != 400 && oe.StatusCode != 401): // some say no more
-			return i, nil, err
+			return i, changed, err
 		}
 		before := maps.Clone(c)
 		if blob, e := u.again(ctx); e == nil && u.reload(ctx, c, blob) {
 			l = u.search(c)
 		}
-		refused = append(refused, e.text("secret"))
-		if l.fresh {
-			u.account.Store(&a)
-			return l.issued, drop, nil
-		}
-		next := slices.DeleteFunc(u.refreshTokens(c, &a), func(key string) bool {
-			n := c.entry(refreshTokens, key)
-			old := before.entry(refreshTokens, key)
-			appeared := old == nil || old.text("secret") != n.text("secret")
-			return slices.Contains(refused, n.text("secret")) || !appeared && n.written().Before(e.written())
+		c.remove(refreshTokens, func(r entry) bool { return u.owns(c, refreshTokens, r) && r.text("secret") == e.text("secret") })
+		changed = true
+		tokens = slices.DeleteFunc(u.refreshTokens(c, &a), func(key string) bool {
+			n, old := c.entry(refreshTokens, key), before.entry(refreshTokens, key)
+			return old != nil && old.text("secret") == n.text("secret") && n.written().Before(e.written())
 		})
-		if len(refused) == 2 || len(next) == 0 {
-			return issued{}, drop, fmt.Errorf("%w: %w", ErrSignInRequired, err)
-		}
-		e = c.entry(refreshTokens, next[0])
 	}
 }
 
@@ -358,7 +350,7 @@ func (u *user) ask(ctx context.Context) (issued, error) {
 	var mine atomic.Bool // it is our turn
 	siblings := make(chan *lookup, 1)
 	go func() { siblings <- u.watch(work, &mine, cancel) }()
-	i, err := u.transact(work, askLimit, func(ctx context.Context, c contents) (issued, change, error) {
+	i, err := u.transact(work, askLimit, func(ctx context.Context, c contents) (issued, bool, error) {
 		mine.Store(true)
 		return u.question(ctx, c, m, stop)
 	})
@@ -403,8 +395,7 @@ func (u *user) tell(ctx context.Context, text string) error {
 }
 
 // question asks the person, if that is still needed.
-func (u *user) question(ctx context.Context, c contents, m *metadata, answered func() bool) (issued, change, error) {
-	var dropped change
+func (u *user) question(ctx context.Context, c contents, m *metadata, answered func() bool) (i issued, changed bool, err error) {
 	q := &question{metadata: m, scope: u.scope(m), prompt: u.prompt, hint: u.hint, answered: answered}
 	if !u.mustPrompt() {
 		if len(c) == 0 { // or an old Python SDK is about to write it
@@ -412,11 +403,10 @@ func (u *user) question(ctx context.Context, c contents, m *metadata, answered f
 				u.reload(ctx, c, blob)
 			}
 		}
-		i, ch, err := u.renew(ctx, c)
-		if !errors.Is(err, ErrSignInRequired) {
-			return i, ch, err
+		if i, changed, err = u.renew(ctx, c); !errors.Is(err, ErrSignInRequired) {
+			return i, changed, err
 		}
-		dropped, q.prompt = ch, ""
+		q.prompt = ""
 		if a, several := u.who(c); several {
 			q.prompt = "select_account"
 		} else if a != nil && a.username != "" {
@@ -429,18 +419,13 @@ func (u *user) question(ctx context.Context, c contents, m *metadata, answered f
 	}
 	i, said, err := u.signIn(ctx, q)
 	if err != nil {
-		return i, dropped, err
+		return i, changed, err
 	}
 	a := i.answer.account(said)
 	u.account.Store(&a)
 	i.token = named(i.token, a.username)
-	entries := u.entries(i, said, a, nil)
-	return i, func(c contents) {
-		if dropped != nil {
-			dropped(c)
-		}
-		entries(c)
-	}, nil
+	u.keep(c, i, said, a, nil)
+	return i, true, nil
 }
 
 // account tells whose token an answer has, as MSAL does.
@@ -455,8 +440,8 @@ func (r *tokenResponse) account(said *claims) account {
 	return account{}
 }
 
-// entries returns what a sign-in or the renewal of one (of the given refresh token) leaves in the cache.
-func (u *user) entries(i issued, said *claims, a account, renewed entry) change {
+// keep puts what a sign-in, or the renewal of one (of the given refresh token), has brought into the cache.
+func (u *user) keep(c contents, i issued, said *claims, a account, renewed entry) {
 	r, now := i.answer, u.client.now()
 	environment, realm, issuer := u.whose()
 	granted := r.Scope
@@ -481,23 +466,21 @@ func (u *user) entries(i issued, said *claims, a account, renewed entry) change 
 	if realm == "adfs" {
 		who["authority_type"] = "ADFS"
 	}
-	return func(c contents) {
-		c.remove(accessTokens, func(e entry) bool {
-			return u.owns(c, accessTokens, e) && e.account() == a.id && !e.time("expires_on").After(now)
-		})
-		if i.token.Expiry().After(now) {
-			c.put(accessTokens, at)
-		}
-		if r.RefreshToken != "" {
-			c.put(refreshTokens, rt)
-		}
-		if said != nil {
-			c.put(idTokens, id)
-		}
-		if renewed == nil && a.id != nil {
-			c.update(accounts, who)
-			c.update(appMetadata, entry{"client_id": u.client.id, "environment": environment, fieldIssuer: issuer})
-		}
+	c.remove(accessTokens, func(e entry) bool {
+		return u.owns(c, accessTokens, e) && e.account() == a.id && !e.time("expires_on").After(now)
+	})
+	if i.token.Expiry().After(now) {
+		c.put(accessTokens, at)
+	}
+	if r.RefreshToken != "" {
+		c.put(refreshTokens, rt)
+	}
+	if said != nil {
+		c.put(idTokens, id)
+	}
+	if renewed == nil && a.id != nil {
+		c.update(accounts, who)
+		c.update(appMetadata, entry{"client_id": u.client.id, "environment": environment, fieldIssuer: issuer})
 	}
 }
 
@@ -505,7 +488,8 @@ func (u *user) entries(i issued, said *claims, a account, renewed entry) change 
 func (u *user) signOut(ctx context.Context) error {
 	forget := func() {
 		u.engine.forget()
-		u.remember(nil)
+		u.broken.Store(false)
+		u.spare.Update(ctx, func(context.Context, []byte) ([]byte, error) { return nil, nil })
 	}
 	forget()
 	defer forget() // also what a flight has brought meanwhile

@@ -290,6 +290,20 @@ func TestDeviceCode(t *testing.T) {
 	})
 }
 
+// merge puts in what other has, unless something newer is there.
+func (c contents) merge(other contents) (changed bool) {
+	for section := range other {
+		for _, key := range other.find(section, "", func(entry) bool { return true }) {
+			e, there := other.entry(section, key), c.entry(section, key)
+			if there == nil || !there.written().After(e.written()) && !maps.Equal(there, e) {
+				c.put(section, maps.Clone(e))
+				changed = true
+			}
+		}
+	}
+	return changed
+}
+
 // sample is the content of a cache after these people have signed in by the flow of the test.
 func sample(t *testing.T, h *human, names ...string) *MemoryCache {
 	t.Helper()

@@ -44,34 +44,21 @@ func checkCall(ctx context.Context, usable bool) error {
 
 // turns is a mutex that can be waited for under a context.
 type turns struct {
-	mu   sync.Mutex
-	over chan struct{} // closed at the end of the turn under way; nil if there is none
+	once sync.Once
+	free chan struct{}
 }
 
 func (t *turns) begin(ctx context.Context) error {
-	for {
-		t.mu.Lock()
-		over := t.over
-		if over == nil {
-			t.over = make(chan struct{})
-			t.mu.Unlock()
-			return nil
-		}
-		t.mu.Unlock()
-		select {
-		case <-over:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	t.once.Do(func() { t.free = make(chan struct{}, 1) })
+	select {
+	case t.free <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
-func (t *turns) end() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	close(t.over)
-	t.over = nil
-}
+func (t *turns) end() { <-t.free }
 
 // FileCache is a [Cache] in a file; [NewFileCache] makes one.
 //

@@ -113,20 +113,6 @@ func (c contents) put(section string, e entry) {
 	s[e.key(section)] = map[string]any(e)
 }
 
-// merge puts in what other has, unless something newer is there.
-func (c contents) merge(other contents) (changed bool) {
-	for section := range other {
-		for _, key := range other.find(section, "", func(entry) bool { return true }) {
-			e, there := other.entry(section, key), c.entry(section, key)
-			if there == nil || !there.written().After(e.written()) && !maps.Equal(there, e) {
-				c.put(section, maps.Clone(e))
-				changed = true
-			}
-		}
-	}
-	return changed
-}
-
 // remove drops the entries that match.
 func (c contents) remove(section string, match func(entry) bool) {
 	s, _ := c[section].(map[string]any)

@@ -1,6 +1,7 @@
 package cdfauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -152,27 +153,25 @@ func (p *Interactive) SignOut(ctx context.Context) error { return (*app)(p).sign
 type browser struct {
 	user     *user
 	redirect *url.URL
-	field    string
+	field    string // of the configuration, that redirect is from
 	open     func(context.Context, string) error
 	input    io.Reader
 	listen   func(network, address string) (net.Listener, error) // net.Listen, but in tests
 }
 
-// attemptAt is one sign-in: what was sent with the browser, and what has come back.
-type attemptAt struct {
+// visit is one sign-in: what was sent with the browser, and what has come back.
+type visit struct {
 	redirect *url.URL // redirect_uri
+	provider *metadata
 	state    string
-	issuer   *metadata
-
-	once    sync.Once
-	settled chan struct{} // closed when an answer with the right state has come
-	code    func() string // the answer's, or
-	err     error         // why it is none
-
-	outcome chan struct{} // closed when the sign-in has come to an end,
-	page    []byte        // which this says
-	shown   chan struct{} // closed when a person has been told
-	showing sync.Once
+	once     sync.Once
+	settled  chan struct{} // closed when an answer with the right state has come:
+	code     func() string // this, or
+	err      error         // why it is none
+	over     chan struct{} // closed when the sign-in has come to an end,
+	page     []byte        // which this says
+	telling  sync.Once
+	told     chan struct{} // closed when the person has been told
 }
 
 func random() string {
@@ -183,22 +182,8 @@ func random() string {
 
 // signIn asks a person.
 func (b *browser) signIn(ctx context.Context, q *question) (i issued, said *claims, err error) {
-	listeners, redirect, err := b.bind() // before the browser opens: nobody else can get the answer
-	if err != nil {
-		return issued{}, nil, err
-	}
-	at := &attemptAt{redirect: redirect, state: random(), issuer: q.metadata,
-		settled: make(chan struct{}), outcome: make(chan struct{}), shown: make(chan struct{})}
-	server := &http.Server{Handler: at, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, ErrorLog: log.New(io.Discard, "", 0)}
-	for _, l := range listeners {
-		defer l.Close() // the server closes those that it has come to serve
-		go server.Serve(l)
-	}
-	defer server.Close()
-
-	nonce, verifier := random(), random()
-	challenge := sha256.Sum256([]byte(verifier))
-	address, err := b.user.client.endpointURL(ctx, "authorize", "authorization", func(m *metadata) string { return m.AuthorizeURL })
+	c := b.user.client
+	address, err := c.endpointURL(ctx, "authorize", "authorization", func(m *metadata) string { return m.AuthorizeURL })
 	if err != nil {
 		return issued{}, nil, err
 	}
@@ -206,118 +191,123 @@ func (b *browser) signIn(ctx context.Context, q *question) (i issued, said *clai
 	if err != nil {
 		return issued{}, nil, fmt.Errorf("cdfauth: Endpoint: the authorization endpoint %w", err)
 	}
+	listeners, redirect, err := b.bind() // before the browser opens: nobody else can get the answer
+	if err != nil {
+		return issued{}, nil, err
+	}
+	v := &visit{redirect: redirect, provider: q.metadata, state: random(), settled: make(chan struct{}), over: make(chan struct{}), told: make(chan struct{})}
+	server := &http.Server{Handler: v, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, ErrorLog: log.New(io.Discard, "", 0)}
+	for _, l := range listeners {
+		defer l.Close() // the server closes those that it has come to serve
+		go server.Serve(l)
+	}
+	defer server.Close()
+
+	nonce, verifier := random(), random()
+	challenge := sha256.Sum256([]byte(verifier)) // RFC 7636 §4.2
 	query := u.Query()
-	maps.Copy(query, b.user.client.params)
-	for name, value := range map[string]string{"response_type": "code", "client_id": b.user.client.id, "redirect_uri": redirect.String(), "scope": q.scope,
-		"state": at.state, "nonce": nonce, "code_challenge": base64.RawURLEncoding.EncodeToString(challenge[:]), "code_challenge_method": "S256",
+	maps.Copy(query, c.params)
+	for name, value := range map[string]string{"response_type": "code", "client_id": c.id, "redirect_uri": redirect.String(), "scope": q.scope,
+		"state": v.state, "nonce": nonce, "code_challenge": base64.RawURLEncoding.EncodeToString(challenge[:]), "code_challenge_method": "S256",
 		"prompt": q.prompt, "login_hint": q.hint} {
 		if value != "" {
 			query.Set(name, value)
 		}
 	}
-	if b.user.client.entraStyle() {
+	if c.entraStyle() {
 		query.Set("client_info", "1")
 	}
 	u.RawQuery = query.Encode()
 
 	asking, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go b.show(asking, stop, at, u.String())
+	go b.ask(asking, stop, v, u.String())
 	select {
-	case <-at.settled:
+	case <-v.settled:
 	case <-asking.Done():
 		return issued{}, nil, context.Cause(asking)
 	}
 	q.answered()
-	if err = at.err; err == nil {
-		i, err = b.user.client.exchange(ctx, "authorization_code", 1, func(ctx context.Context, _ string, f *form) error {
-			f.Set("code", at.code())
+	if err = v.err; err == nil {
+		i, err = c.exchange(ctx, "authorization_code", 1, func(ctx context.Context, _ string, f *form) error {
+			f.Set("code", v.code())
 			f.Set("redirect_uri", redirect.String())
 			f.Set("code_verifier", verifier)
-			f.secrets = append(f.secrets, at.code(), verifier)
+			f.secrets = append(f.secrets, v.code(), verifier)
 			return b.user.identify(ctx, f)
 		})
 	}
 	if err == nil {
 		said, err = b.user.believe(i, q, nonce)
 	}
-	switch oe := (*OAuthError)(nil); {
+	oe := (*OAuthError)(nil)
+	switch errors.As(err, &oe); {
 	case err == nil:
-		at.page = pageSignedIn
-	case errors.As(err, &oe) && oe.Code == "access_denied":
-		at.page = pageDeclined
+		v.page = page("You are signed in", "You can close this page and go back to the program that asked for it.")
+	case oe != nil && oe.Code == "access_denied":
+		v.page = page("Sign-in was declined", "Nobody was signed in. If that was not meant, start again in the program that asked for it.")
 	default:
-		at.page = pageFailed
+		v.page = page("Sign-in did not succeed", "The program that asked for it says why. You can close this page and go back to it.")
 	}
-	close(at.outcome)
-	patience, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
+	close(v.over)
 	select {
-	case <-at.shown:
-	case <-patience.Done(): // the page was closed before; the sign-in counts all the same
+	case <-v.told:
+	case <-time.After(2 * time.Second): // the page was closed before; the sign-in counts all the same
 	}
 	return i, said, err
 }
 
-// bind listens on the redirect's port. localhost is both loopback addresses, of which browsers pick either; a machine without IPv6
-// has one.
-func (b *browser) bind() ([]net.Listener, *url.URL, error) {
+// bind listens on the redirect's port. localhost is both loopback addresses, of which browsers pick either; a machine without IPv6 has
+// one. A port that is free on one may be taken on the other: of free ones, ten are tried.
+func (b *browser) bind() (listeners []net.Listener, redirect *url.URL, err error) {
 	host, port := b.redirect.Hostname(), b.redirect.Port()
 	addresses := []string{host}
 	if strings.EqualFold(host, "localhost") {
 		addresses = []string{"127.0.0.1", "::1"}
 	}
-	for try := 1; ; try++ {
-		listeners, p, err := b.bindAll(addresses, port)
-		if err == nil {
-			redirect := *b.redirect
-			redirect.Host = net.JoinHostPort(host, p)
-			return listeners, &redirect, nil
-		}
-		if port != "0" || try == 10 { // a free port of one address may be taken on the other
-			return nil, nil, fmt.Errorf("cdfauth: %s: port %s cannot be listened on (does another program use it, or another sign-in?): %w", b.field, p, err)
-		}
-	}
-}
-
-func (b *browser) bindAll(addresses []string, port string) (listeners []net.Listener, p string, err error) {
-	p = port
-	for _, address := range addresses {
-		l, err := b.listen("tcp", net.JoinHostPort(address, p))
-		if err == nil {
-			listeners = append(listeners, l)
-			_, p, _ = net.SplitHostPort(l.Addr().String())
-			continue
-		}
-		if any, e := b.listen("tcp", net.JoinHostPort(address, "0")); e == nil || len(listeners) == 0 {
-			if e == nil {
+	var p string
+	for try := 0; try == 0 || port == "0" && try < 10; try++ {
+		p, err = port, nil
+		for _, address := range addresses {
+			l, busy := b.listen("tcp", net.JoinHostPort(address, p))
+			if busy == nil {
+				listeners = append(listeners, l)
+				_, p, _ = net.SplitHostPort(l.Addr().String())
+				continue
+			}
+			any, none := b.listen("tcp", net.JoinHostPort(address, "0"))
+			if none == nil {
 				any.Close()
 			}
-			for _, l := range listeners {
-				l.Close()
+			if none == nil || len(listeners) == 0 {
+				err = busy
 			}
-			return nil, p, err
+			break
 		}
+		if err == nil {
+			u := *b.redirect
+			u.Host = net.JoinHostPort(host, p)
+			return listeners, &u, nil
+		}
+		for _, l := range listeners {
+			l.Close()
+		}
+		listeners = nil
+		err = fmt.Errorf("cdfauth: %s: port %s cannot be listened on (does another program use it, or another sign-in?): %w", b.field, p, err)
 	}
-	return listeners, p, nil
+	return nil, nil, err
 }
 
-// ServeHTTP takes the answer (RFC 6749 §4.1.2) and tells everything else apart from it: pages that browsers ask for by themselves,
-// other programs' and other pages' requests. It reflects nothing.
-func (at *attemptAt) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path, clean := at.redirect.Path, at.redirect.String()
-	if path == "" {
-		path = "/"
-	}
+// ServeHTTP takes the answer (RFC 6749 §4.1.2) and tells it from everything else: pages that browsers ask for by themselves, requests of
+// other programs and other pages. It reflects nothing.
+func (v *visit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var values url.Values
-	var err error
+	status, err := 0, error(nil)
 	switch {
-	case originOf("http", r.Host) != originOf("http", at.redirect.Host): // DNS rebinding
-		show(w, http.StatusMisdirectedRequest, pageStray)
-		return
-	case r.URL.Path != path:
-		show(w, http.StatusNotFound, pageStray)
-		return
+	case originOf("http", r.Host) != originOf("http", v.redirect.Host): // DNS rebinding
+		status = http.StatusMisdirectedRequest
+	case strings.TrimPrefix(r.URL.Path, "/") != strings.TrimPrefix(v.redirect.Path, "/"):
+		status = http.StatusNotFound
 	case r.Method == http.MethodGet:
 		values, err = url.ParseQuery(r.URL.RawQuery)
 	case r.Method == http.MethodPost: // response_mode=form_post
@@ -325,57 +315,57 @@ func (at *attemptAt) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = r.ParseForm()
 		values = r.PostForm
 	default:
-		show(w, http.StatusMethodNotAllowed, pageStray)
-		return
+		status = http.StatusMethodNotAllowed
 	}
-	select {
-	case <-at.settled:
-		if len(values) > 0 {
-			break
-		}
-		select { // the clean address: the code does not stay in the browser's
-		case <-at.outcome:
-			show(w, http.StatusOK, at.page)
-			at.showing.Do(func() { close(at.shown) })
+	if status == 0 && err == nil && len(values) == 0 && v.isSettled() { // the address without the code, to which it was sent on
+		select {
+		case <-v.over:
+			show(w, http.StatusOK, v.page)
+			v.telling.Do(func() { close(v.told) })
 		case <-r.Context().Done():
 		}
 		return
-	default:
 	}
-	if err != nil || !at.answer(values) {
-		show(w, http.StatusBadRequest, pageStray)
+	if status == 0 && err == nil && v.answer(values) {
+		w.Header().Set("Location", v.redirect.String()) // the code does not stay in the address bar
+		show(w, http.StatusSeeOther, nil)
 		return
 	}
-	w.Header().Set("Location", clean)
-	show(w, http.StatusSeeOther, nil)
+	show(w, cmp.Or(status, http.StatusBadRequest), page("There is nothing here",
+		"This address waits for the answer to a sign-in, and this was none. If you were signing in, start again in the program that asked for it."))
 }
 
-// answer takes the first answer that has the right state, and each parameter once. What else it says is looked at in this order:
-// iss, error, code.
-func (at *attemptAt) answer(values url.Values) bool {
-	if subtle.ConstantTimeCompare([]byte(values.Get("state")), []byte(at.state)) != 1 {
+func (v *visit) isSettled() bool {
+	select {
+	case <-v.settled:
+		return true
+	default:
 		return false
 	}
-	for _, v := range values {
-		if len(v) != 1 {
-			return false
-		}
+}
+
+// answer takes the first answer that has the right state, and each parameter once. What else it says is looked at in this order: iss,
+// error, code.
+func (v *visit) answer(values url.Values) bool {
+	twice := func(name string) bool { return len(values[name]) != 1 }
+	if subtle.ConstantTimeCompare([]byte(values.Get("state")), []byte(v.state)) != 1 || slices.ContainsFunc(slices.Collect(maps.Keys(values)), twice) {
+		return false
 	}
-	at.once.Do(func() {
+	v.once.Do(func() {
 		iss, code, failure := values.Get("iss"), values.Get("code"), values.Get("error")
 		switch {
-		case iss != "" && !at.issuer.names(iss): // RFC 9207 §2.4
-			at.err = fmt.Errorf("cdfauth: interactive: the answer is of issuer %q, and %q was asked (a mix-up, or an attack)", scrub(iss, 200), scrub(at.issuer.Issuer, 200))
-		case iss == "" && at.issuer.SendsIssuer:
-			at.err = errors.New("cdfauth: interactive: the answer does not say which issuer it is of, although the provider promises it")
+		case iss != "" && !v.provider.names(iss): // RFC 9207 §2.4
+			v.err = fmt.Errorf("cdfauth: interactive: the answer is of issuer %q, and %q was asked (a mix-up, or an attack)", scrub(iss, 200), scrub(v.provider.Issuer, 200))
+		case iss == "" && v.provider.SendsIssuer:
+			v.err = errors.New("cdfauth: interactive: the answer does not say which issuer it is of, although the provider promises it")
 		case failure != "":
-			at.err = fmt.Errorf("cdfauth: interactive: the sign-in failed: %w", &OAuthError{Code: scrub(failure, 64), Description: scrub(values.Get("error_description"), 500),
-				URI: scrub(values.Get("error_uri"), 200)})
+			v.err = fmt.Errorf("cdfauth: interactive: the sign-in failed: %w", &OAuthError{Code: scrub(failure, 64),
+				Description: scrub(values.Get("error_description"), 500), URI: scrub(values.Get("error_uri"), 200)})
 		case code == "":
-			at.err = errors.New("cdfauth: interactive: the answer has neither a code nor an error")
+			v.err = errors.New("cdfauth: interactive: the answer has neither a code nor an error")
 		}
-		at.code = func() string { return code }
-		close(at.settled)
+		v.code = func() string { return code }
+		close(v.settled)
 	})
 	return true
 }
@@ -383,29 +373,14 @@ func (at *attemptAt) answer(values url.Values) bool {
 // names reports whether iss is this provider's issuer. Entra's metadata for several tenants has a placeholder in it.
 func (m *metadata) names(iss string) bool {
 	before, after, several := strings.Cut(m.Issuer, "{tenantid}")
-	if !several {
-		return iss == m.Issuer
-	}
-	tenant, ok1 := strings.CutPrefix(iss, before)
-	tenant, ok2 := strings.CutSuffix(tenant, after)
-	return ok1 && ok2 && isName(tenant, "-.")
+	rest, ok1 := strings.CutPrefix(iss, before)
+	tenant, ok2 := strings.CutSuffix(rest, after)
+	return iss == m.Issuer || several && ok1 && ok2 && isName(tenant, "-.")
 }
-
-// The pages: no script, nothing from elsewhere, nothing from the request.
-var (
-	pageSignedIn = page("You are signed in", "You can close this page and go back to the program that asked for it.")
-	pageDeclined = page("Sign-in was declined", "Nobody was signed in. If that was not meant, start again in the program that asked for it.")
-	pageFailed   = page("Sign-in did not succeed", "The program that asked for it says why. You can close this page and go back to it.")
-	pageStray    = page("There is nothing here", "This address waits for the answer to a sign-in, and this was none. If you were signing in, start again in the program that asked for it.")
-)
 
 const style = `:root{color-scheme:light dark}body{font:18px/1.5 system-ui,sans-serif;max-width:32em;margin:18vh auto 0;padding:0 1.5em}h1{font-size:1.5em;font-weight:600}`
 
-var policy = func() string {
-	sum := sha256.Sum256([]byte(style))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-}()
-
+// page is what a person sees: no script, nothing from elsewhere, nothing from the request.
 func page(title, text string) []byte {
 	return []byte(`<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>` +
 		title + `</title><style>` + style + `</style></head><body><h1>` + title + `</h1><p>` + text + `</p></body></html>` + "\n")
@@ -413,6 +388,8 @@ func page(title, text string) []byte {
 
 // show sends a page, all of it, and closes the connection.
 func show(w http.ResponseWriter, status int, page []byte) {
+	sum := sha256.Sum256([]byte(style))
+	policy := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 	for name, value := range map[string]string{"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer",
 		"X-Content-Type-Options": "nosniff", "Content-Security-Policy": policy, "Connection": "close", "Content-Length": strconv.Itoa(len(page))} {
 		w.Header().Set(name, value)
@@ -422,8 +399,8 @@ func show(w http.ResponseWriter, status int, page []byte) {
 	_ = http.NewResponseController(w).Flush()
 }
 
-// show tells the person what to do, opens the browser, and if none opens lets the person paste the answer.
-func (b *browser) show(ctx context.Context, stop context.CancelCauseFunc, at *attemptAt, address string) {
+// ask tells the person what to do, opens the browser, and if none opens lets the person paste the answer.
+func (b *browser) ask(ctx context.Context, stop context.CancelCauseFunc, v *visit, address string) {
 	_ = b.user.tell(ctx, "\nTo sign in, use the browser page that opens now. If none does, open this address in a browser on this computer:\n\n    "+address+"\n\n")
 	_, err := guard(ctx, "OpenBrowser", func(ctx context.Context) (none struct{}, err error) { return none, b.open(ctx, address) })
 	in := b.input
@@ -445,72 +422,58 @@ func (b *browser) show(ctx context.Context, stop context.CancelCauseFunc, at *at
 			return
 		}
 		u, err := url.Parse(strings.TrimSpace(line))
-		if err == nil && u.Host != "" && originOf(u.Scheme, u.Host) == originOf("http", at.redirect.Host) && strings.Trim(u.Path, "/") == strings.Trim(at.redirect.Path, "/") {
-			if values, err := url.ParseQuery(u.RawQuery); err == nil && at.answer(values) {
-				at.showing.Do(func() { close(at.shown) }) // there is no page
+		if err == nil && u.Host != "" && originOf(u.Scheme, u.Host) == originOf("http", v.redirect.Host) && strings.Trim(u.Path, "/") == strings.Trim(v.redirect.Path, "/") {
+			if values, err := url.ParseQuery(u.RawQuery); err == nil && v.answer(values) {
+				v.telling.Do(func() { close(v.told) }) // there is no page
 				return
 			}
 		}
-		_ = b.user.tell(ctx, "That is not the answer to this sign-in. Paste the whole address, which begins with "+at.redirect.String()+" and has state= in it:\n")
+		_ = b.user.tell(ctx, "That is not the answer to this sign-in. Paste the whole address, which begins with "+v.redirect.String()+" and has state= in it:\n")
 	}
 }
 
 // reading has the reads that are under way, by Input: they cannot be stopped, so the next sign-in takes them over.
 var reading = struct {
 	sync.Mutex
-	lines map[io.Reader]chan pasted
-}{lines: map[io.Reader]chan pasted{}}
+	lines map[io.Reader]chan func() (string, error)
+}{lines: map[io.Reader]chan func() (string, error){}}
 
-type pasted struct {
-	line func() string
-	err  error
-}
-
-// readLine reads a line of at most 8 KiB; of a longer one, nothing. It takes one byte at a time: what follows the line is not its
-// own.
+// readLine reads a line of at most 8 KiB; of a longer one, nothing. It takes one byte at a time: what follows the line is not its own.
 func readLine(ctx context.Context, in io.Reader) (string, error) {
+	read := func(context.Context) (string, error) {
+		var line []byte
+		for b := make([]byte, 1); ; {
+			n, err := in.Read(b)
+			switch {
+			case n > 0 && b[0] == '\n', err != nil && len(line) > 0:
+				if len(line) > 8<<10 {
+					line = nil
+				}
+				return string(line), nil
+			case err != nil:
+				return "", err
+			case n > 0 && len(line) <= 8<<10:
+				line = append(line, b[0])
+			}
+		}
+	}
 	reading.Lock()
 	c := reading.lines[in]
 	if c == nil {
-		c = make(chan pasted, 1)
+		c = make(chan func() (string, error), 1)
 		reading.lines[in] = c
 		go func() {
-			var p pasted
-			defer func() {
-				if r := recover(); r != nil {
-					p.err = panicked("Input", r)
-				}
-				c <- p
-			}()
-			var line []byte
-			for b := make([]byte, 1); ; {
-				n, err := in.Read(b)
-				if n > 0 && b[0] != '\n' && len(line) <= 8<<10 {
-					line = append(line, b[0])
-				}
-				if err != nil && len(line) == 0 {
-					p.err = err
-				}
-				if err != nil || n > 0 && b[0] == '\n' {
-					break
-				}
-			}
-			if len(line) > 8<<10 {
-				line = nil
-			}
-			p.line = func() string { return string(line) }
+			line, err := guard(context.Background(), "Input", read)
+			c <- func() (string, error) { return line, err }
 		}()
 	}
 	reading.Unlock()
 	select {
-	case p := <-c:
+	case line := <-c:
 		reading.Lock()
 		delete(reading.lines, in)
 		reading.Unlock()
-		if p.err != nil {
-			return "", p.err
-		}
-		return p.line(), nil
+		return line()
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,18 +19,13 @@ type store struct {
 	client *client
 	engine *engine
 	cache  Cache
-	grant  string // marks the tokens that an application got for itself; "" in a user's flow
-
-	unsavedMu sync.Mutex
-	unsaved   func() contents // what could not be written, if anything; it is put into the next content
+	grant  string      // marks the tokens that an application got for itself; "" in a user's flow
+	spare  MemoryCache // instead of a cache that cannot be written, for a user's flow: it must not lose its refresh token
+	broken atomic.Bool // spare is in use
 }
 
-// change is what a transaction does to the content of the cache.
-type change func(contents)
-
-// worker gets a token, from the content or otherwise. It is called once per transaction. A nil change means none; one that comes
-// with an error is made too.
-type worker func(ctx context.Context, c contents) (issued, change, error)
+// worker gets a token, from the content of the cache or otherwise, and changes the content. It is called once per transaction.
+type worker func(ctx context.Context, c contents) (i issued, changed bool, err error)
 
 // lockLimit is how long a silent flight waits for others who are inside Update: the time of one attempt is left for going on
 // without the cache.
@@ -45,15 +40,16 @@ func (s *store) forApp(fetch func(context.Context) (issued, error)) func(context
 		if l, err := s.peek(ctx, s.findApp); err == nil && l.fresh {
 			return l.issued, nil
 		}
-		return s.transact(ctx, lockLimit, func(ctx context.Context, c contents) (issued, change, error) {
+		return s.transact(ctx, lockLimit, func(ctx context.Context, c contents) (issued, bool, error) {
 			if l := s.findApp(c); l.fresh {
-				return l.issued, nil, nil
+				return l.issued, false, nil
 			}
 			i, err := fetch(ctx)
 			if err != nil || !i.token.Expiry().After(s.client.now()) {
-				return i, nil, err
+				return i, false, err
 			}
-			return i, func(c contents) { c.put(accessTokens, s.accessToken(i, nil, s.client.scope)) }, nil
+			c.put(accessTokens, s.accessToken(i, nil, s.client.scope))
+			return i, true, nil
 		})
 	}
 }
@@ -70,7 +66,7 @@ type lookup struct {
 // peek looks into the cache without the lock. Content that makes no sense counts as none here.
 func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, error) {
 	return guard(ctx, "Cache", func(ctx context.Context) (lookup, error) {
-		blob, err := s.cache.Get(ctx)
+		blob, err := s.get(ctx)
 		if err != nil {
 			return lookup{}, err
 		}
@@ -79,30 +75,27 @@ func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, e
 	})
 }
 
-// transact does the work with the content of the cache while all others wait, and stores what it changes. Whatever is wrong with
-// the cache costs persistence, never the token: the work is then done on what is in memory. Only a user's flow that does not get
-// the lock fails, since to redeem a refresh token twice may end the sign-in.
+func (s *store) get(ctx context.Context) ([]byte, error) {
+	if s.broken.Load() {
+		return s.spare.Get(ctx)
+	}
+	return s.cache.Get(ctx)
+}
+
+// transact does the work with the content of the cache while all others wait, and stores what it changes. Whatever is wrong with the
+// cache costs persistence, never the token: the work is then done in memory. Only a user's flow that does not get the lock fails, since
+// to redeem a refresh token twice may end the sign-in.
 func (s *store) transact(ctx context.Context, patience time.Duration, work worker) (issued, error) {
 	type outcome struct {
 		issued
-		change change
-		err    error
-		done   bool // work was called
-		late   bool // it was not, since somebody else had the lock
+		blob []byte
+		err  error
+		done bool // work was called
+		late bool // it was not, since somebody else had the lock
 	}
-	session := s.engine.signOuts()
-	do := func(ctx context.Context, c contents) (o outcome, changed bool) {
-		if unsaved := s.memory(); unsaved != nil {
-			changed = c.merge(unsaved)
-		}
-		o.done = true
-		if o.issued, o.change, o.err = work(ctx, c); s.engine.signOuts() != session {
-			o.change, o.err = nil, errSignedOut
-		}
-		if o.change != nil {
-			o.change(c)
-		}
-		return o, changed || o.change != nil
+	cache, session := s.cache, s.engine.signOuts()
+	if s.broken.Load() {
+		cache = &s.spare
 	}
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -118,18 +111,21 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work worke
 				return nil, err
 			}
 			var changed bool
-			if o, changed = do(ctx, c); !changed {
-				return old, nil
+			o.done, o.blob = true, old
+			if o.issued, changed, o.err = work(ctx, c); s.engine.signOuts() != session {
+				o.err = errSignedOut
+			} else if changed {
+				o.blob, err = c.blob()
 			}
-			return c.blob()
+			return o.blob, err
 		}
-		err = s.cache.Update(waiting, inside)
-		if f, ok := s.cache.(interface {
+		err = cache.Update(waiting, inside)
+		if f, ok := cache.(interface {
 			setAside(context.Context, []byte) error
 		}); ok && errors.Is(err, errCacheContent) && !o.done {
-			blob, _ := s.cache.Get(ctx)
+			blob, _ := cache.Get(ctx)
 			if err = f.setAside(ctx, blob); err == nil {
-				err = s.cache.Update(waiting, inside)
+				err = cache.Update(waiting, inside)
 			}
 		}
 		if err == nil && !o.done {
@@ -139,49 +135,31 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work worke
 		return o, err
 	})
 	switch {
+	case err == nil:
+		return o.issued, o.err
 	case ctx.Err() != nil && !o.done:
 		return issued{}, err // it may still be at work
 	case o.late && s.grant == "":
 		return issued{}, fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
-	case !o.done:
-		s.warn(ctx, "cdfauth: the cache is not used", err)
-		o, _ = do(ctx, contents{})
-	case err != nil:
-		s.warn(ctx, "cdfauth: the token was not stored", err)
-	default:
-		s.remember(nil)
+	}
+	what := "cdfauth: the cache is not used"
+	if o.done {
+		what = "cdfauth: the token was not stored"
+	}
+	s.warn(ctx, what, err)
+	switch {
+	case s.grant != "" && o.done:
+		return o.issued, o.err
+	case s.grant != "":
+		i, _, err := work(ctx, contents{})
+		return i, err
+	}
+	s.broken.Store(true)
+	if o.done {
+		s.spare.Update(ctx, func(context.Context, []byte) ([]byte, error) { return o.blob, nil })
 		return o.issued, o.err
 	}
-	if o.change != nil {
-		s.remember(o.change)
-	}
-	return o.issued, o.err
-}
-
-// memory returns what could not be written, nil if nothing.
-func (s *store) memory() contents {
-	s.unsavedMu.Lock()
-	defer s.unsavedMu.Unlock()
-	if s.unsaved == nil {
-		return nil
-	}
-	return s.unsaved()
-}
-
-// remember adds to what could not be written; nil means that all is.
-func (s *store) remember(ch change) {
-	s.unsavedMu.Lock()
-	defer s.unsavedMu.Unlock()
-	if ch == nil {
-		s.unsaved = nil
-		return
-	}
-	c := contents{}
-	if s.unsaved != nil {
-		c.merge(s.unsaved())
-	}
-	ch(c)
-	s.unsaved = func() contents { return c }
+	return s.transact(ctx, patience, work)
 }
 
 // parse reads a blob, and reads it again if it makes no sense: old versions of Cognite's Python SDK truncate the file before they
@@ -205,7 +183,7 @@ func (s *store) again(ctx context.Context) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	return s.cache.Get(ctx)
+	return s.get(ctx)
 }
 
 // whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the token endpoint
