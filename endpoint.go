@@ -295,7 +295,7 @@ func again(ctx context.Context, tries int, do func() error) (try int, err error)
 		if err = do(); err == nil || try == tries || !isTransient(err) {
 			return try, err
 		}
-		wait := max(backoff(try), askedFor(err))
+		wait := max(backoff(try), min(askedFor(err), retryAfterMax))
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 			return try, err // the next would only be cut short
 		}
@@ -486,7 +486,7 @@ func (c *client) checkMetadata(m *metadata) error {
 		if raw == "" && name != "token" {
 			continue
 		}
-		if err == nil && u.Scheme != "https" && strings.HasPrefix(c.endpoint.url, "https:") {
+		if err == nil && u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:") {
 			err = errors.New("is not https")
 		}
 		if err != nil {

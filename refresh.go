@@ -84,8 +84,8 @@ func hold(i issued, leeway time.Duration) *held {
 	dead := i.sent.Add(life)
 	leeway = min(leeway, life/2) // or a short-lived token would be stale on arrival
 	fresh := dead.Add(-leeway)
-	if i.refresh.After(i.sent) && i.refresh.Before(fresh) {
-		fresh = i.refresh
+	if asked := i.sent.Add(max(i.refresh.Sub(i.sent), leeway)); !i.refresh.IsZero() && asked.Before(fresh) {
+		fresh = asked // but a server cannot ask for a request per call
 	}
 	return &held{fresh.UnixNano(), dead.Add(-leeway / 3).UnixNano(), dead.UnixNano(), i.token, false}
 }
@@ -168,7 +168,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 			e.mu.Unlock()
 			return Token{}, ctx.Err()
 		}
-		f, mine := e.flight, false
+		f, mine, session := e.flight, false, e.session
 		if f == nil && e.due(h, now) {
 			f, mine = e.launch(h), true
 		}
@@ -197,6 +197,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 			asks = nil
 		}
 		var last <-chan time.Time
+		landed := true
 		if valid {
 			timer := time.NewTimer(time.Duration(h.dead-now) - lastMoment)
 			defer timer.Stop()
@@ -205,12 +206,12 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 		select {
 		case <-f.done:
 		case <-asks:
-			if valid {
-				return h.token, nil
+			if !valid {
+				return Token{}, ErrSignInRequired
 			}
-			return Token{}, ErrSignInRequired
+			landed = false
 		case <-last:
-			return h.token, nil
+			landed = false
 		case <-ctx.Done():
 			if asker {
 				e.leave(f)
@@ -219,14 +220,18 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 		}
 
 		switch {
+		case !landed && h.valid(e.now().UnixNano()):
+			return h.token, nil
+		case !landed:
+			continue // the wall clock has jumped
 		case f.err == nil && !mine && f.token.Expiry().IsZero():
 			continue // a token without an expiry is asked for on every call
 		case f.err == nil:
 			return f.token, nil
 		case h.valid(e.now().UnixNano()):
 			return h.token, nil // a failed refresh takes no valid token away
-		case f.err == errNobodyWaits:
-			continue // this caller came when the others had just left
+		case f.err == errNobodyWaits, f.err == errSignedOut && f.session != session:
+			continue // this caller came when the others had just left, or had been signed out
 		case asker && f.asks != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired):
 			continue // or when it had just been found that nobody was there to ask
 		default:
@@ -287,7 +292,7 @@ func (e *engine) fly(ctx context.Context, f *flight) {
 		ctx, cancel := context.WithCancel(withInteraction(ctx))
 		defer cancel()
 		e.mu.Lock()
-		asking := f.askers > 0
+		asking := f.askers > 0 && f.session == e.session
 		if asking {
 			f.stop = cancel
 			close(f.asks)

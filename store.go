@@ -37,10 +37,11 @@ func (s *store) forApp(fetch func(context.Context) (issued, error)) func(context
 		return fetch
 	}
 	return func(ctx context.Context) (issued, error) {
-		if l, err := s.peek(ctx, s.findApp); err == nil && l.fresh {
+		l, err := s.peek(ctx, s.findApp)
+		if err == nil && l.fresh {
 			return l.issued, nil
 		}
-		return s.transact(ctx, lockLimit, func(ctx context.Context, c contents) (issued, bool, error) {
+		i, err := s.transact(ctx, lockLimit, func(ctx context.Context, c contents) (issued, bool, error) {
 			if l := s.findApp(c); l.fresh {
 				return l.issued, false, nil
 			}
@@ -51,6 +52,10 @@ func (s *store) forApp(fetch func(context.Context) (issued, error)) func(context
 			c.put(accessTokens, s.accessToken(i, nil, s.client.scope))
 			return i, true, nil
 		})
+		if err != nil {
+			return l.orElse(err, s.engine)
+		}
+		return i, nil
 	}
 }
 
@@ -240,7 +245,7 @@ func (s *store) newest(c contents, match func(entry) bool) (l lookup) {
 		i.token = newToken(tokenData{header: bearer + e.text("secret"), expiry: e.time("expires_on"), scope: printable(e.text("target"))})
 		h := hold(i, s.engine.leeway)
 		fresh := now < h.fresh
-		if h.valid(now) && (fresh || !l.valid) && !s.engine.wasRefused(i.token) {
+		if h.valid(now) && !i.sent.After(s.client.now()) && (fresh || !l.valid) && !s.engine.wasRefused(i.token) {
 			if l.issued, l.valid, l.fresh = i, true, fresh; fresh {
 				break
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -120,7 +119,6 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 	}
-	io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
 	resp.Body.Close()
 	return t.base().RoundTrip(again)
 }
