@@ -29,7 +29,10 @@ type worker func(ctx context.Context, c contents) (i issued, changed bool, err e
 
 // lockLimit is how long a silent flight waits for others who are inside Update: the time of one attempt is left for going on
 // without the cache.
-const lockLimit = silentLimit - attemptLimit
+const (
+	peekLimit = 3 * time.Second
+	lockLimit = silentLimit - attemptLimit - peekLimit - time.Second
+)
 
 // forApp puts the cache before fetch, the silent phase of a flow without a user.
 func (s *store) forApp(fetch func(context.Context) (issued, error)) func(context.Context) (issued, error) {
@@ -70,6 +73,8 @@ type lookup struct {
 
 // peek looks into the cache without the lock. Content that makes no sense counts as none here.
 func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, error) {
+	ctx, cancel := context.WithTimeout(ctx, peekLimit)
+	defer cancel()
 	return guard(ctx, "Cache", func(ctx context.Context) (lookup, error) {
 		blob, err := s.get(ctx)
 		if err != nil {
@@ -95,73 +100,86 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work worke
 		issued
 		blob []byte
 		err  error
-		done bool // work was called
-		late bool // it was not, since somebody else had the lock
 	}
 	cache, session := s.cache, s.engine.signOuts()
 	if s.broken.Load() {
 		cache = &s.spare
 	}
+	var begun atomic.Bool           // work was called, or will not be: the cache was given up
+	worked := make(chan outcome, 1) // what it brought, whatever the cache does afterwards
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, cancel) })() // what work was abandoned for is told first
-	o, err := guard(later, "Cache", func(context.Context) (o outcome, err error) {
-		waiting, stop := context.WithCancel(ctx)
-		defer stop()
-		timer := time.AfterFunc(patience, stop)
+	defer context.AfterFunc(waiting, func() { time.AfterFunc(time.Second, cancel) })() // what work was abandoned for is told first
+	timer := time.AfterFunc(patience, stop)
+	defer timer.Stop()
+	_, err := guard(later, "Cache", func(context.Context) (none struct{}, err error) {
 		inside := func(ctx context.Context, old []byte) ([]byte, error) {
 			timer.Stop()
 			c, err := s.parse(ctx, old)
 			if err != nil {
 				return nil, err
 			}
-			var changed bool
-			o.done, o.blob = true, old
+			if waiting.Err() != nil || !begun.CompareAndSwap(false, true) {
+				return nil, errors.New("called its function too late, or twice")
+			}
+			o, changed := outcome{blob: old}, false
 			if o.issued, changed, o.err = work(ctx, c); s.engine.signOuts() != session {
 				o.err = errSignedOut
 			} else if changed {
 				o.blob, err = c.blob()
 			}
+			worked <- o
 			return o.blob, err
 		}
 		err = cache.Update(waiting, inside)
 		if f, ok := cache.(interface {
 			setAside(context.Context, []byte) error
-		}); ok && errors.Is(err, errCacheContent) && !o.done {
+		}); ok && errors.Is(err, errCacheContent) && !begun.Load() {
 			blob, _ := cache.Get(ctx)
 			if err = f.setAside(ctx, blob); err == nil {
 				err = cache.Update(waiting, inside)
 			}
 		}
-		if err == nil && !o.done {
-			err = errors.New("Update did not call its function")
-		}
-		o.late = !o.done && waiting.Err() != nil
-		return o, err
+		return none, err
 	})
+	late := waiting.Err() != nil
+	var o outcome
+	done := false
+	if begun.Swap(true) {
+		select {
+		case o = <-worked:
+			done = true
+		default: // it panicked, or is still at work
+			return issued{}, err
+		}
+	} else if err == nil {
+		err = errors.New("Update did not call its function")
+	}
 	switch {
 	case err == nil:
 		return o.issued, o.err
-	case ctx.Err() != nil && !o.done:
-		return issued{}, err // it may still be at work
-	case o.late && s.grant == "":
+	case ctx.Err() != nil && !done:
+		return issued{}, err
+	case late && !done && s.grant == "":
 		return issued{}, fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
 	}
 	what := "cdfauth: the cache is not used"
-	if o.done {
+	if done {
 		what = "cdfauth: the token was not stored"
 	}
 	s.warn(ctx, what, err)
 	switch {
-	case s.grant != "" && o.done:
+	case s.grant != "" && done:
 		return o.issued, o.err
 	case s.grant != "":
 		i, _, err := work(ctx, contents{})
 		return i, err
 	}
 	s.broken.Store(true)
-	if o.done {
-		s.spare.Update(ctx, func(context.Context, []byte) ([]byte, error) { return o.blob, nil })
+	if done {
+		s.spare.Update(later, func(context.Context, []byte) ([]byte, error) { return o.blob, nil })
 		return o.issued, o.err
 	}
 	return s.transact(ctx, patience, work)
