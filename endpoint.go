@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 )
@@ -151,12 +152,13 @@ func ClusterScopes(cluster string) []string {
 
 // metadata is what is known of an identity provider.
 type metadata struct {
-	Issuer       string   `json:"issuer"`
-	TokenURL     string   `json:"token_endpoint"`
-	AuthorizeURL string   `json:"authorization_endpoint"`
-	DeviceURL    string   `json:"device_authorization_endpoint"`                  // RFC 8628 §4
-	Scopes       []string `json:"scopes_supported"`                               // nil: it does not say
-	SendsIssuer  bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
+	Issuer       string    `json:"issuer"`
+	TokenURL     string    `json:"token_endpoint"`
+	AuthorizeURL string    `json:"authorization_endpoint"`
+	DeviceURL    string    `json:"device_authorization_endpoint"` // RFC 8628 §4
+	Scopes       []string  `json:"scopes_supported"`              // nil: it does not say
+	at           time.Time // when it was found
+	SendsIssuer  bool      `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
 }
 
 // client is an OAuth client at its identity provider: what requests of every flow have in common.
@@ -170,9 +172,7 @@ type client struct {
 	logger   *slog.Logger
 	now      func() time.Time
 
-	mu      sync.Mutex
-	found   *metadata // by discovery
-	foundAt time.Time
+	found atomic.Pointer[metadata] // by discovery
 }
 
 // reserved are the parameters that are the flows' own.
@@ -203,13 +203,10 @@ func newClient(flow string, ep Endpoint, id string, scopes []string, params url.
 			return nil, nil, fmt.Errorf("cdfauth: Scopes[%d] is %q: want one scope of visible ASCII without quotes and backslashes, each in an element of its own", i, s)
 		}
 	}
-	c := &client{flow: flow, endpoint: ep, id: id, scope: strings.Join(scopes, " "), logger: o.Logger}
+	c := &client{flow: flow, endpoint: ep, id: id, scope: strings.Join(scopes, " "), logger: o.Logger, params: make(url.Values, len(params))}
 	for name, values := range params {
 		if name == "" || slices.Contains(reserved, name) {
 			return nil, nil, fmt.Errorf("cdfauth: Params: %q is not for callers to set", name)
-		}
-		if c.params == nil {
-			c.params = make(url.Values, len(params))
 		}
 		c.params[name] = slices.Clone(values)
 	}
@@ -336,9 +333,6 @@ func (c *client) attempt(ctx context.Context, grant string, fill func(context.Co
 		return issued{}, answer{host: host(c.endpoint.url)}, err
 	}
 	f := &form{Values: maps.Clone(c.params)}
-	if f.Values == nil {
-		f.Values = make(url.Values, 6)
-	}
 	f.Set("grant_type", grant)
 	f.Set("client_id", c.id)
 	if c.scope != "" {
@@ -353,7 +347,7 @@ func (c *client) attempt(ctx context.Context, grant string, fill func(context.Co
 		return issued{}, a, err
 	}
 	if a.status == http.StatusNotFound || a.status == http.StatusGone {
-		c.keep(nil) // the metadata is out of date
+		c.found.Store(nil) // the metadata is out of date
 	}
 	i, err := c.token(a, sent, f.secrets)
 	return i, a, err
@@ -441,31 +435,23 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := new(metadata)
+	m := &metadata{at: time.Now()}
 	if why := a.decode(m); why != "" || a.status != http.StatusOK {
 		return nil, a.error(nil, why, "it was asked for its metadata at "+at)
 	}
 	if err := c.checkMetadata(m); err != nil {
 		return nil, err
 	}
-	c.keep(m)
+	c.found.Store(m)
 	return m, nil
 }
 
 // metadata returns what discovery found, if that is not too old.
 func (c *client) metadata() *metadata {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.foundAt) >= discoveryLimit {
-		return nil
+	if m := c.found.Load(); m != nil && time.Since(m.at) < discoveryLimit {
+		return m
 	}
-	return c.found
-}
-
-func (c *client) keep(m *metadata) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.found, c.foundAt = m, time.Now()
+	return nil
 }
 
 // checkMetadata refuses a document that speaks for another provider (mix-up, RFC 9207 §1; OpenID Connect Discovery §4.3) or would
@@ -483,13 +469,10 @@ func (c *client) checkMetadata(m *metadata) error {
 	}
 	for name, raw := range map[string]string{"token": m.TokenURL, "authorization": m.AuthorizeURL, "device_authorization": m.DeviceURL} {
 		u, err := parseURL(raw)
-		if raw == "" && name != "token" {
-			continue
-		}
 		if err == nil && u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:") {
 			err = errors.New("is not https")
 		}
-		if err != nil {
+		if err != nil && (raw != "" || name == "token") {
 			return fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", name, err)
 		}
 	}
@@ -628,12 +611,9 @@ func (a answer) error(secrets []string, remarks ...string) error {
 	var e errorResponse
 	_ = json.Unmarshal(a.body, &e) // fields of other types stay empty
 	oe := &OAuthError{Code: scrub(e.Code, 64, secrets...), Description: scrub(e.Description, 500, secrets...), URI: scrub(e.URI, 200, secrets...),
-		StatusCode: a.status, CorrelationID: scrub(e.CorrelationID, 64, secrets...), RetryAfter: a.retryAfter}
+		StatusCode: a.status, CorrelationID: cmp.Or(scrub(e.CorrelationID, 64, secrets...), a.correlationID), RetryAfter: a.retryAfter}
 	if slices.Contains(errorCodes, e.Code) {
 		oe.Code = e.Code
-	}
-	if oe.CorrelationID == "" {
-		oe.CorrelationID = a.correlationID
 	}
 	var err error = oe
 	if a.status/100 == 3 {
@@ -644,8 +624,7 @@ func (a answer) error(secrets []string, remarks ...string) error {
 			err = fmt.Errorf("%w: %s", err, remark)
 		}
 	}
-	switch {
-	case oe.Code == "server_error" || oe.Code == "temporarily_unavailable", oe.Code == "" && a.status >= 400:
+	if oe.Code == "server_error" || oe.Code == "temporarily_unavailable" || oe.Code == "" && a.status >= 400 {
 		// Also a 403 or 404 with a page of HTML: a firewall's or a gateway's word, not the provider's.
 		return transient{err}
 	}
@@ -674,9 +653,6 @@ func transportError(err error, secrets []string) error {
 
 // retryAfter reads the header of that name (RFC 9110 §10.2.3): seconds or a date.
 func retryAfter(v string, now time.Time) time.Duration {
-	if v == "" {
-		return 0
-	}
 	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
 		return time.Duration(n) * time.Second
 	}
@@ -738,9 +714,6 @@ func printable(s string) string {
 }
 
 func host(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return ""
-	}
+	u, _ := url.Parse(raw) // parseURL has seen it
 	return u.Host
 }

@@ -52,10 +52,6 @@ func WithoutInteraction(ctx context.Context) context.Context {
 	return context.WithValue(ctx, noInteraction{}, true)
 }
 
-func withInteraction(ctx context.Context) context.Context {
-	return context.WithValue(ctx, noInteraction{}, false)
-}
-
 func mayAsk(ctx context.Context) bool { return ctx.Value(noInteraction{}) != true }
 
 // issued is a token as a flow got it, and what only the engine needs to know.
@@ -104,7 +100,7 @@ type flight struct {
 	err   error
 
 	// Under engine.mu:
-	session int                // engine's, when it was launched
+	session int64              // engine's, when it was launched
 	askers  int                // callers who have no token and may be asked
 	stop    context.CancelFunc // ends the asking when the last of them has left
 	over    bool               // it was called
@@ -130,12 +126,12 @@ type engine struct {
 
 	mu        sync.Mutex
 	flight    *flight
-	failures  int       // flights that failed since one succeeded
-	retryAt   time.Time // no flight for the sake of a valid token before this
-	refusals  int       // refused tokens since one was replaced unrefused
-	renewedAt time.Time // when Invalidate last caused a flight
-	refused   Token     // the last one refused: not to be taken from a cache again
-	session   int       // counts sign-outs
+	failures  int          // flights that failed since one succeeded
+	retryAt   time.Time    // no flight for the sake of a valid token before this
+	refusals  int          // refused tokens since one was replaced unrefused
+	renewedAt time.Time    // when Invalidate last caused a flight
+	refused   Token        // the last one refused: not to be taken from a cache again
+	session   atomic.Int64 // counts sign-outs; written under mu
 }
 
 func newEngine(flow string, o Options) *engine {
@@ -168,7 +164,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 			e.mu.Unlock()
 			return Token{}, ctx.Err()
 		}
-		f, mine, session := e.flight, false, e.session
+		f, mine, session := e.flight, false, e.session.Load()
 		if f == nil && e.due(h, now) {
 			f, mine = e.launch(h), true
 		}
@@ -259,7 +255,7 @@ func (e *engine) due(h *held, now int64) bool {
 
 // launch prepares a flight, which the caller is to start. Called with e.mu held.
 func (e *engine) launch(h *held) *flight {
-	f := &flight{done: make(chan struct{}), session: e.session}
+	f := &flight{done: make(chan struct{}), session: e.session.Load()}
 	if e.ask != nil {
 		f.asks = make(chan struct{})
 	}
@@ -289,10 +285,10 @@ func (e *engine) fly(ctx context.Context, f *flight) {
 	// Nobody is asked in the silent phase by a provider within this one either.
 	got, err = phase(WithoutInteraction(ctx), silentLimit, e.silent)
 	if errors.Is(err, ErrSignInRequired) && e.ask != nil {
-		ctx, cancel := context.WithCancel(withInteraction(ctx))
+		ctx, cancel := context.WithCancel(context.WithValue(ctx, noInteraction{}, false))
 		defer cancel()
 		e.mu.Lock()
-		asking := f.askers > 0 && f.session == e.session
+		asking := f.askers > 0 && f.session == e.session.Load()
 		if asking {
 			f.stop = cancel
 			close(f.asks)
@@ -333,7 +329,7 @@ func (e *engine) land(f *flight, got issued, err error) {
 	e.mu.Lock()
 	h, now := e.current.Load(), e.now().UnixNano()
 	valid := h.valid(now)
-	if f.session != e.session {
+	if f.session != e.session.Load() {
 		got, err = issued{}, errSignedOut
 	}
 	if err == nil {
@@ -356,7 +352,7 @@ func (e *engine) land(f *flight, got issued, err error) {
 		got.token = h.token
 	case err == nil:
 		// Expired on arrival: for those who waited, and for nobody later.
-	case f.over && f.session == e.session:
+	case f.over && f.session == e.session.Load():
 		err = errNobodyWaits
 	default:
 		if !errors.Is(err, ErrSignInRequired) { // which is an answer, and must not delay a sign-in
@@ -418,20 +414,13 @@ func (e *engine) Invalidate(t Token) {
 func (e *engine) forget() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.session++
+	e.session.Add(1)
 	e.current.Store(nil)
 	e.failures, e.retryAt = 0, time.Time{}
 	e.refusals, e.renewedAt, e.refused = 0, time.Time{}, Token{}
 	if e.flight != nil && e.flight.stop != nil {
 		e.flight.stop()
 	}
-}
-
-// signOuts tells one session from the next.
-func (e *engine) signOuts() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.session
 }
 
 // guard calls a function that is not ours. A panic in it becomes an error that names it; if it ignores its context, it is abandoned

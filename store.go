@@ -101,7 +101,7 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work worke
 		blob []byte
 		err  error
 	}
-	cache, session := s.cache, s.engine.signOuts()
+	cache, session := s.cache, s.engine.session.Load()
 	if s.broken.Load() {
 		cache = &s.spare
 	}
@@ -125,7 +125,7 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work worke
 				return nil, errors.New("called its function too late, or twice")
 			}
 			o, changed := outcome{blob: old}, false
-			if o.issued, changed, o.err = work(ctx, c); s.engine.signOuts() != session {
+			if o.issued, changed, o.err = work(ctx, c); s.engine.session.Load() != session {
 				o.err = errSignedOut
 			} else if changed {
 				o.blob, err = c.blob()

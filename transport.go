@@ -1,6 +1,7 @@
 package cdfauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,20 +60,14 @@ func (t *Transport) check() (string, error) {
 // letters that fold to ASCII ones must not make two hosts the same.
 func originOf(scheme, host string) string {
 	u := url.URL{Host: host}
-	name, port := u.Hostname(), u.Port()
-	switch {
-	case port == "" && scheme == "https":
-		port = "443"
-	case port == "" && scheme == "http":
-		port = "80"
-	}
+	port := cmp.Or(u.Port(), map[string]string{"https": "443", "http": "80"}[scheme])
 	lower := func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
 			r += 'a' - 'A'
 		}
 		return r
 	}
-	return scheme + "://" + strings.Map(lower, name) + ":" + port
+	return scheme + "://" + strings.Map(lower, u.Hostname()) + ":" + port
 }
 
 // origin is originOf a URL in a string, "" if that is none.
