@@ -489,7 +489,7 @@ func (u *user) signOut(ctx context.Context) error {
 	forget := func() {
 		u.engine.forget()
 		u.broken.Store(false)
-		u.spare.Update(ctx, func(context.Context, []byte) ([]byte, error) { return nil, nil })
+		u.spare.Update(context.WithoutCancel(ctx), func(context.Context, []byte) ([]byte, error) { return nil, nil })
 	}
 	forget()
 	defer forget() // also what a flight has brought meanwhile
