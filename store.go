@@ -179,7 +179,7 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work worke
 	}
 	s.broken.Store(true)
 	if done {
-		s.spare.Update(later, func(context.Context, []byte) ([]byte, error) { return o.blob, nil })
+		s.spare.Update(context.WithoutCancel(ctx), func(context.Context, []byte) ([]byte, error) { return o.blob, nil })
 		return o.issued, o.err
 	}
 	return s.transact(ctx, patience, work)
