@@ -29,16 +29,11 @@ const (
 	appMetadata   = "AppMetadata"
 )
 
-// tokenSections are those whose entries are one client's.
-var tokenSections = []string{accessTokens, refreshTokens, idTokens}
-
-// Three fields of our own, which MSAL ignores: who issued an entry, since the schema knows of a provider no more than its host name
-// and a path segment; by which grant an application got a token for itself; and which scopes a user's token was asked for, if not
-// all of them were granted.
+// Two fields of our own, which MSAL ignores: who issued an entry, since the schema knows of a provider no more than its host name
+// and a path segment; and by which grant an application got a token for itself.
 const (
 	fieldIssuer = "issuer"
 	fieldGrant  = "grant"
-	fieldAsked  = "requested_target"
 )
 
 // entry is one entry.
@@ -113,23 +108,6 @@ func (c contents) put(section string, e entry) {
 	s[e.key(section)] = map[string]any(e)
 }
 
-// remove drops the entries that match.
-func (c contents) remove(section string, match func(entry) bool) {
-	s, _ := c[section].(map[string]any)
-	for _, key := range c.find(section, "", match) {
-		delete(s, key)
-	}
-}
-
-// update is put, but fields that only others know stay.
-func (c contents) update(section string, e entry) {
-	if old := maps.Clone(c.entry(section, e.key(section))); old != nil {
-		maps.Copy(old, e)
-		e = old
-	}
-	c.put(section, e)
-}
-
 // find returns the keys of entries that match, newest by the given field first.
 func (c contents) find(section, newest string, match func(entry) bool) []string {
 	var keys []string
@@ -174,14 +152,6 @@ func (e entry) account() any {
 	return nil
 }
 
-// written is when a token was stored, zero for what is no token.
-func (e entry) written() time.Time {
-	if t := e.time("cached_at"); !t.IsZero() {
-		return t
-	}
-	return e.time("last_modification_time")
-}
-
 func unix(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
 
 // key is the name that MSAL for Python gives to an entry: another one would leave a stale twin behind when Python updates it.
@@ -217,17 +187,6 @@ func target(scope string) string {
 	s := strings.Fields(scope)
 	slices.Sort(s)
 	return strings.Join(slices.Compact(s), " ")
-}
-
-// openIDScopes ask for who it is and for a refresh token, not for access.
-var openIDScopes = []string{"openid", "profile", "offline_access"}
-
-// covers reports whether a token of that target serves who asks for scope.
-func covers(target, scope string) bool {
-	granted := strings.Fields(target)
-	return !slices.ContainsFunc(strings.Fields(scope), func(s string) bool {
-		return !slices.Contains(openIDScopes, s) && !slices.Contains(granted, s)
-	})
 }
 
 // extCacheKey is how MSAL 1.39 tells tokens apart that were asked for with more parameters than the standard ones.

@@ -257,12 +257,6 @@ type tokenResponse struct {
 	ExpiresIn   json.RawMessage `json:"expires_in"`
 	RefreshIn   json.RawMessage `json:"refresh_in"` // Entra: when it would like a refresh
 	Scope       string          `json:"scope"`
-
-	// For the flows of a user:
-	RefreshToken string `json:"refresh_token"`
-	IDToken      string `json:"id_token"`
-	ClientInfo   string `json:"client_info"` // Entra: which account, base64url
-	FamilyID     string `json:"foci"`
 }
 
 type errorResponse struct {
@@ -375,7 +369,7 @@ func (c *client) token(a answer, sent time.Time, secrets []string) (issued, erro
 	if !ok || !ok2 {
 		return refuse("the answer's expires_in or refresh_in is not a number")
 	}
-	i := issued{sent: sent, answer: &r, token: newToken(tokenData{header: bearer + r.AccessToken, expiry: sent.Add(life), scope: printable(r.Scope)})}
+	i := issued{sent: sent, token: newToken(tokenData{header: bearer + r.AccessToken, expiry: sent.Add(life), scope: printable(r.Scope)})}
 	if refresh > 0 {
 		i.refresh = sent.Add(refresh)
 	}
@@ -398,28 +392,19 @@ func seconds(raw json.RawMessage, missing time.Duration) (time.Duration, bool) {
 
 // tokenURL returns the token endpoint, by discovery if it has to.
 func (c *client) tokenURL(ctx context.Context) (string, error) {
-	if c.endpoint.kind == kindTokenURL {
-		return c.endpoint.url, nil
-	}
-	return c.endpointURL(ctx, "token", "token", func(m *metadata) string { return m.TokenURL })
-}
-
-// endpointURL returns an endpoint by its name in an Entra-style path, or as the metadata has it.
-func (c *client) endpointURL(ctx context.Context, path, name string, of func(*metadata) string) (string, error) {
 	switch c.endpoint.kind {
+	case kindTokenURL:
+		return c.endpoint.url, nil
 	case kindAuthority:
-		return c.endpoint.url + "/oauth2/v2.0/" + path, nil
+		return c.endpoint.url + "/oauth2/v2.0/token", nil
 	case kindADFS:
-		return c.endpoint.url + "/oauth2/" + path, nil
+		return c.endpoint.url + "/oauth2/token", nil
 	}
 	m, err := c.discover(ctx)
 	if err != nil {
 		return "", err
 	}
-	if of(m) == "" {
-		return "", fmt.Errorf("cdfauth: Endpoint: the metadata of %s has no %s_endpoint: the provider does not offer this flow", c.endpoint.url, name)
-	}
-	return of(m), nil
+	return m.TokenURL, nil
 }
 
 // discover returns the provider's metadata, from memory for 24 hours.
@@ -428,9 +413,6 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 		return m, nil
 	}
 	at := c.endpoint.url + wellKnown
-	if c.endpoint.kind == kindAuthority {
-		at = c.endpoint.url + "/v2.0" + wellKnown
-	}
 	a, err := c.send(ctx, "discovery", at, nil)
 	if err != nil {
 		return nil, err
@@ -458,23 +440,18 @@ func (c *client) metadata() *metadata {
 // lead requests astray.
 func (c *client) checkMetadata(m *metadata) error {
 	own := strings.TrimSuffix(m.Issuer, "/") == c.endpoint.url
-	switch c.endpoint.kind {
-	case kindDiscovery:
+	if c.endpoint.kind == kindDiscovery {
 		own = origin(m.Issuer) == origin(c.endpoint.url)
-	case kindAuthority, kindADFS: // these have one name in addresses and another in tokens
-		own = m.Issuer != ""
 	}
 	if !own {
 		return fmt.Errorf("cdfauth: Endpoint: asked %.200q for its metadata, but the issuer named there is %q", c.endpoint.url, scrub(m.Issuer, 200))
 	}
-	for name, raw := range map[string]string{"token": m.TokenURL, "authorization": m.AuthorizeURL, "device_authorization": m.DeviceURL} {
-		u, err := parseURL(raw)
-		if err == nil && u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:") {
-			err = errors.New("is not https")
-		}
-		if err != nil && (raw != "" || name == "token") {
-			return fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", name, err)
-		}
+	u, err := parseURL(m.TokenURL)
+	if err == nil && u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:") {
+		err = errors.New("is not https")
+	}
+	if err != nil {
+		return fmt.Errorf("cdfauth: Endpoint: the metadata's token_endpoint %w", err)
 	}
 	return nil
 }
@@ -513,7 +490,8 @@ func (c *client) send(ctx context.Context, what, rawURL string, f *form) (answer
 	}
 	a := answer{host: r.URL.Host}
 	var got outcome
-	if _, ours := c.http.Transport.(*http.Transport); ours || c.http.Transport == nil {
+	_, known := c.http.Transport.(*http.Transport)
+	if known = known || c.http.Transport == nil; known {
 		got = c.roundTrip(r) // net/http obeys the context; what else there is has to be guarded
 	} else if got, err = guard(ctx, "HTTPClient", func(context.Context) (outcome, error) { return c.roundTrip(r), nil }); err != nil && ctx.Err() == nil {
 		return a, err // a panic
@@ -525,7 +503,7 @@ func (c *client) send(ctx context.Context, what, rawURL string, f *form) (answer
 		if ctx.Err() != nil {
 			return a, transient{fmt.Errorf("cdfauth: %s to %s: no answer in time: %w", what, a.host, ctx.Err())}
 		}
-		err := fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, transportError(got.err, secrets))
+		err := fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, transportError(got.err, known, secrets))
 		if failed := (*tls.CertificateVerificationError)(nil); errors.As(got.err, &failed) {
 			return a, err
 		}
@@ -577,17 +555,14 @@ type OAuthError struct {
 	Code          string        // error, such as "invalid_client"; "" when the answer was not of that form
 	Description   string        // error_description
 	URI           string        // error_uri
-	StatusCode    int           // of the HTTP response; 0 when a browser brought the answer
+	StatusCode    int           // of the HTTP response
 	CorrelationID string        // for the provider's support
 	RetryAfter    time.Duration // as the server asked; 0 if it did not
 }
 
 func (e *OAuthError) Error() string {
 	var b strings.Builder
-	b.WriteString("cdfauth: the identity provider answered")
-	if e.StatusCode != 0 {
-		fmt.Fprintf(&b, " %d", e.StatusCode)
-	}
+	fmt.Fprintf(&b, "cdfauth: the identity provider answered %d", e.StatusCode)
 	if e.Code != "" {
 		b.WriteString(" " + e.Code)
 	}
@@ -639,13 +614,13 @@ func (t transient) Unwrap() error { return t.error }
 func isTransient(err error) bool { return errors.As(err, &transient{}) }
 
 // transportError drops the URL, whose query nobody is to see, and the original error if its text repeats a secret (net/http quotes
-// malformed answers).
-func transportError(err error, secrets []string) error {
+// malformed answers) or if it is not net/http's: others' may lead to the request.
+func transportError(err error, known bool, secrets []string) error {
 	for ue := (*url.Error)(nil); errors.As(err, &ue); {
 		err = ue.Err
 	}
 	text := err.Error()
-	if clean := scrub(text, 300, secrets...); clean != text {
+	if clean := scrub(text, 300, secrets...); !known || clean != text {
 		return errors.New(clean)
 	}
 	return err

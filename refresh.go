@@ -57,9 +57,8 @@ func mayAsk(ctx context.Context) bool { return ctx.Value(noInteraction{}) != tru
 // issued is a token as a flow got it, and what only the engine needs to know.
 type issued struct {
 	token   Token
-	sent    time.Time      // when it was asked for: its lifetime counts from then
-	refresh time.Time      // when the server would like it refreshed (refresh_in); zero if it did not say
-	answer  *tokenResponse // the rest of what the server said; nil if it comes from elsewhere
+	sent    time.Time // when it was asked for: its lifetime counts from then
+	refresh time.Time // when the server would like it refreshed (refresh_in); zero if it did not say
 }
 
 // held is the current token with the moments, in Unix nanoseconds of the wall clock, at which its treatment changes. It is never
@@ -100,38 +99,32 @@ type flight struct {
 	err   error
 
 	// Under engine.mu:
-	session int64              // engine's, when it was launched
-	askers  int                // callers who have no token and may be asked
-	stop    context.CancelFunc // ends the asking when the last of them has left
-	over    bool               // it was called
+	askers int                // callers who have no token and may be asked
+	stop   context.CancelFunc // ends the asking when the last of them has left
+	over   bool               // it was called
 }
 
-var (
-	errNobodyWaits = errors.New("cdfauth: everybody who waited for the sign-in has left")
-	errSignedOut   = errors.New("cdfauth: SignOut was called while the token was on its way")
-)
+var errNobodyWaits = errors.New("cdfauth: everybody who waited for the sign-in has left")
 
 // engine hands out tokens for one provider.
 type engine struct {
 	current atomic.Pointer[held]
 
 	// Set by the constructor and then left alone.
-	flow    string
-	leeway  time.Duration
-	logger  *slog.Logger
-	now     func() time.Time // the wall clock; all else is timed by the monotonic one
-	silent  func(context.Context) (issued, error)
-	ask     func(context.Context) (issued, error) // nil: the flow has nobody to ask
-	signOut func(context.Context) error
+	flow   string
+	leeway time.Duration
+	logger *slog.Logger
+	now    func() time.Time // the wall clock; all else is timed by the monotonic one
+	silent func(context.Context) (issued, error)
+	ask    func(context.Context) (issued, error) // nil: the flow has nobody to ask
 
 	mu        sync.Mutex
 	flight    *flight
-	failures  int          // flights that failed since one succeeded
-	retryAt   time.Time    // no flight for the sake of a valid token before this
-	refusals  int          // refused tokens since one was replaced unrefused
-	renewedAt time.Time    // when Invalidate last caused a flight
-	refused   Token        // the last one refused: not to be taken from a cache again
-	session   atomic.Int64 // counts sign-outs; written under mu
+	failures  int       // flights that failed since one succeeded
+	retryAt   time.Time // no flight for the sake of a valid token before this
+	refusals  int       // refused tokens since one was replaced unrefused
+	renewedAt time.Time // when Invalidate last caused a flight
+	refused   Token     // the last one refused: not to be taken from a cache again
 }
 
 func newEngine(flow string, o Options) *engine {
@@ -164,7 +157,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 			e.mu.Unlock()
 			return Token{}, ctx.Err()
 		}
-		f, mine, session := e.flight, false, e.session.Load()
+		f, mine := e.flight, false
 		if f == nil && e.due(h, now) {
 			f, mine = e.launch(h), true
 		}
@@ -226,7 +219,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 			return f.token, nil
 		case h.valid(e.now().UnixNano()):
 			return h.token, nil // a failed refresh takes no valid token away
-		case f.err == errNobodyWaits, f.err == errSignedOut && f.session != session:
+		case f.err == errNobodyWaits:
 			continue // this caller came when the others had just left, or had been signed out
 		case asker && f.asks != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired):
 			continue // or when it had just been found that nobody was there to ask
@@ -255,7 +248,7 @@ func (e *engine) due(h *held, now int64) bool {
 
 // launch prepares a flight, which the caller is to start. Called with e.mu held.
 func (e *engine) launch(h *held) *flight {
-	f := &flight{done: make(chan struct{}), session: e.session.Load()}
+	f := &flight{done: make(chan struct{})}
 	if e.ask != nil {
 		f.asks = make(chan struct{})
 	}
@@ -288,7 +281,7 @@ func (e *engine) fly(ctx context.Context, f *flight) {
 		ctx, cancel := context.WithCancel(context.WithValue(ctx, noInteraction{}, false))
 		defer cancel()
 		e.mu.Lock()
-		asking := f.askers > 0 && f.session == e.session.Load()
+		asking := f.askers > 0
 		if asking {
 			f.stop = cancel
 			close(f.asks)
@@ -329,9 +322,6 @@ func (e *engine) land(f *flight, got issued, err error) {
 	e.mu.Lock()
 	h, now := e.current.Load(), e.now().UnixNano()
 	valid := h.valid(now)
-	if f.session != e.session.Load() {
-		got, err = issued{}, errSignedOut
-	}
 	if err == nil {
 		e.failures, e.retryAt = 0, time.Time{}
 	}
@@ -352,7 +342,7 @@ func (e *engine) land(f *flight, got issued, err error) {
 		got.token = h.token
 	case err == nil:
 		// Expired on arrival: for those who waited, and for nobody later.
-	case f.over && f.session == e.session.Load():
+	case f.over:
 		err = errNobodyWaits
 	default:
 		if !errors.Is(err, ErrSignInRequired) { // which is an answer, and must not delay a sign-in
@@ -408,19 +398,6 @@ func (e *engine) Invalidate(t Token) {
 	old := *h
 	old.refuse()
 	e.current.Store(&old)
-}
-
-// forget drops what is in memory. A flight that is under way lands without its token, one that asks a person at once.
-func (e *engine) forget() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.session.Add(1)
-	e.current.Store(nil)
-	e.failures, e.retryAt = 0, time.Time{}
-	e.refusals, e.renewedAt, e.refused = 0, time.Time{}, Token{}
-	if e.flight != nil && e.flight.stop != nil {
-		e.flight.stop()
-	}
 }
 
 // guard calls a function that is not ours. A panic in it becomes an error that names it; if it ignores its context, it is abandoned

@@ -3,7 +3,6 @@ package cdfauth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -12,16 +11,14 @@ import (
 )
 
 // This file is what a provider does with a Cache: which of the tokens in it are its own, how it takes one, and how processes that
-// share it make one request between them. What only a user's flows do is in account.go.
+// share it make one request between them.
 
 // store is one provider's share in a Cache.
 type store struct {
 	client *client
 	engine *engine
 	cache  Cache
-	grant  string      // marks the tokens that an application got for itself; "" in a user's flow
-	spare  MemoryCache // instead of a cache that cannot be written, for a user's flow: it must not lose its refresh token
-	broken atomic.Bool // spare is in use
+	grant  string // marks the tokens that an application got for itself
 }
 
 // worker gets a token, from the content of the cache or otherwise, and changes the content. It is called once per transaction.
@@ -65,10 +62,8 @@ func (s *store) forApp(fetch func(context.Context) (issued, error)) func(context
 // lookup is what is found in a cache.
 type lookup struct {
 	issued
-	valid       bool // issued has a token that is not dead,
-	fresh       bool // and needs no refresh
-	refreshable bool // there is a refresh token
-	account     account
+	valid bool // issued has a token that is not dead,
+	fresh bool // and needs no refresh
 }
 
 // peek looks into the cache without the lock. Content that makes no sense counts as none here.
@@ -76,7 +71,7 @@ func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, e
 	ctx, cancel := context.WithTimeout(ctx, peekLimit)
 	defer cancel()
 	return guard(ctx, "Cache", func(ctx context.Context) (lookup, error) {
-		blob, err := s.get(ctx)
+		blob, err := s.cache.Get(ctx)
 		if err != nil {
 			return lookup{}, err
 		}
@@ -85,29 +80,26 @@ func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, e
 	})
 }
 
-func (s *store) get(ctx context.Context) ([]byte, error) {
-	if s.broken.Load() {
-		return s.spare.Get(ctx)
+// orElse prefers a token that is still valid to an error, if the engine has none: it would keep its own.
+func (l lookup) orElse(err error, e *engine) (issued, error) {
+	if l.valid && !e.current.Load().valid(e.now().UnixNano()) {
+		return l.issued, nil
 	}
-	return s.cache.Get(ctx)
+	return issued{}, err
 }
 
 // transact does the work with the content of the cache while all others wait, and stores what it changes. Whatever is wrong with the
-// cache costs persistence, never the token: the work is then done in memory. Only a user's flow that does not get the lock fails, since
-// to redeem a refresh token twice may end the sign-in.
+// cache costs persistence, never the token: the work is then done without it.
 func (s *store) transact(ctx context.Context, patience time.Duration, work worker) (issued, error) {
 	type outcome struct {
 		issued
 		blob []byte
 		err  error
 	}
-	cache, session := s.cache, s.engine.session.Load()
-	if s.broken.Load() {
-		cache = &s.spare
-	}
 	var begun atomic.Bool           // work was called, or will not be: the cache was given up
 	worked := make(chan outcome, 1) // what it brought, whatever the cache does afterwards
-	waiting, stop := context.WithCancel(ctx)
+	deadline, _ := ctx.Deadline()   // which every phase has; the last second is for going on
+	waiting, stop := context.WithDeadline(ctx, deadline.Add(-time.Second))
 	defer stop()
 	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -125,64 +117,41 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work worke
 				return nil, errors.New("called its function too late, or twice")
 			}
 			o, changed := outcome{blob: old}, false
-			if o.issued, changed, o.err = work(ctx, c); s.engine.session.Load() != session {
-				o.err = errSignedOut
-			} else if changed {
+			if o.issued, changed, o.err = work(ctx, c); changed {
 				o.blob, err = c.blob()
 			}
 			worked <- o
 			return o.blob, err
 		}
-		err = cache.Update(waiting, inside)
-		if f, ok := cache.(interface {
+		err = s.cache.Update(waiting, inside)
+		if f, ok := s.cache.(interface {
 			setAside(context.Context, []byte) error
 		}); ok && errors.Is(err, errCacheContent) && !begun.Load() {
-			blob, _ := cache.Get(ctx)
+			blob, _ := s.cache.Get(ctx)
 			if err = f.setAside(ctx, blob); err == nil {
-				err = cache.Update(waiting, inside)
+				err = s.cache.Update(waiting, inside)
 			}
 		}
 		return none, err
 	})
-	late := waiting.Err() != nil
-	var o outcome
-	done := false
 	if begun.Swap(true) {
 		select {
-		case o = <-worked:
-			done = true
+		case o := <-worked:
+			s.warn(ctx, "cdfauth: the token was not stored", err)
+			return o.issued, o.err
 		default: // it panicked, or is still at work
 			return issued{}, err
 		}
-	} else if err == nil {
+	}
+	if err == nil {
 		err = errors.New("Update did not call its function")
 	}
-	switch {
-	case err == nil:
-		return o.issued, o.err
-	case ctx.Err() != nil && !done:
+	if ctx.Err() != nil {
 		return issued{}, err
-	case late && !done && s.grant == "":
-		return issued{}, fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
 	}
-	what := "cdfauth: the cache is not used"
-	if done {
-		what = "cdfauth: the token was not stored"
-	}
-	s.warn(ctx, what, err)
-	switch {
-	case s.grant != "" && done:
-		return o.issued, o.err
-	case s.grant != "":
-		i, _, err := work(ctx, contents{})
-		return i, err
-	}
-	s.broken.Store(true)
-	if done {
-		s.spare.Update(context.WithoutCancel(ctx), func(context.Context, []byte) ([]byte, error) { return o.blob, nil })
-		return o.issued, o.err
-	}
-	return s.transact(ctx, patience, work)
+	s.warn(ctx, "cdfauth: the cache is not used", err)
+	i, _, err := work(ctx, contents{})
+	return i, err
 }
 
 // parse reads a blob, and reads it again if it makes no sense: old versions of Cognite's Python SDK truncate the file before they
@@ -206,7 +175,7 @@ func (s *store) again(ctx context.Context) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	return s.get(ctx)
+	return s.cache.Get(ctx)
 }
 
 // whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the token endpoint
@@ -225,18 +194,10 @@ func (s *store) whose() (environment, realm, issuer string) {
 	if u, err := url.Parse(tokenURL); err == nil {
 		realm, _, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	}
-	if s.grant == "" && k == kindAuthority && c.metadata() == nil && !isGUID(realm) {
-		realm = "" // a tenant's other name
-	}
 	if u, err := url.Parse(c.endpoint.url); err == nil {
 		environment = strings.ToLower(u.Hostname())
 	}
 	return environment, realm, issuer
-}
-
-// isGUID reports whether a tenant has the one name that is used in a cache.
-func isGUID(s string) bool {
-	return len(s) == 36 && strings.Count(s, "-") == 4 && strings.Trim(s, "0123456789abcdefABCDEF-") == ""
 }
 
 // findApp returns the newest token of an application's own: of its client, grant, issuer, scopes and parameters. The scopes have to
@@ -277,10 +238,7 @@ func (s *store) accessToken(i issued, account any, scope string) entry {
 	environment, realm, issuer := s.whose()
 	e := entry{"credential_type": accessTokens, "secret": i.token.AccessToken(), "home_account_id": account, "environment": environment,
 		"client_id": s.client.id, "target": target(scope), "realm": realm, "token_type": "Bearer", "cached_at": unix(i.sent),
-		"expires_on": unix(i.token.Expiry()), "extended_expires_on": unix(i.token.Expiry()), fieldIssuer: issuer}
-	if s.grant != "" {
-		e[fieldGrant] = s.grant
-	}
+		"expires_on": unix(i.token.Expiry()), "extended_expires_on": unix(i.token.Expiry()), fieldIssuer: issuer, fieldGrant: s.grant}
 	if !i.refresh.IsZero() {
 		e["refresh_on"] = unix(i.refresh)
 	}

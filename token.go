@@ -229,13 +229,6 @@ func (p *app) token(ctx context.Context) (Token, error) {
 	return p.engine.Token(ctx)
 }
 
-func (p *app) signOut(ctx context.Context) error {
-	if p == nil || p.engine == nil {
-		return errNotMade
-	}
-	return p.engine.signOut(ctx)
-}
-
 func (p *app) invalidate(t Token) {
 	if p != nil && p.engine != nil {
 		p.engine.Invalidate(t)

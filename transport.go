@@ -143,7 +143,7 @@ func closeBody(r *http.Request, err error) error {
 }
 
 func (t *Transport) base() http.RoundTripper {
-	if t.Base != nil {
+	if t != nil && t.Base != nil {
 		return t.Base
 	}
 	return http.DefaultTransport
