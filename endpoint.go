@@ -152,13 +152,9 @@ func ClusterScopes(cluster string) []string {
 
 // metadata is what is known of an identity provider.
 type metadata struct {
-	Issuer       string    `json:"issuer"`
-	TokenURL     string    `json:"token_endpoint"`
-	AuthorizeURL string    `json:"authorization_endpoint"`
-	DeviceURL    string    `json:"device_authorization_endpoint"` // RFC 8628 §4
-	Scopes       []string  `json:"scopes_supported"`              // nil: it does not say
-	at           time.Time // when it was found
-	SendsIssuer  bool      `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
+	Issuer   string    `json:"issuer"`
+	TokenURL string    `json:"token_endpoint"`
+	at       time.Time // when it was found
 }
 
 // client is an OAuth client at its identity provider: what requests of every flow have in common.
@@ -412,14 +408,13 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if m := c.metadata(); m != nil {
 		return m, nil
 	}
-	at := c.endpoint.url + wellKnown
-	a, err := c.send(ctx, "discovery", at, nil)
+	a, err := c.send(ctx, "discovery", c.endpoint.url+wellKnown, nil)
 	if err != nil {
 		return nil, err
 	}
 	m := &metadata{at: time.Now()}
 	if why := a.decode(m); why != "" || a.status != http.StatusOK {
-		return nil, a.error(nil, why, "it was asked for its metadata at "+at)
+		return nil, a.error(nil, why, "it was asked for its metadata at "+c.endpoint.url+wellKnown)
 	}
 	if err := c.checkMetadata(m); err != nil {
 		return nil, err

@@ -220,7 +220,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) {
 		case h.valid(e.now().UnixNano()):
 			return h.token, nil // a failed refresh takes no valid token away
 		case f.err == errNobodyWaits:
-			continue // this caller came when the others had just left, or had been signed out
+			continue // this caller came when the others had just left
 		case asker && f.asks != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired):
 			continue // or when it had just been found that nobody was there to ask
 		default:

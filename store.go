@@ -24,10 +24,9 @@ type store struct {
 // worker gets a token, from the content of the cache or otherwise, and changes the content. It is called once per transaction.
 type worker func(ctx context.Context, c contents) (i issued, changed bool, err error)
 
-// lockLimit is how long a silent flight waits for others who are inside Update: the time of one attempt is left for going on
-// without the cache.
 const (
-	peekLimit = 3 * time.Second
+	peekLimit = 3 * time.Second // for a look at the cache
+	// How long a silent flight waits for others who are inside Update: the time of one attempt is left for going on without the cache.
 	lockLimit = silentLimit - attemptLimit - peekLimit - time.Second
 )
 

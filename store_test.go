@@ -490,32 +490,3 @@ func BenchmarkWarmStart(b *testing.B) {
 		b.Errorf("%d token requests", wantOne)
 	}
 }
-
-// edit changes the content of a cache.
-func edit(t *testing.T, cache Cache, change func(contents)) {
-	t.Helper()
-	err := cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
-		c, err := parseContents(old)
-		if err != nil {
-			return nil, err
-		}
-		change(c)
-		return c.blob()
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func read(t *testing.T, cache Cache) contents {
-	t.Helper()
-	blob, err := cache.Get(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := parseContents(blob)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
