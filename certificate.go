@@ -66,7 +66,7 @@ type ClientCertificateConfig struct {
 }
 
 // ClientCertificate is the provider of the client credentials flow with a key.
-type ClientCertificate app
+type ClientCertificate struct{ engine *engine }
 
 // NewClientCertificate returns a provider for programs that have a private key. It checks cfg, names the field that is wrong, and
 // does no I/O: what is wrong with the key itself, Token reports.

@@ -37,7 +37,7 @@ type ClientCredentialsConfig struct {
 }
 
 // ClientCredentials is the provider of the client credentials flow.
-type ClientCredentials app
+type ClientCredentials struct{ engine *engine }
 
 // NewClientCredentials returns a provider for programs that have a client secret, or an assertion from elsewhere. It checks cfg,
 // names the field that is wrong, and does no I/O.

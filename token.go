@@ -219,7 +219,7 @@ type Options struct {
 
 var errNotMade = errors.New("cdfauth: provider is nil or zero: make it with its constructor")
 
-// app is what is behind the providers without a user.
+// app is what is behind the providers: they have its fields, so that a pointer to one, nil too, converts to a pointer to it.
 type app struct{ engine *engine }
 
 func (p *app) token(ctx context.Context) (Token, error) {
@@ -257,7 +257,7 @@ func (p *StaticProvider) Token(context.Context) (Token, error) {
 }
 
 // FuncProvider hands out tokens that a function of the caller's gets.
-type FuncProvider app
+type FuncProvider struct{ engine *engine }
 
 // NewFuncProvider returns a provider that gets its tokens from f, one call at a time. A Token with an expiry is kept until
 // [DefaultLeeway] before it; one without is asked for on every call of Token. f gets a context of its own that ends after 30
