@@ -29,11 +29,13 @@ const (
 	appMetadata   = "AppMetadata"
 )
 
-// Two fields of our own, which MSAL ignores: who issued an entry, since the schema knows of a provider no more than its host name
-// and a path segment; and by which grant an application got a token for itself.
+// Three fields of our own, which MSAL ignores: who issued an entry, since the schema knows of a provider no more than its host name
+// and a path segment; by which grant an application got a token for itself; and the scopes it was granted, as the server said them
+// (its target has those that were asked for).
 const (
-	fieldIssuer = "issuer"
-	fieldGrant  = "grant"
+	fieldIssuer  = "issuer"
+	fieldGrant   = "grant"
+	fieldGranted = "granted"
 )
 
 // entry is one entry.

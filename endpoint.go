@@ -322,7 +322,8 @@ func (c *client) attempt(ctx context.Context, grant string, fill func(context.Co
 	if err != nil {
 		return issued{}, answer{host: host(c.endpoint.url)}, err
 	}
-	f := &form{Values: maps.Clone(c.params)}
+	f := &form{Values: make(url.Values, len(c.params)+6)}
+	maps.Copy(f.Values, c.params)
 	f.Set("grant_type", grant)
 	f.Set("client_id", c.id)
 	if c.scope != "" {

@@ -195,6 +195,23 @@ func TestMetadataNamesHTTPSAlone(t *testing.T) {
 	}
 }
 
+// TestGrantedScope is said as it was granted by a token from the cache too.
+func TestGrantedScope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, answer := range []map[string]any{{"access_token": "tok", "scope": "a"}, {"access_token": "tok"}} {
+			idp, cache := idptest.New(), &MemoryCache{}
+			idp.Fault(idptest.JSON(200, answer))
+			want, _ := answer["scope"].(string)
+			for range 2 {
+				if tok, _ := get(t, cachedProvider(t, idp, cache, nil)); tok.Scope() != want {
+					t.Errorf("scope %q, want %q", tok.Scope(), want)
+				}
+			}
+			wantRequests(t, idp, 1)
+		}
+	})
+}
+
 // requestError is an error of somebody's transport that leads to the request.
 type requestError struct{ Request *http.Request }
 

@@ -220,7 +220,7 @@ func (s *store) newest(c contents, match func(entry) bool) (l lookup) {
 		if checkAccessToken(e.text("secret")) != nil {
 			continue
 		}
-		i.token = newToken(tokenData{header: bearer + e.text("secret"), expiry: e.time("expires_on"), scope: printable(e.text("target"))})
+		i.token = newToken(tokenData{header: bearer + e.text("secret"), expiry: e.time("expires_on"), scope: printable(e.text(fieldGranted))})
 		h := hold(i, s.engine.leeway)
 		fresh := now < h.fresh
 		if h.valid(now) && !i.sent.After(s.client.now().Add(5*time.Minute)) && (fresh || !l.valid) && !s.engine.wasRefused(i.token) {
@@ -238,6 +238,9 @@ func (s *store) accessToken(i issued, account any, scope string) entry {
 	e := entry{"credential_type": accessTokens, "secret": i.token.AccessToken(), "home_account_id": account, "environment": environment,
 		"client_id": s.client.id, "target": target(scope), "realm": realm, "token_type": "Bearer", "cached_at": unix(i.sent),
 		"expires_on": unix(i.token.Expiry()), "extended_expires_on": unix(i.token.Expiry()), fieldIssuer: issuer, fieldGrant: s.grant}
+	if s := i.token.Scope(); s != "" {
+		e[fieldGranted] = s
+	}
 	if !i.refresh.IsZero() {
 		e["refresh_on"] = unix(i.refresh)
 	}

@@ -55,7 +55,7 @@ func TestAppTokenIsShared(t *testing.T) {
 	if second.AccessToken() != first.AccessToken() || second.Expiry().Unix() != first.Expiry().Unix() || second.Scope() != "a b" {
 		t.Errorf("%v, %v, scope %q", second.Equal(first), second.Expiry().Sub(first.Expiry()), second.Scope())
 	}
-	// What MSAL for Python would have written, and two fields more.
+	// What MSAL for Python would have written, and three fields more.
 	blob, err := cache.Get(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestAppTokenIsShared(t *testing.T) {
 	want := map[string]map[string]map[string]any{"AccessToken": {"-idp.test-accesstoken-client-token-a b": {
 		"credential_type": "AccessToken", "secret": first.AccessToken(), "home_account_id": nil, "environment": "idp.test", "client_id": "client", "target": "a b",
 		"realm": "token", "token_type": "Bearer", "cached_at": at, "expires_on": unix(first.Expiry()), "extended_expires_on": unix(first.Expiry()),
-		"issuer": "https://idp.test/token", "grant": "client_credentials"}}}
+		"issuer": "https://idp.test/token", "grant": "client_credentials", "granted": "a b"}}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
