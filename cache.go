@@ -2,39 +2,46 @@ package cdfauth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 )
+
+// This file has the caches, then what a provider does with one (which of the tokens in it are its own, how it takes one, how processes that share it make one
+// request between them), then what its content looks like. What only a user's flows do is in account.go.
 
 // Cache stores one opaque blob, for providers to keep tokens in between runs of a program. It is safe for concurrent use.
 type Cache interface {
-	// Get returns the blob, which is the caller's to keep; nil, nil when it is empty. It does not wait for an Update that is under
-	// way.
+	// Get returns the blob, which is the caller's to keep; nil, nil when it is empty. It does not wait for an Update that is under way.
 	Get(ctx context.Context) ([]byte, error)
-
-	// Update calls f at most once, with the current content, while nobody else, in this process or another, is inside Update, and
-	// stores the result. Content equal to old is not written; empty content removes the blob; if f fails nothing is written and f's
-	// error is returned as it is. f's context also ends when exclusion can no longer be guaranteed (a lease lost), and then the
-	// late write is refused. The wait for exclusion ends with ctx; once f has returned, ctx no longer stops the write. f may take
-	// minutes and cannot be repeated (it redeems one-time tokens): a compare-and-swap loop is not a Cache. f must not call Update
-	// of the same cache.
+	// Update calls f at most once, with the current content, while nobody else, in this process or another, is inside Update, and stores the result. Content
+	// equal to old is not written; empty content removes the blob; if f fails nothing is written and f's error is returned as it is. f's context also ends when
+	// exclusion can no longer be guaranteed (a lease lost), and then the late write is refused. The wait for exclusion ends with ctx; once f has returned, ctx no
+	// longer stops the write. f may take minutes, cannot be repeated (it redeems one-time tokens) and must not call Update: a compare-and-swap loop is no Cache.
 	Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error
 }
 
-// checkCall refuses misuse, and a context that has ended.
 func checkCall(ctx context.Context, usable bool) error {
 	if !usable || ctx == nil {
 		return errors.New("cdfauth: cache: the cache, the context or the function is nil or zero")
@@ -42,8 +49,7 @@ func checkCall(ctx context.Context, usable bool) error {
 	return ctx.Err()
 }
 
-// turns is a mutex that can be waited for under a context.
-type turns struct {
+type turns struct { // a mutex that can be waited for under a context
 	once sync.Once
 	free chan struct{}
 }
@@ -62,31 +68,26 @@ func (t *turns) end() { <-t.free }
 
 // FileCache is a [Cache] in a file; [NewFileCache] makes one.
 //
-// The file is replaced as a whole: whenever a program is killed, a reader sees the old content or the new. Update locks a second
-// file, named with ".lock" after it; the system releases the lock when a program dies. That file stays: were it removed, one
-// program could lock the removed and another a new one.
+// The file is replaced as a whole: whenever a program is killed, a reader sees the old content or the new. Update locks a second file, named with ".lock" after
+// it; the system releases the lock when a program dies. That file stays: were it removed, one program could lock the removed and another a new one.
 //
-// Both files have to be regular, no symbolic links, of one link, ours, not writable by others, and of 1 MiB at most. Anything else
-// is an error of Get and Update, and nothing is touched. A mode wider than 0600 is narrowed. On Windows the access control list
-// that the files inherit from their directory is the protection: choose one that only its user can open, as that of
-// [DefaultCachePath] is. Where there is neither flock nor LockFileEx (Solaris, AIX, Plan 9, WebAssembly) the error wraps
-// [errors.ErrUnsupported].
+// Both files have to be regular, no symbolic links, of one link, ours, not writable by others, and of 1 MiB at most. Anything else is an error of Get and Update,
+// and nothing is touched. A mode wider than 0600 is narrowed. On Windows the access control list that the files inherit from their directory is the protection:
+// choose one that only its user can open, as that of [DefaultCachePath] is. Without flock and LockFileEx (Solaris, WebAssembly) the error is ErrUnsupported.
 type FileCache struct {
 	path  string
 	turns *turns
 }
 
-// fileTurns, by path, keeps the goroutines of one process from polling for a lock that one of them has.
-var fileTurns sync.Map
+var fileTurns sync.Map // by path; keeps the goroutines of one process from polling for a lock that one of them has
 
-// NewFileCache returns a Cache in the file at path, which must not be empty; a relative one is made absolute now. The file need not
-// exist; it is made, with its directory (mode 0700), when there is something to keep.
+// NewFileCache returns a Cache in the file at path, which must not be empty; a relative one is made absolute now. It is made, with its directory (mode 0700), when needed.
 func NewFileCache(path string) (*FileCache, error) {
-	if path == "" {
-		return nil, errors.New("cdfauth: NewFileCache: path is empty (DefaultCachePath has a good one)")
-	}
 	abs, err := filepath.Abs(path)
-	if err != nil {
+	switch {
+	case path == "":
+		return nil, errors.New("cdfauth: NewFileCache: path is empty (DefaultCachePath has a good one)")
+	case err != nil:
 		return nil, fmt.Errorf("cdfauth: NewFileCache: path: %w", err)
 	}
 	t, _ := fileTurns.LoadOrStore(abs, new(turns))
@@ -116,38 +117,33 @@ func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old 
 	})
 }
 
-// setAside moves the file to one fixed name, for a user to look at, if its content is still the one that a provider could make
-// nothing of.
+// setAside moves the file to one fixed name, for a user to look at, if its content is still the one that a provider could make nothing of.
 func (c *FileCache) setAside(ctx context.Context, bad []byte) error {
-	return c.locked(ctx, func(now []byte) error {
-		if len(now) == 0 || !bytes.Equal(now, bad) {
-			return nil
+	return c.locked(ctx, func(now []byte) (err error) {
+		if len(now) > 0 && bytes.Equal(now, bad) {
+			err = c.change(func() error { return os.Rename(c.path, c.path+".bad") })
 		}
-		return cacheError(c.change(func() error { return os.Rename(c.path, c.path+".bad") }))
+		return cacheError(err)
 	})
 }
 
-// cacheError prefixes an error of package os or in its image, which has the path.
-func cacheError(err error) error {
-	if err == nil {
-		return nil
+func cacheError(err error) error { // prefixes an error of package os or in its image, which has the path
+	if err != nil {
+		err = fmt.Errorf("cdfauth: cache: %w", err)
 	}
-	return fmt.Errorf("cdfauth: cache: %w", err)
+	return err
 }
 
-// locked calls do with the content of the file, under the lock.
 func (c *FileCache) locked(ctx context.Context, do func(old []byte) error) error {
 	name := c.path + ".lock"
 	if err := c.turns.begin(ctx); err != nil {
 		return cacheError(&os.PathError{Op: "lock", Path: name, Err: err})
 	}
 	defer c.turns.end() // also if do panics
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return cacheError(err)
-	}
+	mkdir := os.MkdirAll(filepath.Dir(name), 0o700)
 	lock, err := patiently(ctx, func() (*os.File, error) { return tryOpen(name, true) })
 	if err != nil {
-		return cacheError(err)
+		return cacheError(cmp.Or(mkdir, err))
 	}
 	defer lock.Close() // releases it
 	old, err := c.read(ctx)
@@ -159,18 +155,18 @@ func (c *FileCache) locked(ctx context.Context, do func(old []byte) error) error
 
 func (c *FileCache) read(ctx context.Context) ([]byte, error) {
 	f, err := patiently(ctx, func() (*os.File, error) { return tryOpen(c.path, false) })
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return nil, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	defer f.Close()
 	b := bytes.NewBuffer(make([]byte, 0, 16<<10)) // most are smaller
-	if _, err = b.ReadFrom(io.LimitReader(f, maxCache+1)); err != nil || b.Len() == 0 {
+	switch _, err = b.ReadFrom(io.LimitReader(f, maxCache+1)); {
+	case err != nil || b.Len() == 0:
 		return nil, err
-	}
-	if b.Len() > maxCache {
+	case b.Len() > maxCache:
 		return nil, &os.PathError{Op: "read", Path: c.path, Err: errTooBig}
 	}
 	return b.Bytes(), nil
@@ -180,8 +176,7 @@ const maxCache = 1 << 20
 
 var errTooBig = errors.New("content has more than 1 MiB")
 
-// write replaces the file, or removes it if b is empty. Before, it sweeps up the temporary files of writers that were killed: under
-// the lock, there are no others.
+// write replaces the file, or removes it if b is empty. Before, it sweeps up the temporary files of killed writers: under the lock, there are no others.
 func (c *FileCache) write(b []byte) error {
 	dir, base := filepath.Split(c.path)
 	entries, _ := os.ReadDir(dir) // what cannot be listed is not swept
@@ -191,10 +186,10 @@ func (c *FileCache) write(b []byte) error {
 			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
-	if len(b) == 0 {
+	switch {
+	case len(b) == 0:
 		return c.change(func() error { return os.Remove(c.path) })
-	}
-	if len(b) > maxCache {
+	case len(b) > maxCache:
 		return &os.PathError{Op: "write", Path: c.path, Err: errTooBig}
 	}
 	temp := c.path + "." + rand.Text() + ".tmp"
@@ -203,13 +198,7 @@ func (c *FileCache) write(b []byte) error {
 		return err
 	}
 	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync() // or, after a power failure, the name could be there without the content
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil { // unsynced, the name could be there without the content after a power failure
 		err = c.change(func() error { return os.Rename(temp, c.path) })
 	}
 	if err != nil {
@@ -218,20 +207,16 @@ func (c *FileCache) write(b []byte) error {
 	return err
 }
 
-// change renames or removes.
 func (c *FileCache) change(op func() error) error {
 	_, err := patiently(context.Background(), func() (*os.File, error) { return nil, op() })
-	// A directory that cannot be synced (on Windows, on some network file systems) is changed all the same.
-	if d, e := os.Open(filepath.Dir(c.path)); e == nil {
-		_ = d.Sync()
-		d.Close()
+	if d, e := os.Open(filepath.Dir(c.path)); e == nil { // what cannot be synced (on Windows, on some network file systems) is changed all the same
+		_ = errors.Join(d.Sync(), d.Close())
 	}
 	return err
 }
 
-// patiently repeats op until ctx ends while the lock is somebody else's, and for two seconds if somebody merely has the file open,
-// which only Windows minds (a virus scanner, a backup, a Python program). It asks again and again: a blocking system call would go
-// on after ctx, and lock when nobody waits.
+// patiently repeats op until ctx ends while the lock is somebody else's, and for two seconds if somebody merely has the file open, which only Windows minds (a
+// virus scanner, a backup, a Python program). It asks again and again: a blocking system call would go on after ctx, and lock when nobody waits.
 func patiently(ctx context.Context, op func() (*os.File, error)) (*os.File, error) {
 	start := time.Now()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
@@ -239,23 +224,20 @@ func patiently(ctx context.Context, op func() (*os.File, error)) (*os.File, erro
 		if err == nil || !errors.Is(err, errLocked) && (!busy(err) || time.Since(start) > 2*time.Second) {
 			return f, err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !sleep(ctx, pause) {
 			return nil, fmt.Errorf("%w: %w", err, ctx.Err())
 		}
 	}
 }
 
-// DefaultCachePath returns where the tokens of a client are kept, for each user of the system:
-// {os.UserCacheDir}/cdfauth/cognitetokencache.{clientID}.bin. The client id is path-escaped; so is a colon, which means something
-// else in a Windows file name. Of an id that then has more than 200 bytes, the SHA-256 stands there in hex after "sha256!", which
-// no escaped id begins with. It is an error if clientID is empty or there is no user cache directory (HOME is not set).
+// DefaultCachePath returns where the tokens of a client are kept, for each user of the system: {os.UserCacheDir}/cdfauth/cognitetokencache.{clientID}.bin. The
+// client id is path-escaped; so is a colon, which means something else in a Windows file name. Of an id that then has more than 200 bytes, the SHA-256 stands
+// there in hex after "sha256!", which no escaped id begins with. It is an error if clientID is empty or there is no user cache directory (HOME is not set).
 func DefaultCachePath(clientID string) (string, error) {
-	if clientID == "" {
-		return "", errors.New("cdfauth: DefaultCachePath: clientID is empty")
-	}
 	dir, err := os.UserCacheDir()
+	if clientID == "" {
+		err = errors.New("clientID is empty")
+	}
 	if err != nil {
 		return "", fmt.Errorf("cdfauth: DefaultCachePath: %w", err)
 	}
@@ -266,8 +248,7 @@ func DefaultCachePath(clientID string) (string, error) {
 	return filepath.Join(dir, "cdfauth", "cognitetokencache."+id+".bin"), nil
 }
 
-// MemoryCache is a [Cache] that lives as long as the program, for providers that share a sign-in. The zero value is ready; it must
-// not be copied.
+// MemoryCache is a [Cache] that lives as long as the program, for providers that share a sign-in. The zero value is ready; it must not be copied.
 type MemoryCache struct {
 	turns   turns
 	content atomic.Pointer[func() []byte] // nobody writes into what it returns
@@ -286,38 +267,35 @@ func (c *MemoryCache) Get(ctx context.Context) ([]byte, error) {
 
 // Update implements [Cache].
 func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	if err := checkCall(ctx, c != nil && f != nil); err != nil {
-		return err
+	err := checkCall(ctx, c != nil && f != nil)
+	if err == nil {
+		err = c.turns.begin(ctx)
 	}
-	if err := c.turns.begin(ctx); err != nil {
+	if err != nil {
 		return err
 	}
 	defer c.turns.end()
 	old, _ := c.Get(context.Background())
 	now, err := f(ctx, old)
-	if err != nil {
-		return err
+	if err == nil {
+		now = append([]byte(nil), now...) // nil if empty
+		content := func() []byte { return now }
+		c.content.Store(&content)
 	}
-	now = append([]byte(nil), now...) // nil if empty
-	content := func() []byte { return now }
-	c.content.Store(&content)
-	return nil
+	return err
 }
 
-// EncryptCache returns a Cache that keeps its content in c, encrypted with AES-256-GCM. The key is 32 random bytes, which the
-// caller keeps elsewhere (the system's key store, for example); it is copied.
+// EncryptCache returns a Cache that keeps its content in c, encrypted with AES-256-GCM. The key is 32 random bytes, which the caller keeps elsewhere (the
+// system's key store, for example); it is copied.
 //
-// Content that was made with another key or none, or was changed, is an error of Get and Update and stays as it is. That somebody
-// removed the content or put older content back is not noticed: it was made with the key too.
+// Content that was made with another key or none, or was changed, is an error of Get and Update and stays as it is. That somebody removed the content or put
+// older content back is not noticed: it was made with the key too.
 func EncryptCache(c Cache, key []byte) (Cache, error) {
 	if c == nil || len(key) != 32 {
 		return nil, fmt.Errorf("cdfauth: EncryptCache: a cache and a key of 32 bytes are wanted, not %T and %d bytes", c, len(key))
 	}
-	var aead cipher.AEAD
-	block, err := aes.NewCipher(key)
-	if err == nil {
-		aead, err = cipher.NewGCMWithRandomNonce(block) // draws the nonces itself, as FIPS 140 demands
-	}
+	block, _ := aes.NewCipher(key)                   // which refuses other lengths alone
+	aead, err := cipher.NewGCMWithRandomNonce(block) // draws the nonces itself, as FIPS 140 demands
 	if err != nil {
 		return nil, fmt.Errorf("cdfauth: EncryptCache: %w", err)
 	}
@@ -329,9 +307,7 @@ type encryptedCache struct {
 	aead  func() cipher.AEAD
 }
 
-// sealed is the first byte of encrypted content, its version, and with what it is for the additional data: the key may be in use
-// elsewhere.
-const sealed = "\x01cdfauth token cache"
+const sealed = "\x01cdfauth token cache" // the first byte of encrypted content, its version, and with what it is for the additional data: the key may be in use elsewhere
 
 func (c *encryptedCache) open(blob []byte, err error) ([]byte, error) {
 	if err != nil || len(blob) == 0 {
@@ -364,4 +340,429 @@ func (c *encryptedCache) Update(ctx context.Context, f func(ctx context.Context,
 		}
 		return c.aead().Seal([]byte(sealed[:1]), nil, now, []byte(sealed)), nil
 	})
+}
+
+type store struct {
+	client *client
+	engine *engine
+	cache  Cache
+	grant  string      // marks the tokens that an application got for itself; "" in a user's flow
+	spare  MemoryCache // goes for a cache that does not work: a user's flow must not lose its refresh token
+	broken atomic.Bool // it does for good
+}
+
+// worker gets a token, from the content of the cache or otherwise, and changes the content. It is called once per transaction.
+type worker func(ctx context.Context, c contents) (i issued, changed bool, err error)
+
+// A look at the cache, and a wait for others inside Update in a silent flight: one attempt is left for going on without the cache.
+const peekLimit, lockLimit = 3 * time.Second, silentLimit - attemptLimit - 4*time.Second
+
+// appToken is the silent phase of the flows without a user: if a cache has no token, one exchange, in which prove adds what authenticates the client.
+func (c *client) appToken(e *engine, cache Cache, prove filler) func(context.Context) (issued, error) {
+	s := &store{client: c, engine: e, cache: cache, grant: "client_credentials"}
+	fetch := func(ctx context.Context) (issued, error) { return c.exchange(ctx, s.grant, attempts, prove) }
+	if cache == nil {
+		return fetch
+	}
+	return func(ctx context.Context) (issued, error) {
+		l, err := s.peek(ctx, s.findApp)
+		if err == nil && l.fresh {
+			return l.issued, nil
+		}
+		i, err := s.transact(ctx, s.current(), lockLimit, func(ctx context.Context, c contents) (i issued, changed bool, err error) {
+			if l := s.findApp(c); l.fresh {
+				return l.issued, false, nil
+			}
+			if i, err = fetch(ctx); err == nil && i.token.Expiry().After(s.client.now()) {
+				c.put(accessTokens, s.accessToken(i, nil, s.client.scope, ""))
+				changed = true
+			}
+			return i, changed, err
+		})
+		return l.orElse(i, err, s.engine)
+	}
+}
+
+type lookup struct {
+	issued
+	valid         bool // issued has a token that is not dead,
+	fresh         bool // and needs no refresh
+	refreshTokens []entry
+	account       account
+}
+
+func (l lookup) orElse(i issued, err error, e *engine) (issued, error) { // prefers what was found and is still valid to an error, unless the engine has a token of its own to keep
+	if err != nil && l.valid && !e.current.Load().valid(e.now().UnixNano()) {
+		return l.issued, nil
+	}
+	return i, err
+}
+
+func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, error) { // looks into the cache without the lock. Content that makes no sense counts as none here.
+	ctx, cancel := context.WithTimeout(ctx, peekLimit)
+	defer cancel()
+	return guard(ctx, "Cache", func(ctx context.Context) (lookup, error) {
+		blob, err := s.current().Get(ctx)
+		if err != nil {
+			return lookup{}, err
+		}
+		c, _ := s.parse(ctx, blob)
+		return find(c), nil
+	})
+}
+
+func (s *store) current() Cache {
+	if s.broken.Load() {
+		return &s.spare
+	}
+	return s.cache
+}
+
+// transact does the work with the content of the cache while all others wait, and stores what it changes. Whatever is wrong with the cache costs persistence,
+// never the token: the work is then done in memory. Only a user's flow that does not get the lock fails: to redeem a refresh token twice may end the sign-in.
+func (s *store) transact(ctx context.Context, cache Cache, patience time.Duration, work worker) (issued, error) {
+	type outcome struct {
+		issued
+		blob []byte
+		err  error
+	}
+	session := s.engine.session.Load()
+	var begun atomic.Bool           // work was called, or will not be: the cache was given up
+	worked := make(chan outcome, 1) // what it brought, whatever the cache does afterwards
+	deadline, _ := ctx.Deadline()   // which every phase has; the last second is for going on
+	waiting, stop := context.WithDeadline(ctx, deadline.Add(-time.Second))
+	defer stop()
+	timer := time.AfterFunc(patience, stop)
+	defer timer.Stop()
+	_, err := guard(waiting, "Cache", func(context.Context) (none struct{}, err error) {
+		inside := func(ctx context.Context, old []byte) ([]byte, error) {
+			timer.Stop()
+			c, err := s.parse(ctx, old)
+			if err != nil {
+				return nil, err
+			}
+			if waiting.Err() != nil || !begun.CompareAndSwap(false, true) {
+				return nil, errors.New("called its function too late, or twice")
+			}
+			o, changed := outcome{blob: old}, false
+			if o.issued, changed, o.err = work(ctx, c); s.engine.session.Load() != session {
+				o.err = errSignedOut
+			} else if changed {
+				o.blob, err = c.blob()
+			}
+			worked <- o
+			return o.blob, err
+		}
+		err = cache.Update(waiting, inside)
+		if f, ok := cache.(interface {
+			setAside(context.Context, []byte) error
+		}); ok && errors.Is(err, errCacheContent) && !begun.Load() {
+			blob, _ := cache.Get(ctx)
+			if err = f.setAside(ctx, blob); err == nil {
+				err = cache.Update(waiting, inside)
+			}
+		}
+		return none, err
+	})
+	late := waiting.Err() != nil
+	if begun.Swap(true) {
+		select {
+		case o := <-worked:
+			if err != nil {
+				s.warn(ctx, "cdfauth: the token was not stored", err)
+				s.broken.Store(s.grant == "")
+				s.spare.Update(context.WithoutCancel(ctx), func(context.Context, []byte) ([]byte, error) { return o.blob, nil })
+			}
+			return o.issued, o.err
+		case <-time.After(time.Second): // it panicked, or is still at work
+			return issued{}, err
+		}
+	}
+	switch {
+	case err == nil:
+		err = errors.New("Update did not call its function")
+	case ctx.Err() != nil || cache == &s.spare:
+		return issued{}, err
+	case late && s.grant == "":
+		return issued{}, fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
+	}
+	s.warn(ctx, "cdfauth: the cache is not used", err)
+	s.broken.Store(s.grant == "")
+	return s.transact(ctx, &s.spare, patience, work)
+}
+
+// parse reads a blob, and reads it again if it makes no sense: old versions of Cognite's Python SDK truncate the file before they write it.
+func (s *store) parse(ctx context.Context, blob []byte) (contents, error) {
+	c, err := parseContents(blob)
+	for try := 1; err == errCacheContent && try <= 3; try++ {
+		if blob, err = s.again(ctx); err == nil {
+			c, err = parseContents(blob)
+		}
+	}
+	return c, err
+}
+
+func (s *store) again(ctx context.Context) ([]byte, error) {
+	sleep(ctx, 100*time.Millisecond)
+	return s.current().Get(ctx)
+}
+
+// whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the token endpoint if that is known from the
+// start. The realm is the first segment of the token endpoint's path, as the metadata has it; "" while that is not known, as of a tenant not named by its GUID.
+func (s *store) whose() (environment, realm, issuer string) {
+	c, m, kind := s.client, s.client.metadata(), s.client.endpoint.kind
+	tokenURL, issuer := "", c.endpoint.url
+	if kind != kindIssuer && kind != kindDiscovery {
+		tokenURL, _ = c.endpointURL(context.Background(), "token")
+		issuer = tokenURL
+	}
+	if m != nil {
+		tokenURL = m.TokenURL
+	}
+	if u, err := url.Parse(tokenURL); err == nil {
+		realm, _, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	}
+	isGUID := len(realm) == 36 && strings.Count(realm, "-") == 4 && strings.Trim(realm, "0123456789abcdefABCDEF-") == ""
+	if s.grant == "" && kind == kindAuthority && m == nil && !isGUID {
+		realm = ""
+	}
+	if u, err := url.Parse(c.endpoint.url); err == nil {
+		environment = strings.ToLower(u.Hostname())
+	}
+	return environment, realm, issuer
+}
+
+// findApp returns the newest token of an application's own. The scopes have to be the same: an application may not know what it gets for asking for none.
+func (s *store) findApp(c contents) lookup {
+	_, realm, issuer := s.whose()
+	scopes, ext := target(s.client.scope), extCacheKey(s.client.params)
+	return s.newest(c, func(e entry) bool {
+		return s.ours(e) && (realm == "" || e.text("realm") == realm) && e.text(fieldIssuer) == issuer && e.account() == nil &&
+			e.text("target") == scopes && e.text("ext_cache_key") == ext
+	})
+}
+
+func (s *store) ours(e entry) bool { // reports whether an entry can be the provider's own, as far as the schema tells
+	environment, _, _ := s.whose()
+	return e.text("environment") == environment && e.text("client_id") == s.client.id && e.text(fieldGrant) == s.grant
+}
+
+func (s *store) newest(c contents, match func(entry) bool) (l lookup) { // returns the newest access token that matches and has not been refused, a fresh one if there is one
+	now := s.client.now()
+	for _, e := range c.find(accessTokens, match) {
+		i := issued{sent: e.time("cached_at"), refresh: e.time("refresh_on")}
+		if checkAccessToken(e.text("secret")) != nil || i.sent.After(now.Add(5*time.Minute)) { // of a clock that is wrong
+			continue
+		}
+		i.token = newToken(tokenData{header: bearer + e.text("secret"), expiry: e.time("expires_on"), scope: printable(e.text(fieldGranted))})
+		h := hold(i, s.engine.leeway)
+		fresh := now.UnixNano() < h.fresh
+		if h.valid(now.UnixNano()) && (fresh && !l.fresh || !l.valid) && !s.engine.isRefused(i.token) {
+			l.issued, l.valid, l.fresh = i, true, fresh
+		}
+	}
+	return l
+}
+
+func (s *store) newEntry(section string, account any, secret string, more entry) entry { // makes an entry of the provider's own, with more fields but those that are empty
+	environment, realm, issuer := s.whose()
+	maps.DeleteFunc(more, func(_ string, v any) bool { return v == "" })
+	e := entry{"credential_type": section, "secret": secret, "home_account_id": account, "environment": environment, "realm": realm,
+		"client_id": s.client.id, fieldIssuer: issuer}
+	maps.Copy(e, more)
+	return e
+}
+
+func (s *store) accessToken(i issued, account any, scope, asked string) entry {
+	expires := unix(i.token.Expiry())
+	return s.newEntry(accessTokens, account, i.token.AccessToken(), entry{"target": target(scope), "token_type": "Bearer", "cached_at": unix(i.sent),
+		"expires_on": expires, "extended_expires_on": expires, "refresh_on": unix(i.refresh), "ext_cache_key": extCacheKey(s.client.params),
+		fieldGrant: s.grant, fieldGranted: i.token.Scope(), fieldAsked: asked})
+}
+
+func (s *store) warn(ctx context.Context, what string, err error) {
+	if err != nil && s.client.logger != nil {
+		s.client.logger.LogAttrs(ctx, slog.LevelWarn, what, slog.String("flow", s.client.flow), slog.Any("error", err))
+	}
+}
+
+// The content of a Cache is MSAL's unified cache schema, as MSAL for Python and with it Cognite's Python SDK write it, so that a sign-in made by either serves
+// the other: a JSON object of sections, each an object of entries by key. What is not known here is kept as the JSON values that it is.
+type contents map[string]any
+type entry map[string]any
+
+// The sections, by which entries are also told apart (credential_type), those of tokens first.
+const accessTokens, refreshTokens, idTokens, accounts, appMetadata = "AccessToken", "RefreshToken", "IdToken", "Account", "AppMetadata"
+
+var sections = []string{accessTokens, refreshTokens, idTokens, accounts, appMetadata}
+
+// Four fields of our own, which MSAL ignores.
+const (
+	fieldIssuer  = "issuer"           // who issued it: the schema knows of a provider no more than its host name and a path segment
+	fieldGrant   = "grant"            // by which an application got a token for itself
+	fieldGranted = "granted"          // the scopes, as the server said them
+	fieldAsked   = "requested_target" // which scopes a user's token was asked for, if not all of them were granted
+)
+
+var errCacheContent = errors.New("the content is not of MSAL's cache format")
+
+func parseContents(blob []byte) (contents, error) { // reads a blob; none at all is an empty cache. No error is passed on: it could quote what it read.
+	c := contents{}
+	d := json.NewDecoder(bytes.NewReader(blob))
+	d.UseNumber()
+	good := len(bytes.TrimSpace(blob)) == 0 || d.Decode(&c) == nil && c != nil && len(bytes.TrimSpace(blob[d.InputOffset():])) == 0
+	for _, name := range sections {
+		section, ok := c[name].(map[string]any)
+		good = good && (ok || c[name] == nil)
+		for _, e := range section {
+			_, ok := e.(map[string]any)
+			good = good && (ok || e == nil)
+		}
+	}
+	if !good {
+		return nil, errCacheContent
+	}
+	return c, nil
+}
+
+func (c contents) blob() ([]byte, error) { // writes the whole as MSAL does: indented, and in ASCII, since Python reads the file in the encoding of its locale
+	raw, err := json.MarshalIndent(c, "", "    ")
+	if err != nil {
+		return nil, errCacheContent
+	}
+	var b bytes.Buffer
+	for _, r := range string(raw) { // whatever is not ASCII is within a string
+		if r < utf8.RuneSelf {
+			b.WriteByte(byte(r))
+			continue
+		}
+		for _, u := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&b, `\u%04x`, u)
+		}
+	}
+	return b.Bytes(), nil
+}
+
+func (c contents) put(section string, e entry) {
+	s, _ := c[section].(map[string]any)
+	if s == nil {
+		s = map[string]any{}
+		c[section] = s
+	}
+	s[e.key(section)] = map[string]any(e)
+}
+
+func (c contents) update(section string, e entry) { // put, but fields that only others know stay
+	s, _ := c[section].(map[string]any)
+	if old, _ := s[e.key(section)].(map[string]any); old != nil {
+		old = maps.Clone(old)
+		maps.Copy(old, e)
+		e = old
+	}
+	c.put(section, e)
+}
+
+func (c contents) remove(section string, match func(entry) bool) {
+	s, _ := c[section].(map[string]any)
+	maps.DeleteFunc(s, func(_ string, v any) bool { e, ok := v.(map[string]any); return ok && match(e) })
+}
+
+func (c contents) find(section string, match func(entry) bool) (found []entry) { // returns the entries that match, the one written last first
+	s, _ := c[section].(map[string]any)
+	for _, key := range slices.Sorted(maps.Keys(s)) {
+		if e, ok := s[key].(map[string]any); ok && match(e) {
+			found = append(found, e)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b entry) int { return b.written().Compare(a.written()) })
+	return found
+}
+
+func (e entry) text(field string) string { // a field's value: that of a string, the digits of a number, "" of anything else
+	switch v := e[field].(type) {
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	}
+	return ""
+}
+
+func (e entry) time(field string) time.Time {
+	n, err := strconv.ParseInt(e.text(field), 10, 64)
+	if err != nil || n <= 0 || n > 1<<40 {
+		return time.Time{}
+	}
+	return time.Unix(n, 0)
+}
+
+func (e entry) written() time.Time { // when a token was stored, zero for what is no token
+	return cmp.Or(e.time("cached_at"), e.time("last_modification_time"))
+}
+
+func (e entry) account() any {
+	if s := e.text("home_account_id"); s != "" {
+		return s
+	}
+	return nil
+}
+
+func unix(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.Unix(), 10)
+}
+
+var keyParts = map[string]string{ // the fields that make the names of entries, and what is constant in them
+	accessTokens:  "home_account_id environment =accesstoken client_id realm target",
+	refreshTokens: "home_account_id environment =refreshtoken client_id = target",
+	idTokens:      "home_account_id environment =idtoken client_id realm =",
+	accounts:      "home_account_id environment realm",
+	appMetadata:   "=appmetadata environment client_id",
+}
+
+func (e entry) key(section string) string { // the name that MSAL for Python gives to an entry: another one would leave a stale twin behind when Python updates it
+	parts := strings.Fields(keyParts[section])
+	if section == accessTokens && e.text("ext_cache_key") != "" {
+		parts[2] = "=atext"
+		parts = append(parts, "ext_cache_key")
+	}
+	for i, part := range parts {
+		literal, ok := strings.CutPrefix(part, "=")
+		if parts[i] = literal; !ok {
+			parts[i] = e.text(part)
+		}
+	}
+	key := strings.Join(parts, "-")
+	if section != appMetadata {
+		key = strings.ToLower(key)
+	}
+	return key
+}
+
+func target(scope string) string { // a list of scopes as MSAL writes it: sorted by code point
+	s := strings.Fields(scope)
+	slices.Sort(s)
+	return strings.Join(slices.Compact(s), " ")
+}
+
+var openIDScopes = []string{"openid", "profile", "offline_access"} // ask for who it is and for a refresh token, not for access
+
+func covers(target, scope string) bool { // reports whether a token of that target serves who asks for scope
+	granted := append(strings.Fields(target), openIDScopes...)
+	return !slices.ContainsFunc(strings.Fields(scope), func(s string) bool { return !slices.Contains(granted, s) })
+}
+
+func extCacheKey(params url.Values) string { // how MSAL 1.39 tells tokens apart that were asked for with more parameters than the standard ones
+	if len(params) == 0 {
+		return ""
+	}
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		for _, v := range params[name] {
+			fmt.Fprintf(h, "%d:%s%d:%s", len(name), name, len(v), v)
+		}
+	}
+	return strings.ToLower(base64.RawURLEncoding.EncodeToString(h.Sum(nil)))
 }

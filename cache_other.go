@@ -9,8 +9,7 @@ import (
 
 var errLocked = errors.New("locked")
 
-// tryOpen fails where no lock is released by the system when its holder dies.
-func tryOpen(name string, _ bool) (*os.File, error) {
+func tryOpen(name string, _ bool) (*os.File, error) { // fails where no lock is released by the system when its holder dies
 	return nil, &os.PathError{Op: "open", Path: name, Err: errors.ErrUnsupported}
 }
 

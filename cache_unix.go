@@ -11,8 +11,7 @@ import (
 
 const errLocked = syscall.EWOULDBLOCK
 
-// tryOpen opens and checks the cache file for reading; or the lock file, which it makes if need be and locks. It neither follows a
-// symbolic link nor waits for the other end of a pipe.
+// tryOpen opens and checks the cache file for reading; or the lock file, which it makes and locks. It follows no symbolic link and waits for no pipe.
 func tryOpen(name string, lock bool) (*os.File, error) {
 	flag := os.O_RDONLY
 	if lock {
@@ -32,8 +31,7 @@ func tryOpen(name string, lock bool) (*os.File, error) {
 	return f, nil
 }
 
-// checkFile judges the open file, not its name, which may be another's by now.
-func checkFile(f *os.File) error {
+func checkFile(f *os.File) error { // judges the open file, not its name, which may be another's by now
 	fi, err := f.Stat()
 	if err != nil {
 		return err

@@ -7,17 +7,12 @@ import (
 	"unsafe"
 )
 
-// kernel32 is in every process from its start: no other file of that name is loaded.
-var lockFileEx = syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx")
+var lockFileEx = syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx") // kernel32 is in every process from its start: no other file of that name is loaded
 
-const (
-	errorSharingViolation = syscall.Errno(32)
-	errLocked             = syscall.Errno(33) // ERROR_LOCK_VIOLATION
-)
+const errorSharingViolation, errLocked = syscall.Errno(32), syscall.Errno(33) // the second is ERROR_LOCK_VIOLATION
 
-// tryOpen opens and checks the cache file for reading; or the lock file, which it makes if need be and locks. A symbolic link or a
-// directory is itself opened, to be refused. FILE_SHARE_DELETE, which package os does not ask for, lets a writer rename over the
-// file that is being read.
+// tryOpen opens and checks the cache file for reading; or the lock file, which it makes if need be and locks. A symbolic link or a directory is itself opened, to
+// be refused. FILE_SHARE_DELETE, which package os does not ask for, lets a writer rename over the file that is being read.
 func tryOpen(name string, lock bool) (*os.File, error) {
 	access, share, create := uint32(syscall.GENERIC_READ), uint32(syscall.FILE_SHARE_READ|syscall.FILE_SHARE_WRITE|syscall.FILE_SHARE_DELETE), uint32(syscall.OPEN_EXISTING)
 	if lock {
@@ -56,7 +51,6 @@ func checkFile(f *os.File) error {
 	return nil
 }
 
-// busy tells the errors that pass: somebody has the file open or is replacing it.
-func busy(err error) bool {
+func busy(err error) bool { // tells the errors that pass: somebody has the file open or is replacing it
 	return errors.Is(err, errorSharingViolation) || errors.Is(err, syscall.ERROR_ACCESS_DENIED)
 }

@@ -1,18 +1,32 @@
 package cdfauth
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" // AD FS knows certificates by it (RFC 7515 §4.1.7); nothing is signed with it
+	"crypto/sha1" // AD FS knows certificates by it (RFC 7515 §4.1.7), PBKDF2 has it for a default (RFC 8018 A.2); nothing is signed with it
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"hash"
+	"maps"
 	"math/big"
 	"net/url"
 	"slices"
@@ -21,69 +35,58 @@ import (
 	"time"
 )
 
-// This file is the client credentials flow with a key instead of a secret: the program signs a JWT that says who it is (RFC 7523
-// §2.2, §3), so that nothing leaves it that could be used for long. The request is that of clientcredentials.go. In this order: the
-// configuration, the assertion, the key that signs it, the header by which the provider finds that key, the signature.
+// This file is the client credentials flow with a key instead of a secret: the program signs a JWT that says who it is (RFC 7523 §2.2, §3), so that nothing
+// leaves it that could be used for long. The request is that of clientcredentials.go. In this order: the configuration, the assertion, the header by which the
+// provider finds the key, the signature, and how the key and its certificates are read.
 
-// ClientCertificateConfig configures [NewClientCertificate]. Endpoint, ClientID, Scopes and Params are as in
-// [ClientCredentialsConfig].
+// ClientCertificateConfig configures [NewClientCertificate]. Endpoint, ClientID, Scopes and Params are as in [ClientCredentialsConfig].
 type ClientCertificateConfig struct {
 	Endpoint Endpoint
 	ClientID string
 	Scopes   []string
 	Params   url.Values
-
-	// Certificate is PEM text with one private key and, optionally, its certificate and chain, in any order: SecretFile("tls.key",
-	// "tls.crt"). The key is PKCS#8, PKCS#1 or SEC 1; RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519. It is
-	// read anew for each exchange, so that a renewed one is picked up, and parsed again when it has changed.
+	// Certificate is PEM text with one private key and, optionally, its certificate and chain, in any order: SecretFile("tls.key", "tls.crt"). The key is PKCS#8,
+	// PKCS#1 or SEC 1; RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519. It is read anew for each exchange and parsed when it has changed.
 	Certificate Secret
-	// Passphrase decrypts the key in Certificate, which is then PKCS#8 with PBES2 (PBKDF2 and AES-CBC), as openssl writes it.
-	Passphrase Secret
-	// Signer replaces the key in Certificate, which then has certificates alone, or is nil: for an HSM, a TPM or a KMS. It is asked
-	// for each exchange. It and its Sign are abandoned when they outlast the exchange's deadline.
+	Passphrase  Secret // of the key in Certificate, which is then PKCS#8 with PBES2 (PBKDF2 and AES-CBC), as openssl writes it
+	// Signer replaces the key in Certificate, which then has certificates alone, or is nil: for an HSM, a TPM or a KMS. It is asked for each exchange. It and its
+	// Sign are abandoned when they outlast the exchange's deadline.
 	Signer func(context.Context) (crypto.Signer, error)
-	// Thumbprint is that of the certificate as the provider knows it, in hex, with or without colons: 40 digits are SHA-1 and sent
-	// as x5t, 64 are SHA-256 and x5t#S256. "" derives it from the key's certificate, if there is one.
+	// Thumbprint is that of the certificate as the provider knows it, in hex, with or without colons: 40 digits are SHA-1 and sent as x5t, 64 are SHA-256 and
+	// x5t#S256. "" derives it from the key's certificate, if there is one.
 	Thumbprint string
-	// KeyID is sent as kid, for providers that look keys up by it.
-	KeyID string
-	// Algorithm is RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA, and must fit the key. "" picks the one
-	// there is for ECDSA and Ed25519 keys. For RSA keys that is RS256 with a 40-digit Thumbprint and PS256 with a 64-digit one.
-	// Without, it is PS256 and x5t#S256 for Entra, which recommends them [1]; RS256 and x5t for AD FS, which knows nothing newer
-	// [2]; RS256 for others, since all know it (OpenID Connect Core §15.1). Entra and AD FS, recognised by their token endpoints,
-	// verify RSA signatures alone [3] and find the key by a thumbprint alone [1]: other keys, and keys with neither certificate nor
-	// Thumbprint, are refused before they do so.
+	KeyID      string // sent as kid, for providers that look keys up by it
+	// Algorithm is RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA, and must fit the key. "" picks the one there is for ECDSA and Ed25519
+	// keys. For RSA keys that is RS256 with a 40-digit Thumbprint and PS256 with a 64-digit one. Without, it is PS256 and x5t#S256 for Entra, which recommends
+	// them [1]; RS256 and x5t for AD FS, which knows nothing newer [2]; RS256 for others, since all know it (OpenID Connect Core §15.1). Entra and AD FS,
+	// recognised by their token endpoints, verify RSA signatures alone [3] and find the key by a thumbprint alone [1]: other keys, and keys with neither
+	// certificate nor Thumbprint, are refused before they do so.
 	//
 	// [1]: https://learn.microsoft.com/entra/identity-platform/certificate-credentials
 	// [2]: https://github.com/AzureAD/microsoft-authentication-library-for-dotnet/issues/4428
 	// [3]: https://github.com/AzureAD/microsoft-authentication-library-for-dotnet/issues/2573
 	Algorithm string
-	// SendChain sends the certificate and its chain as x5c, for Entra's subject name and issuer authentication.
-	SendChain bool
-	// Audience is the assertion's aud. "" means the token endpoint (RFC 7523 §3); some providers insist on their issuer.
-	Audience string
+	SendChain bool   // sends the certificate and its chain as x5c, for Entra's subject name and issuer authentication
+	Audience  string // the assertion's aud; "" means the token endpoint (RFC 7523 §3); some providers insist on their issuer
 	Options
 }
 
 // ClientCertificate is the provider of the client credentials flow with a key.
 type ClientCertificate struct{ engine *engine }
 
-// NewClientCertificate returns a provider for programs that have a private key. It checks cfg, names the field that is wrong, and
-// does no I/O: what is wrong with the key itself, Token reports.
+// NewClientCertificate returns a provider for programs that have a private key. It checks cfg and does no I/O: what is wrong with the key itself, Token says.
 func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, error) {
 	c, e, err := newClient("client certificate", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
 	if err != nil {
 		return nil, err
 	}
 	s, err := newAssertionSigner(cfg, c.now)
+	if k := cfg.Endpoint.kind; err == nil && k != kindIssuer && k != kindDiscovery { // theirs is not yet known
+		tokenURL, _ := c.endpointURL(context.Background(), "token")
+		err = checkFor(providerOf(tokenURL), "Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != "")
+	}
 	if err != nil {
 		return nil, err
-	}
-	if k := cfg.Endpoint.kind; k != kindIssuer && k != kindDiscovery { // theirs is not yet known
-		tokenURL, _ := c.tokenURL(context.Background())
-		if err := checkFor(providerOf(tokenURL), "Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != ""); err != nil {
-			return nil, err
-		}
 	}
 	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, tokenURL string, f *form) error {
 		jwt, err := s.assertion(ctx, tokenURL)
@@ -93,15 +96,13 @@ func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, erro
 	return &ClientCertificate{e}, nil
 }
 
-// Token returns an access token for the application. Its errors are those of the context; an [*OAuthError] when the identity provider
-// refused; and what was wrong with the key, the certificate or the network.
+// Token returns an access token for the application. Its errors are as of [ClientCredentials.Token], and what was wrong with the key.
 func (p *ClientCertificate) Token(ctx context.Context) (Token, error) { return (*app)(p).token(ctx) }
 
 // Invalidate is as [ClientCredentials.Invalidate].
 func (p *ClientCertificate) Invalidate(t Token) { (*app)(p).invalidate(t) }
 
-// assertionSigner makes assertions. The parsed key is inside parse.
-type assertionSigner struct {
+type assertionSigner struct { // makes assertions. The parsed key is inside parse.
 	cfg        ClientCertificateConfig // checked
 	thumbprint []byte                  // cfg.Thumbprint, decoded
 	kind       string                  // of the key that cfg.Algorithm is for; "" when that is ""
@@ -111,36 +112,24 @@ type assertionSigner struct {
 }
 
 func newAssertionSigner(cfg ClientCertificateConfig, now func() time.Time) (*assertionSigner, error) {
-	s := &assertionSigner{cfg: cfg, field: "Certificate", parse: cachedKeys(), now: now}
-	switch {
-	case cfg.Certificate == nil && cfg.Signer == nil:
-		return nil, errors.New("cdfauth: Certificate is missing (is its environment variable empty?), and so is Signer")
-	case cfg.Passphrase != nil && (cfg.Certificate == nil || cfg.Signer != nil):
-		return nil, errors.New("cdfauth: Passphrase is for a key in Certificate, and Signer is set instead")
-	case cfg.SendChain && cfg.Certificate == nil:
-		return nil, errors.New("cdfauth: SendChain wants the chain in Certificate, which is missing")
-	case cfg.Signer != nil:
+	thumbprint, err := hex.DecodeString(strings.ReplaceAll(cfg.Thumbprint, ":", ""))
+	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.name == cfg.Algorithm })
+	n := len(thumbprint)
+	err = refuse("cdfauth: ", []refusal{
+		{cfg.Certificate == nil && cfg.Signer == nil, "Certificate is missing (is its environment variable empty?), and so is Signer"},
+		{cfg.Passphrase != nil && (cfg.Certificate == nil || cfg.Signer != nil), "Passphrase is for a key in Certificate, and Signer is set instead"},
+		{cfg.SendChain && cfg.Certificate == nil, "SendChain wants the chain in Certificate, which is missing"},
+		{cfg.Thumbprint != "" && (err != nil || n != sha1.Size && n != sha256.Size), "Thumbprint: want 40 hexadecimal digits (SHA-1) or 64 (SHA-256), with or without colons"},
+		{cfg.Algorithm != "" && i < 0, "Algorithm: want RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA"},
+	})
+	s := &assertionSigner{cfg, thumbprint, algorithms[max(i, 0)].kind, "Certificate", cachedKeys(), now}
+	if cfg.Signer != nil {
 		s.field = "Signer"
 	}
-	if cfg.Thumbprint != "" {
-		var err error
-		s.thumbprint, err = hex.DecodeString(strings.ReplaceAll(cfg.Thumbprint, ":", ""))
-		if n := len(s.thumbprint); err != nil || n != sha1.Size && n != sha256.Size {
-			return nil, errors.New("cdfauth: Thumbprint: want 40 hexadecimal digits (SHA-1) or 64 (SHA-256), with or without colons")
-		}
-	}
-	if cfg.Algorithm != "" {
-		i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.name == cfg.Algorithm })
-		if i < 0 {
-			return nil, errors.New("cdfauth: Algorithm: want RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA")
-		}
-		s.kind = algorithms[i].kind
-	}
-	return s, nil
+	return s, err
 }
 
-// assertion returns a JWT in compact form (RFC 7515 §7.1), for one request.
-func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (string, error) {
+func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (string, error) { // returns a JWT in compact form (RFC 7515 §7.1), for one request
 	key, err := s.key(ctx)
 	if err != nil {
 		return "", err
@@ -149,94 +138,53 @@ func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (strin
 	if err != nil {
 		return "", err
 	}
-	audience := s.cfg.Audience
-	if audience == "" {
-		audience = tokenURL
-	}
 	now := s.now().Unix()
-	claims := segment(struct { // RFC 7523 §3; without nbf, which a provider whose clock is behind would refuse
-		Iss string `json:"iss"`
-		Sub string `json:"sub"`
-		Aud string `json:"aud"` // not an array: some providers take none
-		Jti string `json:"jti"` // 128 random bits
-		Iat int64  `json:"iat"`
-		Exp int64  `json:"exp"`
-	}{s.cfg.ClientID, s.cfg.ClientID, audience, rand.Text(), now, now + 600})
-	signature, err := alg.sign(ctx, s.field, key.signer, header+"."+claims)
-	if err != nil {
-		return "", err
-	}
-	return header + "." + claims + "." + base64.RawURLEncoding.EncodeToString(signature), nil
+	input := segment(header) + "." + segment(map[string]any{ // RFC 7523 §3; without nbf, which a provider whose clock is behind would refuse
+		"iss": s.cfg.ClientID, "sub": s.cfg.ClientID, "aud": cmp.Or(s.cfg.Audience, tokenURL), // not an array: some providers take none
+		"jti": rand.Text(), "iat": now, "exp": now + 600,
+	})
+	signature, err := alg.sign(ctx, s.field, key.signer, input)
+	return input + "." + base64.RawURLEncoding.EncodeToString(signature), err
 }
 
-// segment encodes a part of a JWT; such structs always encode.
-func segment(v any) string {
+func segment(v any) string { // encodes a part of a JWT; what they are made of always encodes
 	b, _ := json.Marshal(v)
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// key asks for the key and its certificates, and parses them if need be.
-func (s *assertionSigner) key(ctx context.Context) (keyPair, error) {
+func (s *assertionSigner) key(ctx context.Context) (key keyPair, err error) {
 	var signer crypto.Signer
 	var from keySource
-	var err error
 	if s.cfg.Signer != nil {
-		if signer, err = guard(ctx, "Signer", s.cfg.Signer); err != nil {
-			return keyPair{}, err
-		}
-		// Public is foreign code too, and encoding what it returns checks that.
-		from.held, err = guard(ctx, "Signer", func(context.Context) (string, error) {
-			if signer == nil {
-				return "", errors.New("returned nil: want a crypto.Signer")
-			}
-			der, err := x509.MarshalPKIXPublicKey(signer.Public())
-			return string(der), err
-		})
-		if err != nil {
-			return keyPair{}, err
+		if signer, err = guard(ctx, "Signer", s.cfg.Signer); err == nil {
+			from.held, err = guard(ctx, "Signer", func(context.Context) (string, error) { // Public is foreign code too,
+				if signer == nil {
+					return "", errors.New("returned nil: want a crypto.Signer")
+				}
+				der, err := x509.MarshalPKIXPublicKey(signer.Public()) // and this checks what it returns
+				return string(der), err
+			})
 		}
 	}
-	if s.cfg.Certificate != nil {
+	if s.cfg.Certificate != nil && err == nil {
 		from.text, err = s.cfg.Certificate.read(ctx, "Certificate")
 	}
 	if s.cfg.Passphrase != nil && err == nil {
 		from.passphrase, err = s.cfg.Passphrase.read(ctx, "Passphrase")
 	}
-	if err != nil {
-		return keyPair{}, err
+	if err == nil {
+		key, err = s.parse(from, s.now())
 	}
-	key, err := s.parse(from, s.now())
 	if signer != nil {
 		key.signer = signer
 	}
 	return key, err
 }
 
-// cachedKeys returns parseKeys with a memory of the last key pair, which is good for as long as its source stays the same and its
-// certificate valid.
-func cachedKeys() func(keySource, time.Time) (keyPair, error) {
-	var mu sync.Mutex
-	var last keyPair
-	var lastFrom keySource
-	return func(from keySource, now time.Time) (keyPair, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if last.kind != "" && from == lastFrom && (len(last.chain) == 0 || isValid(last.chain[0], now)) {
-			return last, nil
-		}
-		pair, err := parseKeys(from, now)
-		if err == nil {
-			last, lastFrom = pair, from
-		}
-		return pair, err
-	}
-}
-
 // The providers with wants of their own: see Algorithm.
 const entra, adfs = "Entra", "AD FS"
 
-// providerOf goes by the token endpoint: every kind of Endpoint leads to one.
-func providerOf(tokenURL string) string {
+func providerOf(tokenURL string) string { // goes by the token endpoint: every kind of Endpoint leads to one
 	u, _, _ := strings.Cut(strings.ToLower(tokenURL), "?") // where Azure AD B2C names its policy
 	switch u = strings.TrimSuffix(u, "/"); {
 	case strings.HasSuffix(u, "/oauth2/v2.0/token"):
@@ -247,88 +195,63 @@ func providerOf(tokenURL string) string {
 	return ""
 }
 
-// checkFor refuses what the provider would refuse, by name of the field.
-func checkFor(provider, field, kind string, certified bool) error {
-	switch {
-	case provider == "":
-		return nil
-	case kind != "" && kind != "RSA":
-		return fmt.Errorf("cdfauth: %s: %s takes RSA keys alone, and this is for one of %s", field, provider, kind)
-	case !certified:
-		return fmt.Errorf("cdfauth: Thumbprint is missing, and Certificate has no certificate to derive it from: %s finds the key by it", provider)
-	}
-	return nil
+func checkFor(provider, field, kind string, certified bool) error { // refuses what the provider would refuse, by name of the field
+	return refuse("cdfauth: ", []refusal{
+		{provider != "" && kind != "" && kind != "RSA", fmt.Sprintf("%s: %s takes RSA keys alone, and this is for one of %s", field, provider, kind)},
+		{provider != "" && !certified, "Thumbprint is missing, and Certificate has no certificate to derive it from: " + provider + " finds the key by it"},
+	})
 }
 
-// header picks the algorithm and returns the JWS header (RFC 7515 §4), encoded.
-func (s *assertionSigner) header(key keyPair, provider string) (algorithm, string, error) {
-	h := struct {
-		Alg     string   `json:"alg"`
-		Typ     string   `json:"typ"`                // RFC 7519 §5.1
-		Kid     string   `json:"kid,omitempty"`      // RFC 7515 §4.1.4
-		X5t     string   `json:"x5t,omitempty"`      // §4.1.7
-		X5tS256 string   `json:"x5t#S256,omitempty"` // §4.1.8
-		X5c     [][]byte `json:"x5c,omitempty"`      // §4.1.6: base64 with padding, which is how json writes bytes
-	}{Alg: s.cfg.Algorithm, Typ: "JWT", Kid: s.cfg.KeyID}
-	thumbprint := s.thumbprint
-	switch {
-	case thumbprint != nil || len(key.chain) == 0:
-	case provider == adfs:
-		sum := sha1.New()
-		if _, err := sum.Write(key.chain[0].Raw); err != nil { // so does FIPS 140 mode refuse; Sum would panic
-			return algorithm{}, "", errors.New("cdfauth: Thumbprint is missing: AD FS wants that of SHA-1, which FIPS 140 mode does not compute but `openssl x509 -noout -fingerprint -sha1 -in tls.crt` does")
+func (s *assertionSigner) header(key keyPair, provider string) (algorithm, any, error) { // picks the algorithm and returns the JWS header (RFC 7515 §4)
+	thumbprint, alg := s.thumbprint, s.cfg.Algorithm
+	if len(thumbprint) == 0 && len(key.chain) > 0 {
+		sum := sha256.New()
+		if provider == adfs {
+			sum = sha1.New()
+		}
+		if _, err := sum.Write(key.chain[0].Raw); err != nil { // so does FIPS 140 mode refuse SHA-1; Sum would panic
+			return algorithm{}, nil, errors.New("cdfauth: Thumbprint is missing: AD FS wants that of SHA-1, which FIPS 140 mode does not compute but `openssl x509 -noout -fingerprint -sha1 -in tls.crt` does")
 		}
 		thumbprint = sum.Sum(nil)
-	default:
-		sum := sha256.Sum256(key.chain[0].Raw)
-		thumbprint = sum[:]
 	}
-	if err := checkFor(provider, s.field, key.kind, thumbprint != nil); err != nil {
-		return algorithm{}, "", err
+	if alg == "" && key.kind == "RSA" && len(thumbprint) == sha256.Size && (provider == entra || len(s.thumbprint) > 0) {
+		alg = "PS256"
 	}
-	if len(thumbprint) == sha1.Size {
-		h.X5t = base64.RawURLEncoding.EncodeToString(thumbprint)
-	} else {
-		h.X5tS256 = base64.RawURLEncoding.EncodeToString(thumbprint)
+	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.kind == key.kind && (alg == "" || alg == a.name) })
+	if err := cmp.Or(checkFor(provider, s.field, key.kind, len(thumbprint) > 0), refuse("cdfauth: ", []refusal{
+		{i < 0, fmt.Sprintf("Algorithm: %s is for keys of %s, and the one of %s is of %s", alg, s.kind, s.field, key.kind)},
+		{s.cfg.SendChain && len(key.chain) == 0, "SendChain: Certificate has no certificate to send"},
+	})); err != nil {
+		return algorithm{}, nil, err
 	}
-	if h.Alg == "" && key.kind == "RSA" && h.X5tS256 != "" && (provider == entra || s.thumbprint != nil) {
-		h.Alg = "PS256"
-	}
-	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.kind == key.kind && (h.Alg == "" || h.Alg == a.name) })
-	if i < 0 {
-		return algorithm{}, "", fmt.Errorf("cdfauth: Algorithm: %s is for keys of %s, and the one of %s is of %s", h.Alg, s.kind, s.field, key.kind)
-	}
-	h.Alg = algorithms[i].name
-	if s.cfg.SendChain {
+	h := map[string]any{"alg": algorithms[i].name, "typ": "JWT" /* RFC 7519 §5.1 */, "kid": s.cfg.KeyID, // RFC 7515 §4.1.4, §4.1.7, §4.1.8
+		map[bool]string{true: "x5t", false: "x5t#S256"}[len(thumbprint) == sha1.Size]: base64.RawURLEncoding.EncodeToString(thumbprint)}
+	maps.DeleteFunc(h, func(_ string, v any) bool { return v == "" })
+	if s.cfg.SendChain { // §4.1.6: base64 with padding, which is how json writes bytes
+		var chain [][]byte
 		for _, c := range key.chain {
-			h.X5c = append(h.X5c, c.Raw)
+			chain = append(chain, c.Raw)
 		}
-		if h.X5c == nil {
-			return algorithm{}, "", errors.New("cdfauth: SendChain: Certificate has no certificate to send")
-		}
+		h["x5c"] = chain
 	}
-	return algorithms[i], segment(h), nil
+	return algorithms[i], h, nil
 }
 
-// algorithm is a JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1).
-type algorithm struct {
-	name string
-	kind string      // of key
-	hash crypto.Hash // 0: the message itself is signed
-	pss  bool
-	size int // of a number in an ECDSA signature, in bytes
+type algorithm struct { // a JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1)
+	name, kind string      // kind of key
+	hash       crypto.Hash // 0: the message itself is signed
+	pss        bool
+	size       int // of a number in an ECDSA signature, in bytes
 }
 
-// The first algorithm of a kind is the default.
-var algorithms = []algorithm{
-	{"RS256", "RSA", crypto.SHA256, false, 0}, {"RS384", "RSA", crypto.SHA384, false, 0}, {"RS512", "RSA", crypto.SHA512, false, 0},
+var algorithms = []algorithm{ // the first of a kind is its default
+	{}, {"RS256", "RSA", crypto.SHA256, false, 0}, {"RS384", "RSA", crypto.SHA384, false, 0}, {"RS512", "RSA", crypto.SHA512, false, 0},
 	{"PS256", "RSA", crypto.SHA256, true, 0}, {"PS384", "RSA", crypto.SHA384, true, 0}, {"PS512", "RSA", crypto.SHA512, true, 0},
 	{"ES256", "P-256", crypto.SHA256, false, 32}, {"ES384", "P-384", crypto.SHA384, false, 48}, {"ES512", "P-521", crypto.SHA512, false, 66},
 	{"EdDSA", "Ed25519", 0, false, 0},
 }
 
-// sign signs a JWS signing input. It is guarded: an HSM may hang.
-func (a algorithm) sign(ctx context.Context, field string, signer crypto.Signer, input string) ([]byte, error) {
+func (a algorithm) sign(ctx context.Context, field string, signer crypto.Signer, input string) ([]byte, error) { // signs a JWS signing input. It is guarded: an HSM may hang.
 	digest, opts := []byte(input), crypto.SignerOpts(a.hash)
 	if a.hash != 0 {
 		h := a.hash.New()
@@ -347,4 +270,270 @@ func (a algorithm) sign(ctx context.Context, field string, signer crypto.Signer,
 		return nil, fmt.Errorf("cdfauth: %s: the signature is not ECDSA's in ASN.1, which a crypto.Signer makes", field)
 	}
 	return append(rs.R.FillBytes(make([]byte, a.size)), rs.S.FillBytes(make([]byte, a.size))...), nil
+}
+
+// Certificate is PEM text (RFC 7468) with a private key, its certificate and its chain, in any order, from where others may write: hence the limits.
+const (
+	maxKeyText    = 256 << 10 // a key with a long chain has 20 KiB, a system's whole list of roots 220 KiB
+	maxKeyDER     = 16 << 10  // an RSA key of 16,384 bits has 9 KiB
+	maxSalt       = 1 << 10   // openssl writes 8 or 16 bytes
+	maxIterations = 5_000_000 // openssl writes 2,048, OWASP advises up to 1,400,000; this many take seconds, and a flight has 30
+	maxChain      = 10        // real ones have up to 4
+	minRSABits    = 2048      // RFC 7518 §3.3 and §3.5
+	convertKey    = "`openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -in old.key -out new.key`"
+	convertFIPS   = "`openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -saltlen 16 -in old.key -out new.key` (OpenSSL 3.2 or newer)"
+	convertPFX    = "`openssl pkcs12 -in old.pfx -aes256 -out new.pem`"
+)
+
+type keySource struct { // all that a key pair is made from: while it stays the same, there is nothing to parse
+	text, passphrase string
+	held             string // the public key, in DER, of the private key that a Signer holds; "" when that is in text
+}
+
+type keyPair struct { // a private key with its certificates. It lives in function values alone, never in a field of what a provider leads to.
+	signer crypto.Signer       // nil when a Signer holds the key
+	kind   string              // "RSA", "P-256", "P-384", "P-521" or "Ed25519"
+	chain  []*x509.Certificate // the key's certificate, then its issuers; empty if the text has none
+}
+
+// cachedKeys returns parseKeys with a memory of the last key pair, good for as long as its source stays the same and its certificate valid.
+func cachedKeys() func(keySource, time.Time) (keyPair, error) {
+	var mu sync.Mutex
+	var last keyPair
+	var lastFrom keySource
+	return func(from keySource, now time.Time) (keyPair, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if last.kind == "" || from != lastFrom || len(last.chain) > 0 && !isValid(last.chain[0], now) {
+			pair, err := parseKeys(from, now)
+			if err != nil {
+				return keyPair{}, err
+			}
+			last, lastFrom = pair, from
+		}
+		return last, nil
+	}
+}
+
+func parseKeys(from keySource, now time.Time) (pair keyPair, err error) {
+	if len(from.text) > maxKeyText {
+		return pair, fmt.Errorf("cdfauth: Certificate: has more than %d KiB: want a private key, its certificate and the chain", maxKeyText>>10)
+	}
+	var keys []*pem.Block
+	var certs []*x509.Certificate
+	sawCertificate := false
+	rest := []byte(strings.ReplaceAll(from.text, "\ufeff", "")) // editors on Windows write a byte order mark, which would hide the first block
+	for block, rest := pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
+		switch block.Type {
+		case "CERTIFICATE":
+			sawCertificate = true
+			if cert, err := x509.ParseCertificate(block.Bytes); err == nil { // else it matters only if it was the key's: then none matches
+				certs = append(certs, cert)
+			}
+		case "PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY":
+			keys = append(keys, block)
+		}
+	}
+	field, held := "Certificate", from.held != ""
+	err = refuse("cdfauth: Certificate: ", []refusal{
+		{held && len(keys) > 0, "has a private key although Signer is set: want one of them"},
+		{held && from.text != "" && !sawCertificate, "has no PEM block CERTIFICATE, and Signer has the key: want one, or leave Certificate out"},
+		{len(keys) > 1, fmt.Sprintf("has %d private keys: want exactly one", len(keys))}, // guessing would sign with one that nobody chose
+		{!held && len(keys) == 0 && isPKCS12(from.text), "is PKCS#12 (.pfx, .p12), which is not supported: convert it to PEM with " + convertPFX},
+		{!held && len(keys) == 0, "has no private key: want a PEM block PRIVATE KEY, ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer"},
+	})
+	if err == nil && !held {
+		pair.signer, err = parsePrivateKey(keys[0], from.passphrase)
+	}
+	if err != nil {
+		return keyPair{}, err
+	}
+	var public crypto.PublicKey
+	if held {
+		field = "Signer"
+		public, _ = x509.ParsePKIXPublicKey([]byte(from.held)) // nil if that fails, which keyKind refuses
+	} else {
+		public = pair.signer.Public()
+	}
+	if pair.kind, err = keyKind(field, public); err == nil && sawCertificate {
+		pair.chain, err = orderChain(certs, public, now)
+	}
+	if err != nil {
+		return keyPair{}, err
+	}
+	return pair, nil
+}
+
+func keyKind(field string, public crypto.PublicKey) (string, error) { // names the kind of key as the table of algorithms does
+	switch public := public.(type) {
+	case *rsa.PublicKey:
+		if bits := public.N.BitLen(); bits < minRSABits {
+			return "", fmt.Errorf("cdfauth: %s: the RSA key has %d bits: want at least %d (RFC 7518 §3.3)", field, bits, minRSABits)
+		}
+		return "RSA", nil
+	case *ecdsa.PublicKey:
+		if slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, public.Curve) {
+			return public.Curve.Params().Name, nil
+		}
+	case ed25519.PublicKey:
+		return "Ed25519", nil
+	}
+	return "", errUnusableKey(field)
+}
+
+func errUnusableKey(field string) error {
+	return fmt.Errorf("cdfauth: %s: the key is damaged or of no usable kind: want RSA (%d bits or more), ECDSA on P-256, P-384 or P-521, or Ed25519", field, minRSABits)
+}
+
+func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, error) { // keeps the parsers' errors to itself: they quote what they read
+	der, err := block.Bytes, error(nil)
+	switch {
+	case len(der) > maxKeyDER:
+		return nil, errUnusableKey("Certificate")
+	case strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
+		return nil, errEncryption(procType)
+	case block.Type == "ENCRYPTED PRIVATE KEY":
+		if der, err = decryptPKCS8(der, passphrase); err != nil {
+			return nil, err
+		}
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der) // RFC 5958; the label does not decide: some tools write one format under that of another
+	if err != nil {
+		key, err = x509.ParsePKCS1PrivateKey(der) // RFC 8017 A.1.2
+	}
+	if err != nil {
+		key, err = x509.ParseECPrivateKey(der) // RFC 5915, also called SEC 1
+	}
+	if signer, ok := key.(crypto.Signer); ok && err == nil {
+		return signer, nil
+	}
+	return nil, errUnusableKey("Certificate")
+}
+
+func isPKCS12(text string) bool { // recognises the beginning of a file of RFC 7292, a SEQUENCE whose first element is the INTEGER 3; also in base64, as Azure Key Vault gives it
+	head := []byte(text[:min(len(text), 24)])
+	if decoded, err := base64.StdEncoding.DecodeString(string(head)); err == nil {
+		head = decoded
+	}
+	return len(head) > 9 && head[0] == 0x30 && bytes.Contains(head[:9], []byte{2, 1, 3})
+}
+
+const procType = "Proc-Type: 4,ENCRYPTED" // RFC 1421 §4.6.1.1, with one round of MD5
+var (
+	oidPBES2, oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12} // RFC 8018 appendix C
+	hmacHashes          = map[string]func() hash.Hash{"": sha1.New /* left out: RFC 8018 A.2 */, "1.2.840.113549.2.7": sha1.New,
+		"1.2.840.113549.2.9": sha256.New, "1.2.840.113549.2.10": sha512.New384, "1.2.840.113549.2.11": sha512.New}
+	aesKeySizes        = map[string]int{"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24, "2.16.840.1.101.3.4.1.42": 32}
+	errDamagedKey      = errors.New("cdfauth: Certificate: the ENCRYPTED PRIVATE KEY is damaged")
+	errWrongPassphrase = errors.New("cdfauth: Passphrase: does not decrypt the private key in Certificate") // whatever it was that showed it
+)
+
+func errEncryption(what string) error { // names an encryption, by its object identifier or as it is, and what to do about it
+	name := map[string]string{procType: procType, "1.3.6.1.4.1.11591.4.11": "scrypt" /* RFC 7914 §7 */, "1.2.840.113549.3.7": "3DES"}[what]
+	if name == "" && strings.HasPrefix(what, "1.2.840.113549.1.") { // below it, with numbers of PKCS#5 or PKCS#12
+		name = "PBES1 (3DES, RC2 or DES)"
+	}
+	return fmt.Errorf("cdfauth: Certificate: the private key is encrypted with %s: want PBES2 with PBKDF2 and AES-CBC, as written by %s",
+		cmp.Or(name, "something unknown"), convertKey)
+}
+
+// decryptPKCS8 undoes PBES2 (RFC 8018 §6.2) with PBKDF2 and AES-CBC, which is what openssl has encrypted PKCS#8 keys (RFC 5958 §3) with since 1.1.0.
+func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Data      []byte
+	}
+	var params struct{ KDF, Cipher pkix.AlgorithmIdentifier }
+	var kdf struct {
+		Salt       []byte
+		Iterations int
+		KeyLength  int                      `asn1:"optional"`
+		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
+	}
+	var iv []byte
+	prf := func() string { return kdf.PRF.Algorithm.String() }
+	switch { // each case has read what the next ones judge
+	case !unmarshalDER(der, &info):
+		return nil, errDamagedKey
+	case !info.Algorithm.Algorithm.Equal(oidPBES2):
+		return nil, errEncryption(info.Algorithm.Algorithm.String())
+	case !unmarshalDER(info.Algorithm.Parameters.FullBytes, &params):
+		return nil, errDamagedKey
+	case !params.KDF.Algorithm.Equal(oidPBKDF2):
+		return nil, errEncryption(params.KDF.Algorithm.String())
+	case aesKeySizes[params.Cipher.Algorithm.String()] == 0:
+		return nil, errEncryption(params.Cipher.Algorithm.String())
+	case !unmarshalDER(params.KDF.Parameters.FullBytes, &kdf) || !unmarshalDER(params.Cipher.Parameters.FullBytes, &iv) || len(kdf.Salt) > maxSalt,
+		kdf.KeyLength != 0 && kdf.KeyLength != aesKeySizes[params.Cipher.Algorithm.String()],
+		len(iv) != aes.BlockSize || len(info.Data) == 0 || len(info.Data)%aes.BlockSize != 0:
+		return nil, errDamagedKey
+	case hmacHashes[prf()] == nil:
+		return nil, errEncryption(prf())
+	case kdf.Iterations < 1 || kdf.Iterations > maxIterations:
+		return nil, fmt.Errorf("cdfauth: Certificate: the private key asks for %d iterations of PBKDF2: want 1 to %d", kdf.Iterations, maxIterations)
+	case passphrase == "":
+		return nil, errors.New("cdfauth: Passphrase is missing, and the private key in Certificate is encrypted")
+	}
+	secret, err := pbkdf2.Key(hmacHashes[prf()], passphrase, kdf.Salt, kdf.Iterations, aesKeySizes[params.Cipher.Algorithm.String()])
+	if err != nil { // of such arguments it refuses only what FIPS 140 forbids (SP 800-132 §5.1)
+		return nil, fmt.Errorf("cdfauth: Certificate: FIPS 140 mode refuses to decrypt the private key, which has %d bytes of salt: want 16, and not SHA-1, as written by %s", len(kdf.Salt), convertFIPS)
+	}
+	block, _ := aes.NewCipher(secret) // of a good size
+	plain := make([]byte, len(info.Data))
+	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, info.Data)
+	pad := int(plain[len(plain)-1]) // RFC 8018 §6.1.1, step 4
+	var outline struct {            // which one wrong passphrase in 256, with good padding, still does not give
+		Version   int
+		Algorithm pkix.AlgorithmIdentifier
+		Key       []byte
+	}
+	if pad < 1 || pad > aes.BlockSize || !bytes.Equal(plain[len(plain)-pad:], bytes.Repeat([]byte{byte(pad)}, pad)) ||
+		!unmarshalDER(plain[:len(plain)-pad], &outline) {
+		return nil, errWrongPassphrase
+	}
+	return plain[:len(plain)-pad], nil
+}
+
+func unmarshalDER(der []byte, v any) bool {
+	rest, err := asn1.Unmarshal(der, v)
+	return err == nil && len(rest) == 0
+}
+
+// orderChain finds the key's certificate and, link by link, the issuers of it. Certificates that are not on that path are left out.
+func orderChain(certs []*x509.Certificate, public crypto.PublicKey, now time.Time) (chain []*x509.Certificate, err error) {
+	leaf := pickCertificate(certs, now, func(c *x509.Certificate) bool {
+		key, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+		return ok && key.Equal(public)
+	})
+	switch {
+	case leaf == nil:
+		return nil, errors.New("cdfauth: Certificate: no certificate in it belongs to the private key")
+	case now.After(leaf.NotAfter):
+		return nil, fmt.Errorf("cdfauth: Certificate: the certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(leaf.NotBefore):
+		return nil, fmt.Errorf("cdfauth: Certificate: the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	for next := leaf; next != nil && len(chain) < maxChain; {
+		child := next
+		chain = append(chain, child)
+		next = pickCertificate(certs, now, func(c *x509.Certificate) bool {
+			return bytes.Equal(c.RawSubject, child.RawIssuer) && !slices.ContainsFunc(chain, c.Equal) && // a root is its own issuer
+				(len(c.SubjectKeyId) == 0 || len(child.AuthorityKeyId) == 0 || bytes.Equal(c.SubjectKeyId, child.AuthorityKeyId))
+		})
+	}
+	return chain, nil
+}
+
+// pickCertificate prefers a valid certificate, and of those the one valid for longest: around a renewal, files have the old one and the new one.
+func pickCertificate(certs []*x509.Certificate, now time.Time, match func(*x509.Certificate) bool) (best *x509.Certificate) {
+	for _, c := range certs {
+		if match(c) && (best == nil || isValid(c, now) && (!isValid(best, now) || c.NotAfter.After(best.NotAfter))) {
+			best = c
+		}
+	}
+	return best
+}
+
+func isValid(c *x509.Certificate, now time.Time) bool {
+	return !now.Before(c.NotBefore) && !now.After(c.NotAfter)
 }

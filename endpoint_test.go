@@ -74,7 +74,7 @@ func TestEndpoints(t *testing.T) {
 			}
 			got := tt.ep.url
 			if tt.ep.kind != kindIssuer && tt.ep.kind != kindDiscovery {
-				if got, err = c.tokenURL(t.Context()); err != nil {
+				if got, err = c.endpointURL(t.Context(), "token"); err != nil {
 					t.Fatal(err)
 				}
 			}

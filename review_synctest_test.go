@@ -165,8 +165,8 @@ func TestEntryFromTheFuture(t *testing.T) {
 		get(t, cachedProvider(t, idp, cache, nil))
 		cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
 			c, err := parseContents(old)
-			for _, key := range c.find(accessTokens, "", func(entry) bool { return true }) {
-				e := c.entry(accessTokens, key)
+			for _, key := range keysOf(c, accessTokens) {
+				e := entryOf(c, accessTokens, key)
 				e["cached_at"], e["expires_on"] = unix(time.Now().AddDate(1, 0, 0)), unix(time.Now().AddDate(1, 0, 1))
 			}
 			blob, err2 := c.blob()
@@ -189,7 +189,7 @@ func TestMetadataNamesHTTPSAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := c.tokenURL(t.Context()); err == nil {
+		if got, err := c.endpointURL(t.Context(), "token"); err == nil {
 			t.Errorf("%s: %s", u, got)
 		}
 	}

@@ -82,7 +82,20 @@ func exposed(t *testing.T) map[string]any {
 			t.Fatal(err)
 		}
 	}
+	dc := DeviceCodeConfig{Endpoint: cc.Endpoint, ClientID: "app", Options: opts}
+	dc.Endpoint, dc.Cache = Issuer("https://idp.test"), &MemoryCache{}
+	edit(t, dc.Cache, func(c contents) {
+		c.put(accessTokens, entry{"secret": theToken, "environment": "idp.test", "client_id": "app", "cached_at": unix(time.Now()),
+			"expires_on": unix(time.Now().Add(time.Hour)), fieldIssuer: "https://idp.test"})
+	})
+	ic := InteractiveConfig{Endpoint: dc.Endpoint, ClientID: "app", Options: dc.Options}
+	device, browser := must(NewDeviceCode(dc)).(*DeviceCode), must(NewInteractive(ic)).(*Interactive)
 	return map[string]any{
+		"DeviceCodeConfig":        dc,
+		"DeviceCode":              device,
+		"DeviceAuthorization":     DeviceAuthorization{UserCode: "AB-CD"},
+		"InteractiveConfig":       ic,
+		"Interactive":             browser,
 		"Cache":                   []Cache{ec, fec},
 		"FileCache":               fc,
 		"MemoryCache":             plain,

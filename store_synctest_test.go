@@ -71,7 +71,7 @@ func TestHalfWrittenContentIsReadAgain(t *testing.T) {
 			if (err == nil) != found || !found && !errors.Is(err, errCacheContent) {
 				t.Errorf("%d bad reads: %v", bad, err)
 			}
-			if found && c.entry(accessTokens, "-idp.test-accesstoken-client-token-a b").text("secret") != first.AccessToken() {
+			if found && entryOf(c, accessTokens, "-idp.test-accesstoken-client-token-a b").text("secret") != first.AccessToken() {
 				t.Errorf("%d bad reads: got %v", bad, c)
 			}
 		})

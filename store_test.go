@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -127,8 +129,8 @@ func TestWhoseTokenIsIt(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
-		for _, key := range c.find(accessTokens, "", func(entry) bool { return true }) {
-			e := c.entry(accessTokens, key)
+		for _, key := range keysOf(c, accessTokens) {
+			e := entryOf(c, accessTokens, key)
 			cache := &MemoryCache{}
 			e["expires_on"], e["cached_at"] = unix(time.Now().Add(time.Hour)), unix(time.Now())
 			blob, _ := c.blob()
@@ -173,8 +175,8 @@ func TestCacheIsNotTrusted(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			for _, key := range c.find(accessTokens, "", func(entry) bool { return true }) {
-				change(c.entry(accessTokens, key))
+			for _, key := range keysOf(c, accessTokens) {
+				change(entryOf(c, accessTokens, key))
 			}
 			return c.blob()
 		})
@@ -200,7 +202,7 @@ func TestExpiredOnArrivalIsNotStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := c.entry(accessTokens, "-idp.test-accesstoken-client-token-a b")
+	e := entryOf(c, accessTokens, "-idp.test-accesstoken-client-token-a b")
 	if got := e.time("refresh_on").Sub(e.time("cached_at")); got != 10*time.Minute {
 		t.Errorf("refresh_on is %v after cached_at", got)
 	}
@@ -286,9 +288,9 @@ func TestKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		for section := range c {
-			for _, key := range c.find(section, "", func(entry) bool { return true }) {
+			for _, key := range keysOf(c, section) {
 				n++
-				if got := c.entry(section, key).key(section); got != key {
+				if got := entryOf(c, section, key).key(section); got != key {
 					t.Errorf("%s: %s\n got %s\nwant %s", path, section, got, key)
 				}
 			}
@@ -449,7 +451,7 @@ func FuzzParseContents(f *testing.F) {
 			t.Fatalf("%s\nbecame\n%s", out, twice)
 		}
 		for section := range c {
-			c.find(section, "expires_on", func(e entry) bool { return e.key(section) != "" })
+			c.find(section, func(e entry) bool { return e.key(section) != "" })
 		}
 	})
 }
@@ -489,4 +491,44 @@ func BenchmarkWarmStart(b *testing.B) {
 	if wantOne != 1 {
 		b.Errorf("%d token requests", wantOne)
 	}
+}
+
+// edit changes the content of a cache.
+func edit(t *testing.T, cache Cache, change func(contents)) {
+	t.Helper()
+	err := cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+		c, err := parseContents(old)
+		if err != nil {
+			return nil, err
+		}
+		change(c)
+		return c.blob()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, cache Cache) contents {
+	t.Helper()
+	blob, err := cache.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := parseContents(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func keysOf(c contents, section string) []string {
+	s, _ := c[section].(map[string]any)
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s)), func(key string) bool { return entryOf(c, section, key) == nil })
+}
+
+func entryOf(c contents, section, key string) entry {
+	s, _ := c[section].(map[string]any)
+	e, _ := s[key].(map[string]any)
+	return e
 }

@@ -1,23 +1,11 @@
 // Package cdfauth gets OAuth 2.0 access tokens for Cognite Data Fusion (CDF) and keeps them fresh, on the standard library alone.
 //
-// A [Provider] is made by the constructor of one flow, such as [NewClientCredentials] for programs that have a secret. Its Token
-// method hands out the current access token and is meant to be called for every request; [NewHTTPClient] returns an http.Client
-// that does so:
+// A [Provider] is made by the constructor of one flow: [NewClientCredentials] and [NewClientCertificate] for programs, [NewDeviceCode] and [NewInteractive] for
+// people, [NewStaticProvider] and [NewFuncProvider] for tokens from elsewhere. Its Token method hands out the current access token and is meant to be called for
+// every request; [NewHTTPClient] returns an http.Client that does so. A fresh token costs one atomic load. Shortly before it expires it is refreshed in the
+// background while callers still get it, so that neither a rollover nor a short outage of the identity provider is noticed.
 //
-//	provider, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
-//		Endpoint:     cdfauth.Entra(tenantID),
-//		ClientID:     clientID,
-//		ClientSecret: cdfauth.SecretString(os.Getenv("IDP_CLIENT_SECRET")),
-//		Scopes:       cdfauth.ClusterScopes("greenfield"),
-//	})
-//	...
-//	client, err := cdfauth.NewHTTPClient(provider, cdfauth.ClusterURL("greenfield"))
-//
-// A fresh token costs one atomic load. Shortly before it expires it is refreshed in the background while callers still get it, so
-// that neither a rollover nor a short outage of the identity provider is noticed.
-//
-// Secrets and tokens live inside function values and never in fields: configurations, providers and tokens can be printed with any
-// verb, logged and marshalled without showing one.
+// Secrets and tokens live inside function values and never in fields: all that the package exports can be printed, logged and marshalled without showing one.
 package cdfauth
 
 import (
@@ -34,32 +22,27 @@ import (
 	"time"
 )
 
-// A Provider supplies access tokens. It is safe for concurrent use.
-//
-// A Provider that also has a method Invalidate(Token) is told by [Transport] when a token was refused; a wrapper around a Provider
-// passes the call on.
+// A Provider supplies access tokens. It is safe for concurrent use. One that also has a method Invalidate(Token) is told by [Transport] when a token was refused;
+// a wrapper around a Provider passes the call on.
 type Provider interface {
-	// Token returns a token that has not expired, from memory if it can. An ending ctx ends only the wait of this caller: the error
-	// is then ctx.Err(), and a request under way goes on for the others.
+	// Token returns a token that has not expired, from memory if it can. An ending ctx ends only the wait of this caller: the error is then ctx.Err(), and a
+	// request under way goes on for the others.
 	Token(ctx context.Context) (Token, error)
 }
 
 // Token is an access token: an opaque value, one word wide, that nobody can print, change or half-build. The zero Token holds none.
 type Token struct{ data func() *tokenData }
 
-// tokenData is reachable through a function value alone, where no printer looks.
-type tokenData struct {
-	header   string // "Bearer " and the access token: made once, so that setting it copies nothing
-	expiry   time.Time
-	scope    string
-	username string
+type tokenData struct { // reachable through a function value alone, where no printer looks
+	header          string // "Bearer " and the access token: made once, so that setting it copies nothing
+	expiry          time.Time
+	scope, username string
 }
 
 const bearer = "Bearer "
 
-// NewToken returns a Token for the token function of a [FuncProvider] and for tests. A zero expiry means that it is not known. It
-// is an error if accessToken is empty or has anything but visible ASCII characters in it (RFC 6750 §2.1); the error does not show
-// it.
+// NewToken returns a Token for the token function of a [FuncProvider] and for tests. A zero expiry means that it is not known. It is an error if accessToken is
+// empty or has anything but visible ASCII characters in it (RFC 6750 §2.1); the error does not show it.
 func NewToken(accessToken string, expiry time.Time) (Token, error) {
 	if err := checkAccessToken(accessToken); err != nil {
 		return Token{}, fmt.Errorf("cdfauth: %w", err)
@@ -72,16 +55,12 @@ func newToken(d tokenData) Token {
 	return Token{func() *tokenData { return &d }}
 }
 
-// checkAccessToken keeps header injection out: a token goes into a header as it is. RFC 6750's grammar is narrower, but real
-// providers go beyond it.
-func checkAccessToken(s string) error {
+func checkAccessToken(s string) error { // keeps header injection out: a token goes into a header as it is. RFC 6750's grammar is narrower, but real providers go beyond it.
 	if s == "" {
 		return errors.New("access token is empty")
 	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return fmt.Errorf("access token has a character that is not visible ASCII at byte %d of %d (it is wanted without the word Bearer, blanks or line ends)", i, len(s))
-		}
+	if i := strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
+		return fmt.Errorf("access token has a character that is not visible ASCII at byte %d of %d (it is wanted without the word Bearer, blanks or line ends)", i, len(s))
 	}
 	return nil
 }
@@ -96,8 +75,7 @@ func (t Token) load() *tokenData {
 // AccessToken returns the access token itself, "" for the zero Token.
 func (t Token) AccessToken() string { return strings.TrimPrefix(t.load().header, bearer) }
 
-// Expiry returns when the token expires, by the wall clock. It is zero only if that is not known: for a [StaticProvider], and if
-// [NewToken] was given zero.
+// Expiry returns when the token expires, by the wall clock. It is zero only if that is not known: for a [StaticProvider], and if [NewToken] was given zero.
 func (t Token) Expiry() time.Time { return t.load().expiry }
 
 // Scope returns the scopes as granted, separated by spaces, and "" when the server did not say.
@@ -106,8 +84,7 @@ func (t Token) Scope() string { return t.load().scope }
 // Username returns who signed in, in the flows where somebody does, and "" otherwise.
 func (t Token) Username() string { return t.load().username }
 
-// AuthorizationHeader returns the name and the value of the header that carries the token (RFC 6750 §2.1); the zero Token has an
-// empty value.
+// AuthorizationHeader returns the name and the value of the header that carries the token (RFC 6750 §2.1); the zero Token has an empty value.
 func (t Token) AuthorizationHeader() (name, value string) { return "Authorization", t.load().header }
 
 // SetAuthHeader sets the Authorization header of r, replacing one that is there. The zero Token deletes it.
@@ -116,10 +93,9 @@ func (t Token) SetAuthHeader(r *http.Request) {
 	case r == nil:
 	case t.data == nil:
 		r.Header.Del("Authorization")
+	case r.Header == nil:
+		r.Header = http.Header{"Authorization": {t.data().header}}
 	default:
-		if r.Header == nil {
-			r.Header = make(http.Header)
-		}
 		r.Header["Authorization"] = []string{t.data().header}
 	}
 }
@@ -130,13 +106,11 @@ func (t Token) Equal(u Token) bool {
 	return a.header == b.header && a.expiry.Equal(b.expiry) && a.scope == b.scope && a.username == b.username
 }
 
-// Secret yields a secret when it is needed, anew for each exchange with the identity provider, so that one that was rotated on disk
-// or in a vault is picked up without a restart. Being a function, it cannot be printed by accident. It is called concurrently if
-// providers share it, and with a context that it should obey: at most 30 seconds are left for the exchange.
+// Secret yields a secret when it is needed, anew for each exchange with the identity provider, so that one that was rotated on disk or in a vault is picked up
+// without a restart. Being a function, it cannot be printed by accident. It is called concurrently if providers share it, with a context of at most 30 seconds.
 type Secret func(ctx context.Context) (string, error)
 
-// SecretString returns a Secret that yields s. For "" it returns nil, as if the field were not set, so that the constructor finds
-// an unset environment variable.
+// SecretString returns a Secret that yields s. For "" it returns nil, as if the field were not set, so that the constructor finds an unset environment variable.
 //
 //go:noinline
 func SecretString(s string) Secret {
@@ -146,16 +120,11 @@ func SecretString(s string) Secret {
 	return func(context.Context) (string, error) { return s, nil }
 }
 
-// stringSecret is the code of what SecretString returns, which is not inlined for that: it can neither hang nor panic, and calling
-// it without a guard saves a fifth of what a token request costs here.
+// stringSecret is the code of what SecretString returns, not inlined for that: it can neither hang nor panic, and needs no guard, a fifth of a request's cost.
 var stringSecret = reflect.ValueOf(SecretString("x")).Pointer()
 
-// maxSecretFile bounds what SecretFile reads, against a path that is no secret.
-const maxSecretFile = 1 << 20 // 1 MiB
-
-// SecretFile returns a Secret that reads a file anew each time. The contents of several files (tls.key, tls.crt) are joined by a
-// newline. The last newline, which editors add, is dropped. Without a path, or with an empty one, it returns nil, as if the field
-// were not set. Each file may have 1 MiB at most.
+// SecretFile returns a Secret that reads a file anew each time. The contents of several files (tls.key, tls.crt) are joined by a newline. The last newline, which
+// editors add, is dropped. Without a path, or with an empty one, it returns nil, as if the field were not set. Each file may have 1 MiB at most.
 func SecretFile(path ...string) Secret {
 	paths := slices.Clone(path)
 	if len(paths) == 0 || slices.Contains(paths, "") {
@@ -168,9 +137,9 @@ func SecretFile(path ...string) Secret {
 			if err != nil {
 				return "", err // a *PathError: the path, never the content
 			}
-			b, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+			b, err := io.ReadAll(io.LimitReader(f, 1<<20+1))
 			f.Close()
-			if err == nil && len(b) > maxSecretFile {
+			if err == nil && len(b) > 1<<20 { // it is no secret
 				err = &os.PathError{Op: "read", Path: p, Err: errors.New("has more than 1 MiB")}
 			}
 			if err != nil {
@@ -182,8 +151,7 @@ func SecretFile(path ...string) Secret {
 	}
 }
 
-// read calls s as it must be called everywhere: guarded, and with an error that names the field.
-func (s Secret) read(ctx context.Context, field string) (string, error) {
+func (s Secret) read(ctx context.Context, field string) (string, error) { // calls s as it must be called everywhere: guarded, and with an error that names the field
 	if reflect.ValueOf(s).Pointer() == stringSecret {
 		return s(ctx)
 	}
@@ -199,34 +167,32 @@ const DefaultLeeway = 15 * time.Second
 
 // Options holds what every flow shares: plumbing that several providers can reuse. The zero value is right for most.
 type Options struct {
-	// Leeway is how much of a token's lifetime is left when it is refreshed. 0 means DefaultLeeway; a negative one is refused. It
-	// never exceeds half of the token's lifetime.
-	Leeway time.Duration
-
-	// Cache keeps tokens for other processes and later ones, in the format of MSAL. nil means none: a program that is started every
-	// minute then asks for a token every minute. What goes wrong with it is logged and costs persistence, never the token.
+	Leeway time.Duration // what is left of a token's lifetime when it is refreshed, half of it at most; 0 means DefaultLeeway; a negative one is refused
+	// Cache keeps tokens for other processes and later ones, in the format of MSAL. nil means a FileCache at [DefaultCachePath] for the two flows of a person,
+	// and none for the others. What goes wrong with it is logged and costs persistence, never the token.
 	Cache Cache
-
-	// HTTPClient sends the requests to the identity provider; it is used, never changed, and its CheckRedirect is not asked, since
-	// no redirect is followed. nil means one private client of the package: TLS 1.2 or later, a proxy from the environment,
-	// timeouts, a short idle time.
+	// HTTPClient sends the requests to the identity provider; it is used, never changed, and no redirect is followed. nil means one private client of the
+	// package: TLS 1.2 or later, a proxy from the environment, timeouts, a short idle time.
 	HTTPClient *http.Client
-
-	// Logger gets one record for each exchange with the identity provider and a warning for each refresh that failed. nil means
-	// silence. No record has a secret, a token or the query of a URL.
-	Logger *slog.Logger
+	Logger     *slog.Logger // gets a record for each exchange and each refresh that failed, without secrets, tokens or URLs' queries; nil means silence
 }
 
 var errNotMade = errors.New("cdfauth: provider is nil or zero: make it with its constructor")
 
-// app is what is behind the providers: they have its fields, so that a pointer to one, nil too, converts to a pointer to it.
-type app struct{ engine *engine }
+type app struct{ engine *engine } // what is behind the providers: they have its fields, so that a pointer to one, nil too, converts to a pointer to it
 
 func (p *app) token(ctx context.Context) (Token, error) {
 	if p == nil || p.engine == nil {
 		return Token{}, errNotMade
 	}
 	return p.engine.Token(ctx)
+}
+
+func (p *app) signOut(ctx context.Context) error {
+	if p == nil || p.engine == nil {
+		return errNotMade
+	}
+	return p.engine.signOut(ctx)
 }
 
 func (p *app) invalidate(t Token) {
@@ -238,8 +204,7 @@ func (p *app) invalidate(t Token) {
 // StaticProvider hands out one given token for ever.
 type StaticProvider struct{ token Token }
 
-// NewStaticProvider returns a provider of the given access token, which is never refreshed and whose expiry is not known. It is an
-// error if it could not be sent: see [NewToken].
+// NewStaticProvider returns a provider of the given access token, which is never refreshed and whose expiry is not known. Its errors are those of [NewToken].
 func NewStaticProvider(accessToken string) (*StaticProvider, error) {
 	t, err := NewToken(accessToken, time.Time{})
 	if err != nil {
@@ -259,23 +224,19 @@ func (p *StaticProvider) Token(context.Context) (Token, error) {
 // FuncProvider hands out tokens that a function of the caller's gets.
 type FuncProvider struct{ engine *engine }
 
-// NewFuncProvider returns a provider that gets its tokens from f, one call at a time. A Token with an expiry is kept until
-// [DefaultLeeway] before it; one without is asked for on every call of Token. f gets a context of its own that ends after 30
-// seconds and has the values of the caller's. If f returns [ErrSignInRequired] (it may call another Provider), it is called once
-// more, with a context that permits asking and lasts 15 minutes, if the caller permits it too: see [WithoutInteraction].
+// NewFuncProvider returns a provider that gets its tokens from f, one call at a time. A Token with an expiry is kept until [DefaultLeeway] before it; one without
+// is asked for on every call. f gets a context of its own that ends after 30 seconds and has the values of the caller's. If f returns [ErrSignInRequired], it is
+// called once more, with a context that permits asking and lasts 15 minutes, if the caller permits it too: see [WithoutInteraction].
 func NewFuncProvider(f func(context.Context) (Token, error)) (*FuncProvider, error) {
 	if f == nil {
 		return nil, errors.New("cdfauth: the token function is nil")
 	}
-	e := newEngine("function", Options{})
-	busy := make(chan struct{}, 1) // also keeps a call that was abandoned from being overtaken
-	serial := func(ctx context.Context) (Token, error) {
-		select {
-		case busy <- struct{}{}:
-		case <-ctx.Done():
-			return Token{}, fmt.Errorf("an earlier call has not returned: %w", ctx.Err())
+	e, busy := newEngine("function", Options{}), new(turns)
+	serial := func(ctx context.Context) (t Token, err error) {
+		if busy.begin(ctx) != nil { // also keeps a call that was abandoned from being overtaken
+			return t, fmt.Errorf("an earlier call has not returned: %w", ctx.Err())
 		}
-		defer func() { <-busy }()
+		defer busy.end()
 		return f(ctx)
 	}
 	e.silent = func(ctx context.Context) (issued, error) {

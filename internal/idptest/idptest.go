@@ -33,6 +33,12 @@ type Provider struct {
 	Keys     map[string]*rsa.PublicKey // of clients that sign assertions
 	Lifetime time.Duration             // of access tokens
 
+	// What people do; see user.go.
+	Person     func(asked url.Values) (username string, ok bool) // who signs in at the authorization endpoint; nil: ada@example.com
+	Codes      func(userCode string) (username string, ok bool)  // who enters a device code; nil: ada@example.com, at once
+	Interval   time.Duration                                     // between polls for a device code; 0: 5 s
+	NoRotation bool                                              // refresh tokens stay
+
 	mu       sync.Mutex
 	requests []Request
 	faults   []http.HandlerFunc
@@ -41,6 +47,7 @@ type Provider struct {
 	peak     int
 	tokens   map[string]grant
 	metadata func(map[string]any)
+	people
 }
 
 // Request is a request that the provider got.
@@ -158,7 +165,11 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Unlock()
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/.well-known/openid-configuration"):
-		p.serveMetadata(w)
+		p.serveMetadata(w, r)
+	case strings.HasSuffix(r.URL.Path, "/authorize"):
+		p.serveAuthorize(w, r)
+	case strings.HasSuffix(r.URL.Path, "/devicecode") && r.Method == http.MethodPost:
+		p.serveDevice(w, r)
 	case strings.HasSuffix(r.URL.Path, "/token") && r.Method == http.MethodPost:
 		p.serveToken(w, r)
 	default:
@@ -166,8 +177,8 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (p *Provider) serveMetadata(w http.ResponseWriter) {
-	m := map[string]any{"issuer": p.Issuer, "token_endpoint": p.Issuer + "/token"}
+func (p *Provider) serveMetadata(w http.ResponseWriter, r *http.Request) {
+	m := p.document(r.URL.Path)
 	p.mu.Lock()
 	change := p.metadata
 	p.mu.Unlock()
@@ -193,6 +204,9 @@ func (p *Provider) serveToken(w http.ResponseWriter, r *http.Request) {
 	}()
 	if h != nil {
 		h(w, r)
+		return
+	}
+	if p.serveUser(w, r) {
 		return
 	}
 	id, secret := r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")

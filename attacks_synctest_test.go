@@ -1,0 +1,297 @@
+//go:build go1.25 && (darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+
+package cdfauth
+
+import (
+	"bytes"
+	"context"
+	"crypto/fips140"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cdfauth/internal/idptest"
+)
+
+// These tests are of people who sign in while the file cache is not what it should be. In FIPS mode they are left out: there, random
+// numbers begin with the jitter of a clock, which a bubble has not, and several bubbles at once want several beginnings.
+
+// In that mode the first random number is drawn here, out of any bubble, for the tests that run one bubble at a time.
+func init() { rand.Text() }
+
+// desk is where people sign in, by one of the two flows of a user, as often as they are asked.
+type desk struct {
+	*human
+	flow  string
+	who   string // is there
+	asked atomic.Int32
+	log   bytes.Buffer
+}
+
+const ada = "ada@example.com"
+
+func newDesk(flow string) *desk {
+	d := &desk{human: &human{idp: idptest.New()}, flow: flow, who: ada}
+	d.idp.Person = func(url.Values) (string, bool) { d.asked.Add(1); return d.who, true }
+	d.idp.Codes = func(string) (string, bool) { d.asked.Add(1); return d.who, true }
+	return d
+}
+
+var userFlows = []string{"device", "interactive"}
+
+// start is a program that starts.
+func (d *desk) start(t *testing.T, c Cache) Provider {
+	t.Helper()
+	logger := slog.New(slog.NewTextHandler(&d.log, nil))
+	if d.flow == "device" {
+		p, _ := device(t, d.idp, c, func(cfg *DeviceCodeConfig) { cfg.Logger = logger })
+		return p
+	}
+	return interactive(t, d.human, c, func(cfg *InteractiveConfig) { cfg.Logger = logger })
+}
+
+// content is that of a cache after somebody has signed in; its tokens are good.
+func (d *desk) content(t *testing.T, username string) []byte {
+	t.Helper()
+	d.who = username
+	defer func() { d.who = ada }()
+	var cache MemoryCache
+	if tok := signedIn(t, d.start(t, &cache)); tok.Username() != username {
+		t.Fatalf("%q signed in", tok.Username())
+	}
+	b, err := cache.Get(t.Context())
+	must(t, err)
+	return b
+}
+
+// wantAda asks for a token, which is ada's, and says how often she may have been asked so far.
+func (d *desk) wantAda(t *testing.T, p Provider, asked int32) Token {
+	t.Helper()
+	tok := signedIn(t, p)
+	if n := d.asked.Load(); tok.Username() != ada || n != asked || d.idp.Refused() != 0 {
+		t.Fatalf("a token of %q, after %d sign-ins; %d refused; want ada's after %d", tok.Username(), n, d.idp.Refused(), asked)
+	}
+	return tok
+}
+
+// TestSignInUnderAttack: whatever somebody put in the place of the cache or of its lock, people sign in and stay signed in for as long
+// as the program runs. Nothing that was planted is used, written or removed, and the log says why. Everything planted is a cache in
+// which mallory is signed in, so that it would be used if it were read.
+func TestSignInUnderAttack(t *testing.T) {
+	t.Parallel()
+	if fips140.Enabled() {
+		return
+	}
+	attacked := func(flow, suffix string, attack func(t *testing.T, path, victim string) string) func(t *testing.T) {
+		return func(t *testing.T) {
+			t.Parallel()
+			c := fileCache(t)
+			path, victim := c.path+suffix, filepath.Join(t.TempDir(), "victim")
+			must(t, os.Mkdir(filepath.Dir(path), 0o700))
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(flow)
+				planted := d.content(t, "mallory")
+				must(t, os.WriteFile(victim, planted, 0o644))
+				says := attack(t, path, victim)
+				if strings.Contains(state(t, path), " planted ") {
+					must(t, os.WriteFile(path, planted, 0)) // as root, others' files too
+				}
+				asked, before := d.asked.Load(), state(t, path)
+
+				p := d.start(t, c)
+				tok := d.wantAda(t, p, asked+1)
+				if again := d.wantAda(t, p, asked+1); !again.Equal(tok) {
+					t.Error("the token was not kept in memory")
+				}
+				time.Sleep(2 * time.Hour)
+				if again := d.wantAda(t, p, asked+1); again.Equal(tok) {
+					t.Error("the token has expired")
+				}
+				d.wantAda(t, d.start(t, c), asked+2)
+
+				if after := state(t, path); after != before {
+					t.Errorf("%s was changed:\n%s\n%s", path, before, after)
+				}
+				if b, err := os.ReadFile(victim); !bytes.Equal(b, planted) {
+					t.Errorf("the victim has %d bytes, %v", len(b), err)
+				}
+				if _, err := os.Lstat(victim + ".new"); err == nil {
+					t.Error("a file was made through a link")
+				}
+				if suffix == "" {
+					wantFiles(t, c, "", ".lock")
+				} else {
+					wantFiles(t, c, ".lock")
+				}
+				if log := d.log.String(); !strings.Contains(log, path) || !strings.Contains(log, says) || strings.Contains(log, "tok-") || strings.Contains(log, "ref-") {
+					t.Errorf("the log is to name %s, to say %q, and to have no token:\n%s", path, says, log)
+				}
+			})
+		}
+	}
+	all := map[string]func(t *testing.T, path, victim string) string{
+		"2 MiB": func(t *testing.T, path, victim string) string {
+			b, err := os.ReadFile(victim)
+			must(t, err)
+			must(t, os.WriteFile(path, append(b, bytes.Repeat([]byte(" "), 2<<20)...), 0o600))
+			return "1 MiB"
+		},
+	}
+	for name, attack := range attacks {
+		all[name] = attack
+	}
+	for _, flow := range userFlows {
+		for name, attack := range all {
+			t.Run(flow+"/"+name, attacked(flow, "", attack))
+			if name != "2 MiB" { // nobody reads the lock
+				t.Run(flow+"/lock file: "+name, attacked(flow, ".lock", attack))
+			}
+		}
+	}
+}
+
+// TestLockAttackLosesNothing: where only the lock cannot be used, a good token is still taken from the cache; the refresh token is not
+// redeemed, since others may do so at the same moment, and stays.
+func TestLockAttackLosesNothing(t *testing.T) {
+	t.Parallel()
+	if fips140.Enabled() {
+		return
+	}
+	for _, flow := range userFlows {
+		for name, attack := range attacks {
+			t.Run(flow+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				c := fileCache(t)
+				must(t, os.Mkdir(filepath.Dir(c.path), 0o700))
+				synctest.Test(t, func(t *testing.T) {
+					d := newDesk(flow)
+					mine := d.content(t, ada)
+					must(t, os.WriteFile(c.path, mine, 0o600))
+					victim := filepath.Join(t.TempDir(), "victim")
+					must(t, os.WriteFile(victim, nil, 0o600))
+					attack(t, c.path+".lock", victim)
+					asked := d.asked.Load()
+
+					p := d.start(t, c)
+					d.wantAda(t, p, asked)
+					time.Sleep(2 * time.Hour)
+					d.wantAda(t, p, asked+1)
+					for _, r := range d.idp.Requests("/token") {
+						if r.Form.Get("grant_type") == "refresh_token" {
+							t.Error("a refresh token was redeemed without the lock")
+						}
+					}
+					if b, err := os.ReadFile(c.path); !bytes.Equal(b, mine) {
+						t.Errorf("the cache was changed: %d bytes became %d, %v", len(mine), len(b), err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestSignInOnTruncatedCache: a cache that was cut short, wherever, costs one sign-in. What was left of it is put aside, and the next
+// program finds a whole one.
+func TestSignInOnTruncatedCache(t *testing.T) {
+	t.Parallel()
+	if fips140.Enabled() {
+		return
+	}
+	step := 1
+	if testing.Short() {
+		step = 101
+	}
+	for _, flow := range userFlows {
+		t.Run(flow, func(t *testing.T) {
+			t.Parallel()
+			c := fileCache(t)
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(flow)
+				content := d.content(t, ada)
+				must(t, os.Mkdir(filepath.Dir(c.path), 0o700))
+				asked := d.asked.Load()
+				for n := 0; n < len(content); n += step {
+					must(t, os.WriteFile(c.path, content[:n], 0o600))
+					asked++
+					tok := d.wantAda(t, d.start(t, c), asked)
+					if again := d.wantAda(t, d.start(t, c), asked); again.AccessToken() != tok.AccessToken() {
+						t.Fatalf("cut at %d: another start has another token", n)
+					}
+					b, err := os.ReadFile(c.path + ".bad")
+					if n > 0 && !bytes.Equal(b, content[:n]) || n == 0 && !errors.Is(err, os.ErrNotExist) {
+						t.Fatalf("cut at %d: put aside were %d bytes, %v", n, len(b), err)
+					}
+				}
+				wantFiles(t, c, "", ".bad", ".lock")
+			})
+		})
+	}
+}
+
+// TestSignInWhileLockIsHeld: while another process has the lock, a good token is had all the same; whoever needs a new one waits, is
+// told why, and goes on when that process has ended.
+func TestSignInWhileLockIsHeld(t *testing.T) {
+	t.Parallel()
+	if fips140.Enabled() {
+		return
+	}
+	for _, flow := range userFlows {
+		for name, cached := range map[string]bool{"signed in": true, "empty": false} {
+			t.Run(flow+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				c := fileCache(t)
+				holder := child(t, "hold", c, "")
+				start(t, holder)
+				synctest.Test(t, func(t *testing.T) {
+					d := newDesk(flow)
+					asked := int32(0)
+					if cached {
+						must(t, os.WriteFile(c.path, d.content(t, ada), 0o600))
+						asked = d.asked.Load()
+						d.wantAda(t, d.start(t, c), asked)
+						time.Sleep(2 * time.Hour)
+					}
+					tokens := d.idp.Tokens()
+					p := d.start(t, c)
+					if _, err := p.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) {
+						t.Errorf("a caller who must not wait for long: %v", err)
+					}
+					got := make(chan Token)
+					go func() { got <- d.waitFor(t, p) }()
+					time.Sleep(5 * time.Minute)
+					if n := d.asked.Load(); n != asked || d.idp.Tokens() != tokens {
+						t.Errorf("%d sign-ins and %d token requests without the lock", n-asked, d.idp.Tokens()-tokens)
+					}
+					if d.flow == "interactive" && !strings.Contains(d.told(), "Another program") {
+						t.Errorf("the person was told %q", d.told())
+					}
+					kill(t, holder)
+					if !cached {
+						asked++
+					}
+					if tok := <-got; tok.Username() != ada || d.asked.Load() != asked || d.idp.Tokens() != tokens+1 {
+						t.Errorf("a token of %q after %d sign-ins and %d token requests", tok.Username(), d.asked.Load()-asked, d.idp.Tokens()-tokens)
+					}
+					d.wantAda(t, d.start(t, c), asked) // it was stored
+				})
+			})
+		}
+	}
+}
+
+// waitFor is signedIn for goroutines.
+func (d *desk) waitFor(t *testing.T, p Provider) Token {
+	tok, err := p.Token(context.Background())
+	if err != nil {
+		t.Error(err)
+	}
+	return tok
+}

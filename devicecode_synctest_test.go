@@ -1,0 +1,292 @@
+//go:build go1.25
+
+package cdfauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cdfauth/internal/idptest"
+)
+
+const look = 100 * time.Millisecond // into an empty cache once more, before a person is asked
+
+// answers makes the device authorization endpoint answer with a body.
+type answers struct {
+	base http.RoundTripper
+	body string
+}
+
+func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.URL.Path, "/devicecode") {
+		idp := idptest.New()
+		return fixed{idptest.Body(a.body), idp}.RoundTrip(r)
+	}
+	return a.base.RoundTrip(r)
+}
+
+type fixed struct {
+	h   http.HandlerFunc
+	idp *idptest.Provider
+}
+
+func (f fixed) RoundTrip(r *http.Request) (*http.Response, error) {
+	f.idp.Issuer = "http://" + r.Host
+	f.idp.Always(f.h)
+	r2 := r.Clone(r.Context())
+	r2.URL.Path = "/token"
+	return f.idp.Client().Transport.RoundTrip(r2)
+}
+
+// TestDevicePolling: when the token endpoint is asked, and when that ends.
+func TestDevicePolling(t *testing.T) {
+	const code = `"device_code":"dev-1","user_code":"AB-CD","verification_uri":"https://idp.test/device"`
+	pending := idptest.Error(400, "authorization_pending", "")
+	slow := idptest.Error(400, "slow_down", "")
+	ok := idptest.Body(`{"access_token":"tok","refresh_token":"ref"}`)
+	tests := []struct {
+		name    string
+		code    string
+		answers []http.HandlerFunc
+		always  http.HandlerFunc
+		after   time.Duration   // the sign-in
+		gaps    []time.Duration // between requests, from the code on
+		code2   string
+		err     string
+	}{
+		{name: "at once", code: code, answers: []http.HandlerFunc{ok}, gaps: []time.Duration{5 * time.Second}},
+		{name: "interval", code: code + `,"interval":7`, answers: []http.HandlerFunc{pending, ok}, gaps: []time.Duration{7 * time.Second, 7 * time.Second}},
+		{name: "interval in a string", code: code + `,"interval":"2"`, answers: []http.HandlerFunc{pending, ok}, gaps: []time.Duration{2 * time.Second, 2 * time.Second}},
+		{name: "interval 0", code: code + `,"interval":0`, answers: []http.HandlerFunc{pending, ok}, gaps: []time.Duration{time.Second, time.Second}},
+		{name: "slow_down is for good", code: code, answers: []http.HandlerFunc{slow, pending, slow, pending, ok},
+			gaps: []time.Duration{5 * time.Second, 10 * time.Second, 10 * time.Second, 15 * time.Second, 15 * time.Second}},
+		{name: "slow_down under 429", code: code, answers: []http.HandlerFunc{idptest.Error(429, "slow_down", ""), ok}, gaps: []time.Duration{5 * time.Second, 10 * time.Second}},
+		{name: "what may pass", code: code, answers: []http.HandlerFunc{idptest.Status(503), idptest.Status(429, "Retry-After", "20"), idptest.Status(403), pending, ok},
+			gaps: []time.Duration{5 * time.Second, 5 * time.Second, 20 * time.Second, 5 * time.Second, 5 * time.Second}},
+		{name: "hangs", code: code, answers: []http.HandlerFunc{idptest.Hang, ok}, gaps: []time.Duration{5 * time.Second, 15 * time.Second}},
+		{name: "declined", code: code, answers: []http.HandlerFunc{pending, idptest.Error(400, "access_denied", "no")}, gaps: []time.Duration{5 * time.Second, 5 * time.Second}, code2: "access_denied", err: "declined"},
+		{name: "expired", code: code, answers: []http.HandlerFunc{idptest.Error(400, "expired_token", "")}, gaps: []time.Duration{5 * time.Second}, code2: "expired_token", err: "lapsed"},
+		{name: "policy", code: code, answers: []http.HandlerFunc{idptest.Error(400, "invalid_grant", "AADSTS53003: blocked by Conditional Access")}, gaps: []time.Duration{5 * time.Second}, code2: "invalid_grant", err: "Conditional Access"},
+		{name: "lapses", code: code + `,"expires_in":"12"`, always: pending, gaps: []time.Duration{5 * time.Second, 5 * time.Second}, after: 12 * time.Second, err: "lapsed before anybody used it"},
+		{name: "lapses after 15 minutes", code: code + `,"interval":300`, always: pending, gaps: []time.Duration{5 * time.Minute, 5 * time.Minute}, after: 15*time.Minute - time.Second - look, err: "nobody has signed in within 15m"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				idp := idptest.New()
+				idp.Fault(tt.answers...)
+				idp.Always(tt.always)
+				p, shown := device(t, idp, &MemoryCache{}, func(c *DeviceCodeConfig) {
+					c.HTTPClient = &http.Client{Transport: answers{idp.Client().Transport, "{" + tt.code + "}"}}
+				})
+				start := time.Now()
+				_, err := p.Token(t.Context())
+				var oe *OAuthError
+				errors.As(err, &oe)
+				switch {
+				case tt.err == "" && err != nil, tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
+					t.Errorf("%v, want %q", err, tt.err)
+				case tt.code2 != "" && (oe == nil || oe.Code != tt.code2):
+					t.Errorf("%v has not code %q", err, tt.code2)
+				}
+				if d := time.Since(start) - look; tt.after != 0 && d != tt.after {
+					t.Errorf("ended after %v, want %v", d, tt.after)
+				}
+				var gaps []time.Duration
+				last := start.Add(look)
+				for _, r := range idp.Requests("/token") {
+					gaps = append(gaps, r.At.Sub(last))
+					last = r.At
+				}
+				if fmt.Sprint(gaps) != fmt.Sprint(tt.gaps) {
+					t.Errorf("asked after %v, want %v", gaps, tt.gaps)
+				}
+				if len(*shown) != 1 {
+					t.Errorf("%d codes shown", len(*shown))
+				}
+			})
+		})
+	}
+}
+
+// TestDeviceRequests: what is sent, Params with all of it.
+func TestDeviceRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idp := idptest.New()
+		cache := &MemoryCache{}
+		p, _ := device(t, idp, cache, func(c *DeviceCodeConfig) {
+			c.Endpoint, c.Params = Authority("https://idp.test/tenant"), map[string][]string{"audience": {"cdf"}}
+		})
+		signedIn(t, p)
+		time.Sleep(2 * time.Hour)
+		signedIn(t, p)
+		const scope = "read openid profile offline_access"
+		want := []map[string]string{
+			{"client_id": "app", "scope": scope, "audience": "cdf"},
+			{"client_id": "app", "scope": scope, "audience": "cdf", "client_info": "1", "grant_type": deviceGrant, "device_code": "*"},
+			{"client_id": "app", "scope": scope, "audience": "cdf", "client_info": "1", "grant_type": "refresh_token", "refresh_token": "*"},
+		}
+		var got []idptest.Request
+		for _, r := range idp.Requests("") {
+			if r.Method == "POST" {
+				got = append(got, r)
+			}
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%d requests", len(got))
+		}
+		for i, w := range want {
+			if len(got[i].Form) != len(w) || !strings.HasPrefix(got[i].Path, "/tenant/oauth2/v2.0/") {
+				t.Errorf("%s: %v", got[i].Path, got[i].Form)
+			}
+			for name, value := range w {
+				if v := got[i].Form.Get(name); v != value && (value != "*" || v == "") {
+					t.Errorf("%s is %q, want %q", name, v, value)
+				}
+			}
+		}
+		if n := len(idp.Requests("openid-configuration")); n != 1 {
+			t.Errorf("the metadata was read %d times", n)
+		}
+		c := read(t, cache)
+		e := entryOf(c, accessTokens, all(c, accessTokens)[0])
+		if e.text("realm") != "tenant" || e.account() != "sub-ada@example.com.tenant" || e.text("ext_cache_key") == "" {
+			t.Errorf("stored: %v", e)
+		}
+	})
+}
+
+// TestDeviceAnswers: what is shown, and what is refused.
+func TestDeviceAnswers(t *testing.T) {
+	tests := map[string]struct {
+		body string
+		want DeviceAuthorization
+		err  string
+	}{
+		"message alone":  {body: `{"device_code":"d","message":"Go to x and enter y"}`, want: DeviceAuthorization{Message: "Go to x and enter y"}},
+		"draft spelling": {body: `{"device_code":"d","user_code":"u","verification_url":"https://a/b"}`, want: DeviceAuthorization{UserCode: "u", VerificationURI: "https://a/b"}},
+		"complete": {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","verification_uri_complete":"https://a/b?c=u"}`,
+			want: DeviceAuthorization{UserCode: "u", VerificationURI: "https://a/b", VerificationURIComplete: "https://a/b?c=u"}},
+		"bad complete URI": {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","verification_uri_complete":"javascript:alert()"}`, want: DeviceAuthorization{UserCode: "u", VerificationURI: "https://a/b"}},
+		"control characters": {body: `{"device_code":"d","user_code":"a\u001b[2Jb\nc","message":"m\u0007\u202e","verification_uri":"https://a/b"}`,
+			want: DeviceAuthorization{UserCode: "a[2Jb c", Message: "m", VerificationURI: "https://a/b"}},
+		"bad URI":           {body: `{"device_code":"d","user_code":"u","verification_uri":"javascript:alert()"}`, err: "verification_uri"},
+		"no TLS":            {body: `{"device_code":"d","user_code":"u","verification_uri":"http://a/b"}`, err: "verification_uri must be https"},
+		"no device code":    {body: `{"user_code":"u","verification_uri":"https://a/b"}`, err: "device_code"},
+		"nothing to show":   {body: `{"device_code":"d"}`, err: "what to tell"},
+		"empty":             {body: ``, err: "not a JSON object"},
+		"a list":            {body: `[]`, err: "not a JSON object"},
+		"wrong type":        {body: `{"device_code":{},"user_code":"u"}`, err: "device_code is of the wrong type"},
+		"wrong interval":    {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","interval":"soon"}`, err: "times that are no numbers"},
+		"an error with 200": {body: `{"error":"unauthorized_client","error_description":"not for you"}`, err: "unauthorized_client: not for you"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				idp := idptest.New()
+				idp.Fault(idptest.Body(`{"access_token":"tok"}`))
+				start := time.Now()
+				p, shown := device(t, idp, &MemoryCache{}, func(c *DeviceCodeConfig) {
+					c.HTTPClient = &http.Client{Transport: answers{idp.Client().Transport, tt.body}}
+				})
+				_, err := p.Token(t.Context())
+				if tt.err != "" {
+					if err == nil || !strings.Contains(err.Error(), tt.err) || len(*shown) > 0 {
+						t.Errorf("%v, want %q; shown: %v", err, tt.err, *shown)
+					}
+					return
+				}
+				tt.want.Expiry = start.Add(look + 15*time.Minute)
+				if err != nil || len(*shown) != 1 || (*shown)[0] != tt.want {
+					t.Errorf("%v; shown %+v, want %+v", err, *shown, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestDeviceLeaves: whoever waits may leave; the last one ends the polling.
+func TestDeviceLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idp := idptest.New()
+		idp.Codes = func(string) (string, bool) { return "", false }
+		p, _ := device(t, idp, &MemoryCache{}, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+		defer cancel()
+		if _, err := p.Token(ctx); err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		n := idp.Tokens()
+		time.Sleep(10 * time.Minute)
+		if idp.Tokens() != n {
+			t.Error("it went on asking")
+		}
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
+			t.Error(err)
+		}
+	})
+	t.Run("when an approval is on its way", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			idp, cache := idptest.New(), &MemoryCache{}
+			idp.Fault(idp.Slow(3*time.Second, idptest.Body(`{"access_token":"tok"}`)))
+			p, shown := device(t, idp, cache, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+			defer cancel()
+			p.Token(ctx)
+			time.Sleep(10 * time.Second)
+			if tok := signedIn(t, p); tok.AccessToken() != "tok" || len(*shown) != 1 {
+				t.Errorf("the approval was lost: %d codes shown", len(*shown))
+			}
+		})
+	})
+}
+
+// TestShowCode: the caller's function may fail, panic and hang.
+func TestShowCode(t *testing.T) {
+	for name, show := range map[string]func(context.Context, DeviceAuthorization) error{
+		"ShowCode: no":       func(context.Context, DeviceAuthorization) error { return errors.New("no") },
+		"ShowCode panicked":  func(context.Context, DeviceAuthorization) error { panic(1) },
+		"ShowCode did not r": func(context.Context, DeviceAuthorization) error { time.Sleep(time.Hour); return nil },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p, _ := device(t, idptest.New(), &MemoryCache{}, func(c *DeviceCodeConfig) { c.ShowCode = show })
+			if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%v, want %q", err, name)
+			}
+			time.Sleep(time.Hour)
+		})
+	}
+}
+
+// TestShowCodeByDefault prints to standard error.
+func TestShowCodeByDefault(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func(old *os.File) { os.Stderr = old }(os.Stderr)
+	os.Stderr = w
+	err = showCode(t.Context(), DeviceAuthorization{UserCode: "AB-CD", VerificationURI: "https://a/b", Message: "words"})
+	w.Close()
+	b := make([]byte, 1000)
+	n, _ := r.Read(b)
+	if lines := strings.Split(string(b[:n]), "\n"); err != nil || !contains(lines, "    AB-CD") || !contains(lines, "    https://a/b") {
+		t.Errorf("%v: %q", err, lines)
+	}
+}
+
+func contains(lines []string, line string) bool {
+	for _, l := range lines {
+		if l == line {
+			return true
+		}
+	}
+	return false
+}
