@@ -299,30 +299,32 @@ func EncryptCache(c Cache, key []byte) (Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cdfauth: EncryptCache: %w", err)
 	}
-	return &encryptedCache{c, func() cipher.AEAD { return aead }}, nil
+	const sealed = "\x01cdfauth token cache" // the content's first byte, its version, and with what it is for the additional data: the key may be in use elsewhere
+	return &codedCache{c, func(stored []byte) ([]byte, error) {
+		plain, err := aead.Open(nil, nil, stored[1:], []byte(sealed))
+		if err != nil || stored[0] != sealed[0] {
+			return nil, errors.New("cdfauth: EncryptCache: the content was made with another key or none, or was changed")
+		}
+		return plain, nil
+	}, func(plain []byte) []byte { return aead.Seal([]byte(sealed[:1]), nil, plain, []byte(sealed)) }}, nil
 }
 
-type encryptedCache struct {
-	cache Cache
-	aead  func() cipher.AEAD
+type codedCache struct { // keeps what encode makes of its content, and decode undoes, in another
+	cache  Cache
+	decode func(stored []byte) ([]byte, error)
+	encode func(plain []byte) []byte
 }
 
-const sealed = "\x01cdfauth token cache" // the first byte of encrypted content, its version, and with what it is for the additional data: the key may be in use elsewhere
-
-func (c *encryptedCache) open(blob []byte, err error) ([]byte, error) {
-	if err != nil || len(blob) == 0 {
+func (c *codedCache) open(stored []byte, err error) ([]byte, error) {
+	if err != nil || len(stored) == 0 {
 		return nil, err
 	}
-	plain, err := c.aead().Open(nil, nil, blob[1:], []byte(sealed))
-	if err != nil || blob[0] != sealed[0] {
-		return nil, errors.New("cdfauth: EncryptCache: the content was made with another key or none, or was changed")
-	}
-	return plain, nil
+	return c.decode(stored)
 }
 
-func (c *encryptedCache) Get(ctx context.Context) ([]byte, error) { return c.open(c.cache.Get(ctx)) }
+func (c *codedCache) Get(ctx context.Context) ([]byte, error) { return c.open(c.cache.Get(ctx)) }
 
-func (c *encryptedCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
+func (c *codedCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
 	if err := checkCall(ctx, f != nil); err != nil {
 		return err
 	}
@@ -338,7 +340,7 @@ func (c *encryptedCache) Update(ctx context.Context, f func(ctx context.Context,
 		case bytes.Equal(now, plain):
 			return old, nil // encrypted anew it would differ
 		}
-		return c.aead().Seal([]byte(sealed[:1]), nil, now, []byte(sealed)), nil
+		return c.encode(now), nil
 	})
 }
 

@@ -3,7 +3,6 @@ package cdfauth
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,65 +76,71 @@ func FromEnv(getenv func(string) string, o Options) (Provider, error) {
 	if getenv == nil {
 		getenv = os.Getenv
 	}
-	s := &settings{prefix: "cdfauth: FromEnv: ", values: map[string]any{}, names: map[string]string{"token": "CDF_TOKEN", "client_id": "IDP_CLIENT_ID",
+	s, flow := translate(getenv)
+	return s.provider(flow, o)
+}
+
+func translate(getenv func(string) string) (s *settings, flow string) { // makes a configuration, in Load's terms, of the environment
+	s = &settings{prefix: "cdfauth: FromEnv: ", values: map[string]any{}, names: map[string]string{"token": "CDF_TOKEN", "client_id": "IDP_CLIENT_ID",
 		"client_secret": "IDP_CLIENT_SECRET", "token_url": "IDP_TOKEN_URL", "authority_url": "IDP_AUTHORITY_URL", "oauth_discovery_url": "IDP_DISCOVERY_URL",
-		"scopes": "IDP_SCOPES", "audience": "IDP_AUDIENCE", "cdf_cluster": "CDF_CLUSTER"}}
+		"scopes": "IDP_SCOPES", "audience": "IDP_AUDIENCE"}}
 	oneOf := func(name string, valid ...string) string {
 		v := strings.ToLower(cmp.Or(getenv(name), valid[0]))
 		s.complain(!slices.Contains(valid, v), "%s is %.64q: want one of %s", name, v, strings.Join(valid, ", "))
 		return v
 	}
-	flow, idp := oneOf("LOGIN_FLOW", "client_credentials", "device_code", "interactive", "token"), oneOf("PROVIDER", "entra_id", "auth0", "cdf", "other")
-	fill := func(key, value string) { // what there is already counts, and what the flow has no use for does not
+	flow = oneOf("LOGIN_FLOW", "client_credentials", "device_code", "interactive", "token")
+	idp := oneOf("PROVIDER", "entra_id", "auth0", "cdf", "other")
+	fill := func(key, value string) { // what is there already counts, and what the flow has no use for does not
 		if value != "" && s.values[key] == nil && slices.Contains(strings.Fields(kinds[flow].required+" "+kinds[flow].optional), key) {
 			s.values[key] = value
 		}
 	}
-	cluster, project, tenant := getenv("CDF_CLUSTER"), getenv("CDF_PROJECT"), getenv("IDP_TENANT_ID")
+	if idp == "cdf" {
+		fill("token_url", "https://auth.cognite.com/oauth2/token")
+	}
 	fill("scopes", strings.ReplaceAll(getenv("IDP_SCOPES"), ",", " "))
 	for key, name := range s.names {
-		if key != "cdf_cluster" && (key != "token_url" || idp != "cdf") {
-			fill(key, getenv(name))
-		}
+		fill(key, getenv(name))
 	}
+	cluster, project, tenant := getenv("CDF_CLUSTER"), getenv("CDF_PROJECT"), getenv("IDP_TENANT_ID")
 	noScopes, noAudience := s.values["scopes"] == nil, s.values["audience"] == nil && flow != "interactive"
+	audience, scopes := ClusterURL(cluster), ClusterScopes(cluster)[0]
 	switch {
-	case flow == "token":
-	case idp == "cdf":
-		fill("token_url", "https://auth.cognite.com/oauth2/token")
+	case flow == "token" || idp == "cdf" || !noScopes && !noAudience:
+		audience, scopes = "", ""
 	case idp == "auth0":
-		fill("scopes", "IDENTITY user_impersonation")
-		if s.complain(noAudience && project == "", "CDF_PROJECT is missing"); noAudience {
-			fill("audience", "https://"+project+".fusion.cognite.com/"+project)
-		}
-	case noScopes || noAudience:
-		s.complain(cluster == "", "CDF_CLUSTER is missing")
-		s.complain(cluster != "" && ClusterURL(cluster) == badCluster, "CDF_CLUSTER is %.64q: want the name of a cluster, such as greenfield or westeurope-1", cluster)
-		if noAudience {
-			fill("audience", ClusterURL(cluster))
-		}
-		if fill("scopes", ClusterScopes(cluster)[0]); noScopes && flow == "device_code" {
-			delete(s.values, "scopes")
-			fill("cdf_cluster", cluster)
-		}
+		audience, scopes = "https://"+project+".fusion.cognite.com/"+project, "IDENTITY user_impersonation"
+		s.complain(noAudience && project == "", "CDF_PROJECT is missing")
+	case cluster == "":
+		s.complain(true, "CDF_CLUSTER is missing")
+	case audience == badCluster:
+		s.complain(true, "CDF_CLUSTER is %.64q: want the name of a cluster, such as greenfield or westeurope-1", cluster)
+	case flow == "device_code":
+		scopes = audience + "/IDENTITY " + audience + "/user_impersonation"
+	}
+	if fill("scopes", scopes); noAudience {
+		fill("audience", audience)
 	}
 	if path := "/oauth2/v2.0/token"; idp == "entra_id" {
-		own, ok := strings.CutSuffix(getenv("IDP_TOKEN_URL"), path)
+		authority, ok := strings.CutSuffix(getenv("IDP_TOKEN_URL"), path)
 		if e := Entra(tenant); tenant != "" {
 			s.complain(e.err != nil, "IDP_TENANT_ID is %.64q: want a tenant's GUID or domain name", tenant)
-			own, ok = e.url, true
+			authority, ok = e.url, true
 		}
 		if ok {
-			fill("token_url", own+path)
-			fill("authority_url", own)
+			fill("token_url", authority+path)
+			fill("authority_url", authority)
 		}
-		fill("client_id", map[bool]string{true: "fb9d503b-ac25-44c7-a75d-8fbcd3a206bd"}[flow == "device_code"])
+		if flow == "device_code" {
+			fill("client_id", "fb9d503b-ac25-44c7-a75d-8fbcd3a206bd")
+		}
 		s.names["token_url"], s.names["authority_url"] = "IDP_TENANT_ID (or IDP_TOKEN_URL)", "IDP_TENANT_ID (or IDP_AUTHORITY_URL)"
 	}
 	if s.values["authority_url"] != nil && s.values["oauth_discovery_url"] != nil { // one environment may be for several flows
 		delete(s.values, map[bool]string{true: "authority_url", false: "oauth_discovery_url"}[flow == "device_code" && idp != "entra_id"])
 	}
-	return s.provider(flow, o)
+	return s, flow
 }
 
 type settings struct { // a configuration while it is read
@@ -153,109 +158,50 @@ func (s *settings) complain(is bool, format string, args ...any) {
 
 func (s *settings) name(key string) string { return cmp.Or(s.names[key], key) }
 
-func (s *settings) text(key string) string {
-	switch v := s.values[key].(type) {
-	case nil:
-	case string:
-		return v
-	case json.Number:
-		return v.String()
-	default:
-		s.complain(true, "%s is %s: want a string", s.name(key), jsonType(v))
+func (s *settings) text(key string) string { return s.str(s.name(key), s.values[key]) }
+
+func (s *settings) str(name string, v any) string {
+	if n, ok := v.(json.Number); ok {
+		return n.String()
 	}
-	return ""
+	text, ok := v.(string)
+	s.complain(!ok && v != nil, "%s is %s: want a string", name, jsonType(v))
+	return text
 }
 
 func (s *settings) flag(key string) bool {
 	v, ok := s.values[key].(bool)
-	s.complain(!ok && s.values[key] != nil, "%s is %s: want true or false", s.name(key), jsonType(s.values[key]))
+	s.complain(!ok && s.values[key] != nil, "%s is %s: want true or false", key, jsonType(s.values[key]))
 	return v
 }
 
-func (s *settings) list(key string) (list []string) { // of strings; or one string, in which blanks separate them
-	elements, ok := s.values[key].([]any)
-	if !ok {
-		return strings.Fields(s.text(key))
-	}
-	for i, e := range elements {
-		v, ok := e.(string)
-		s.complain(!ok, "%s[%d] is %s: want a string", s.name(key), i, jsonType(e))
-		list = append(list, v)
-	}
-	return list
-}
-
 func jsonType(v any) string { // names the type of a value, never the value
-	return map[string]string{"string": "a string", "json.Number": "a number", "bool": "a boolean", "[]interface {}": "a list", "<nil>": "null"}[fmt.Sprintf("%T", v)]
+	return map[string]string{"string": "a string", "json.Number": "a number", "bool": "a boolean", "[]interface {}": "a list", "<nil>": "null",
+		"map[string]interface {}": "an object"}[fmt.Sprintf("%T", v)]
 }
 
 func (s *settings) provider(kind string, o Options) (p Provider, err error) {
-	keys := strings.Fields(kinds[kind].required + " " + kinds[kind].optional)
-	for _, key := range strings.Fields(kinds[kind].required) {
-		s.complain(s.values[key] == nil || s.values[key] == "", "%s is missing", s.name(key))
-	}
-	params := url.Values{}
-	for _, key := range slices.Sorted(maps.Keys(s.values)) {
-		if known := slices.Contains(keys, key); !known && !slices.Contains(keys, "*") {
-			s.complain(true, "%.64q is no key of it: want %s", key, strings.Join(slices.Sorted(slices.Values(keys)), ", "))
-		} else if !known || key == "audience" {
-			params.Set(key, s.text(key))
-		}
-	}
-	authority, discovery, cluster, id := s.text("authority_url"), s.text("oauth_discovery_url"), s.text("cdf_cluster"), s.text("client_id")
-	endpoint, scopes, user := Authority(authority), s.list("scopes"), slices.Contains(keys, "cdf_cluster")
-	if kind == "client_credentials" {
-		endpoint = TokenURL(s.text("token_url"))
-	} else if discovery != "" {
-		endpoint = Discovery(discovery)
-	}
-	s.complain(user && authority == "" && discovery == "", "%s is missing, and so is %s", s.name("authority_url"), s.name("oauth_discovery_url"))
-	s.complain(authority != "" && discovery != "", "%s and %s are both set: want one of them", s.name("authority_url"), s.name("oauth_discovery_url"))
-	if cluster != "" && len(scopes) == 0 {
-		scopes = []string{ClusterURL(cluster) + "/IDENTITY", ClusterURL(cluster) + "/user_impersonation"}
-	}
-	leeway, ok := seconds(json.RawMessage(s.text("token_expiry_leeway_seconds")), 0)
-	s.complain(!ok || leeway < 0, "token_expiry_leeway_seconds is not a number of seconds")
-	if s.values["token_expiry_leeway_seconds"] != nil {
-		o.Leeway = max(leeway, 1) // 0 is none at all here, and not the default
-	}
-	port, bad := strconv.Atoi(cmp.Or(s.text("redirect_port"), "0"))
-	s.complain(bad != nil, "redirect_port is not a number")
-	if path := s.text("token_cache_path"); path != "" {
-		o.Cache, err = NewFileCache(path)
-	}
-	if s.flag("mem_cache_only") {
-		o.Cache, err = new(MemoryCache), nil
-	}
-	if s.flag("clear_cache") {
-		if path, none := DefaultCachePath(id); o.Cache == nil && none == nil {
-			o.Cache, err = NewFileCache(path)
-		}
-		if o.Cache != nil {
-			o.Cache = &clearedCache{Cache: o.Cache}
-		}
-	}
-	if token := s.text("token"); len(s.wrong) == 0 && err == nil {
+	c, token, secret, certificate, thumbprint := s.config(kind, o), s.text("token"), s.text("client_secret"), s.text("certificate"), s.text("cert_thumbprint")
+	if len(s.wrong) == 0 {
 		switch kind {
 		case "token":
 			p, err = NewStaticProvider(token)
 		case "client_credentials":
-			p, err = NewClientCredentials(ClientCredentialsConfig{Endpoint: endpoint, ClientID: id, ClientSecret: SecretString(s.text("client_secret")), Scopes: scopes, Params: params, Options: o})
+			p, err = NewClientCredentials(ClientCredentialsConfig{Endpoint: c.Endpoint, ClientID: c.ClientID, ClientSecret: SecretString(secret), Scopes: c.Scopes,
+				Params: c.Params, Options: c.Options})
 		case "client_certificate":
-			p, err = NewClientCertificate(ClientCertificateConfig{Endpoint: endpoint, ClientID: id, Certificate: SecretString(s.text("certificate")),
-				Thumbprint: s.text("cert_thumbprint"), Scopes: scopes, Options: o})
+			p, err = NewClientCertificate(ClientCertificateConfig{Endpoint: c.Endpoint, ClientID: c.ClientID, Certificate: SecretString(certificate),
+				Thumbprint: thumbprint, Scopes: c.Scopes, Options: c.Options})
 		case "device_code":
-			p, err = NewDeviceCode(DeviceCodeConfig{Endpoint: endpoint, ClientID: id, Scopes: scopes, Params: params, LoginHint: s.text("login_hint"), Options: o})
+			p, err = NewDeviceCode(DeviceCodeConfig{Endpoint: c.Endpoint, ClientID: c.ClientID, Scopes: c.Scopes, Params: c.Params, LoginHint: c.LoginHint, Options: c.Options})
 		case "interactive":
-			p, err = NewInteractive(InteractiveConfig{Endpoint: endpoint, ClientID: id, Scopes: scopes, Params: params, RedirectPort: port, Prompt: s.text("prompt"),
-				LoginHint: s.text("login_hint"), Options: o})
+			p, err = NewInteractive(c)
 		}
 	}
-	if err != nil { // in the words of a constructor, which has its own names
-		what := strings.TrimPrefix(err.Error(), "cdfauth: ")
-		s.wrong = append(s.wrong, strings.NewReplacer("access token", s.name("token"), "Endpoint: TokenURL", s.name("token_url"), "Endpoint: Authority", s.name("authority_url"),
-			"Endpoint: Discovery", s.name("oauth_discovery_url"), "ClientID", s.name("client_id"), "Scopes", s.name("scopes"), "Certificate", "certificate",
-			"Thumbprint", "cert_thumbprint", "RedirectPort", "redirect_port", "Prompt", "prompt", "Params: ", "").Replace(what))
+	if err != nil { // it has the constructor's names for things
+		s.complain(true, "%s", strings.NewReplacer("cdfauth: ", "", "Endpoint: TokenURL", s.name("token_url"), "Endpoint: Authority", s.name("authority_url"),
+			"Endpoint: Discovery", s.name("oauth_discovery_url"), "access token", s.name("token"), "ClientID", s.name("client_id"), "Scopes", s.name("scopes"),
+			"Certificate", "certificate", "Thumbprint", "cert_thumbprint", "RedirectPort", "redirect_port", "Prompt", "prompt", "Params: ", "").Replace(err.Error()))
 	}
 	if len(s.wrong) > 0 {
 		return nil, errors.New(s.prefix + strings.Join(s.wrong, "; "))
@@ -263,26 +209,69 @@ func (s *settings) provider(kind string, o Options) (p Provider, err error) {
 	return p, nil
 }
 
-type clearedCache struct { // counts as empty until something is stored in it: clear_cache, without a moment at which another program's sign-in is lost for nothing
-	Cache
-	begun atomic.Bool
-}
-
-func (c *clearedCache) Get(ctx context.Context) ([]byte, error) {
-	if !c.begun.Load() {
-		return nil, ctx.Err()
+func (s *settings) config(kind string, o Options) (c InteractiveConfig) { // has the fields of the other flows' too
+	required, optional := strings.Fields(kinds[kind].required), strings.Fields(kinds[kind].optional)
+	for _, key := range required {
+		s.complain(s.values[key] == nil || s.values[key] == "", "%s is missing", s.name(key))
 	}
-	return c.Cache.Get(ctx)
-}
-
-func (c *clearedCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	return c.Cache.Update(ctx, func(ctx context.Context, old []byte) (now []byte, err error) {
-		if !c.begun.Load() {
-			old = nil
+	c.Params = url.Values{}
+	for _, key := range slices.Sorted(maps.Keys(s.values)) {
+		switch known := slices.Contains(append(optional, required...), key); {
+		case !known && !slices.Contains(optional, "*"):
+			s.complain(true, "%.64q is no key of it: want %s", key, strings.Join(slices.Sorted(slices.Values(append(optional, required...))), ", "))
+		case !known || key == "audience":
+			c.Params.Set(key, s.text(key))
 		}
-		if now, err = f(ctx, old); err == nil {
-			c.begun.Store(true)
+	}
+	c.ClientID, c.Prompt, c.LoginHint, c.Options = s.text("client_id"), s.text("prompt"), s.text("login_hint"), o
+	if list, ok := s.values["scopes"].([]any); ok {
+		for i, v := range list {
+			c.Scopes = append(c.Scopes, s.str(fmt.Sprintf("scopes[%d]", i), v))
 		}
-		return now, err
-	})
+	} else {
+		c.Scopes = strings.Fields(s.text("scopes")) // as the Python SDK takes them too
+	}
+	authority, discovery, cluster, path := s.text("authority_url"), s.text("oauth_discovery_url"), s.text("cdf_cluster"), s.text("token_cache_path")
+	switch c.Endpoint = Authority(authority); {
+	case kind == "client_credentials":
+		c.Endpoint = TokenURL(s.text("token_url"))
+	case discovery != "":
+		c.Endpoint = Discovery(discovery)
+		s.complain(authority != "", "%s and %s are both set: want one of them", s.name("authority_url"), s.name("oauth_discovery_url"))
+	case authority == "" && slices.Contains(optional, "authority_url"):
+		s.complain(true, "%s is missing, and so is %s", s.name("authority_url"), s.name("oauth_discovery_url"))
+	}
+	if cluster != "" && len(c.Scopes) == 0 {
+		c.Scopes = []string{ClusterURL(cluster) + "/IDENTITY", ClusterURL(cluster) + "/user_impersonation"}
+	}
+	var bad error
+	c.RedirectPort, bad = strconv.Atoi(cmp.Or(s.text("redirect_port"), "0"))
+	s.complain(bad != nil, "redirect_port is not a number")
+	if key := "token_expiry_leeway_seconds"; s.values[key] != nil {
+		leeway, ok := seconds(json.RawMessage(s.text(key)), 0)
+		s.complain(!ok || leeway < 0, "%s is not a number of seconds", key)
+		c.Leeway = max(leeway, 1) // 0 is none at all here, not the default
+	}
+	fresh := s.flag("clear_cache")
+	switch {
+	case s.flag("mem_cache_only"):
+		c.Cache = new(MemoryCache)
+	case path != "":
+		c.Cache, bad = NewFileCache(path)
+		s.complain(bad != nil, "token_cache_path: %v", bad)
+	case fresh && o.Cache == nil:
+		path, _ = DefaultCachePath(c.ClientID)
+		if file, err := NewFileCache(path); err == nil { // or there is nothing to clear
+			c.Cache = file
+		}
+	}
+	if begun := new(atomic.Bool); fresh && c.Cache != nil { // and until something is stored, what is there counts for nothing
+		c.Cache = &codedCache{c.Cache, func(stored []byte) ([]byte, error) {
+			if !begun.Load() {
+				return nil, nil
+			}
+			return stored, nil
+		}, func(now []byte) []byte { begun.Store(true); return now }}
+	}
+	return c
 }

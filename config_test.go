@@ -1,0 +1,329 @@
+package cdfauth
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"cdfauth/internal/idptest"
+)
+
+// wire is what a provider sends for its first token: the requests, as URL and parameters.
+func wire(t *testing.T, load func(Options) (Provider, error)) (sent []string) {
+	t.Helper()
+	hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+		line := r.Method + " " + r.URL.String()
+		if r.Body != nil {
+			b, _ := io.ReadAll(r.Body)
+			form, _ := url.ParseQuery(string(b))
+			for _, name := range []string{"client_assertion", "client_assertion_type"} {
+				if form.Has(name) {
+					form.Set(name, "…")
+				}
+			}
+			for _, name := range slices.Sorted(maps.Keys(form)) {
+				line += " " + name + "=" + form.Get(name)
+			}
+		}
+		sent = append(sent, line)
+		body := `{"access_token":"t","expires_in":3600}`
+		if root, ok := strings.CutSuffix(r.URL.String(), wellKnown); ok {
+			body = `{"issuer":"` + root + `","token_endpoint":"` + root + `/token","authorization_endpoint":"` + root + `/authorize","device_authorization_endpoint":"` + root + `/device"}`
+		} else if strings.Contains(r.URL.Path, "device") {
+			body = `{"error":"access_denied"}` // enough has been seen
+		}
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+	})}
+	p, err := load(Options{HTTPClient: hc, Cache: new(MemoryCache)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = p.Token(t.Context())
+	return sent
+}
+
+// TestLoad: each kind sends what the Python SDK would.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	_, pem, err := idptest.NewCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem = strings.ReplaceAll(pem, "\n", `\n`)
+	for _, tt := range []struct{ config, want string }{
+		{`{"client_credentials":{"token_url":"https://idp.test/token","client_id":"app","client_secret":"s","scopes":["b","a"],"audience":"api","max_age":60,"token_expiry_leeway_seconds":"30"}}`,
+			"POST https://idp.test/token audience=api client_id=app client_secret=s grant_type=client_credentials max_age=60 scope=b a"},
+		{`{"client_credentials":{"token_url":"https://idp.test/token","client_id":"app","client_secret":"s","scopes":null}}`,
+			"POST https://idp.test/token client_id=app client_secret=s grant_type=client_credentials"},
+		{`{"client_certificate":{"authority_url":"https://idp.test/tenant","client_id":"app","certificate":"` + pem + `","scopes":"a b"}}`,
+			"POST https://idp.test/tenant/oauth2/v2.0/token client_assertion=… client_assertion_type=… client_id=app grant_type=client_credentials scope=a b"},
+		{`{"device_code":{"authority_url":"https://idp.test/11111111-2222-3333-4444-555555555555","client_id":"app","cdf_cluster":"greenfield","audience":"api","x":"y"}}`,
+			"GET https://idp.test/11111111-2222-3333-4444-555555555555/v2.0/.well-known/openid-configuration\n" +
+				"POST https://idp.test/11111111-2222-3333-4444-555555555555/oauth2/v2.0/devicecode audience=api client_id=app scope=https://greenfield.cognitedata.com/IDENTITY https://greenfield.cognitedata.com/user_impersonation openid profile offline_access x=y"},
+		{`{"device_code":{"oauth_discovery_url":"https://idp.test/oauth","authority_url":null,"client_id":"app","scopes":["read"]}}`,
+			"GET https://idp.test/oauth/.well-known/openid-configuration\nPOST https://idp.test/oauth/device client_id=app scope=read openid profile offline_access"},
+	} {
+		if got := strings.Join(wire(t, func(o Options) (Provider, error) { return Load([]byte(tt.config), o) }), "\n"); got != tt.want {
+			t.Errorf("%s\nsent %s\nwant %s", tt.config, got, tt.want)
+		}
+	}
+	for _, config := range []string{`{"token":"my-token"}`, ` {"token":{"token":"my-token"}} `} {
+		p, err := Load([]byte(config), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tok, err := p.Token(t.Context()); err != nil || tok.AccessToken() != "my-token" {
+			t.Errorf("%s: %v, %v", config, tok.AccessToken(), err)
+		}
+	}
+}
+
+// TestLoadSettings: what is not seen on the wire reaches its place.
+func TestLoadSettings(t *testing.T) {
+	t.Parallel()
+	beside := Options{Leeway: 7, Cache: new(MemoryCache)}
+	load := func(more map[string]any) InteractiveConfig {
+		t.Helper()
+		values := map[string]any{"authority_url": "https://idp.test/t", "client_id": "app"}
+		maps.Copy(values, more)
+		s := &settings{values: values}
+		c := s.config("interactive", beside)
+		if len(s.wrong) > 0 {
+			t.Fatal(s.wrong)
+		}
+		return c
+	}
+	for text, want := range map[string]string{"": "7ns", "30": "30s", "1.5": "1.5s", "0": "1ns"} {
+		more := map[string]any{}
+		if text != "" {
+			more["token_expiry_leeway_seconds"] = json.Number(text)
+		}
+		if got := load(more).Leeway.String(); got != want {
+			t.Errorf("%s: leeway %s, want %s", text, got, want)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "c.bin")
+	for _, tt := range []struct {
+		more map[string]any
+		want string
+	}{
+		{nil, "*cdfauth.MemoryCache"},
+		{map[string]any{"token_cache_path": file}, "*cdfauth.FileCache"},
+		{map[string]any{"token_cache_path": file, "mem_cache_only": true}, "*cdfauth.MemoryCache"},
+		{map[string]any{"mem_cache_only": false, "clear_cache": true}, "*cdfauth.codedCache"},
+		{map[string]any{"clear_cache": false}, "*cdfauth.MemoryCache"},
+	} {
+		if got := fmt.Sprintf("%T", load(tt.more).Cache); got != tt.want {
+			t.Errorf("%v: %s, want %s", tt.more, got, tt.want)
+		}
+	}
+	if c := load(map[string]any{"token_cache_path": file}).Cache.(*FileCache); c.path != file {
+		t.Errorf("the cache is at %s", c.path)
+	}
+	if load(map[string]any{"mem_cache_only": true}).Cache == beside.Cache {
+		t.Error("with mem_cache_only, the cache given beside it was used")
+	}
+	beside.Cache = nil
+	if c, ok := load(map[string]any{"clear_cache": true}).Cache.(*codedCache); ok { // there is a home
+		if path, _ := DefaultCachePath("app"); c.cache.(*FileCache).path != path {
+			t.Errorf("to be cleared is %s, want %s", c.cache.(*FileCache).path, path)
+		}
+	} else if _, err := DefaultCachePath("app"); err == nil {
+		t.Error("the default cache is not cleared")
+	}
+	c := load(map[string]any{"prompt": "login", "login_hint": "ada", "redirect_port": json.Number("8400"), "audience": "api"})
+	if c.Prompt != "login" || c.LoginHint != "ada" || c.RedirectPort != 8400 || c.Params.Encode() != "audience=api" {
+		t.Errorf("%+v", c)
+	}
+	for _, kind := range []string{"device_code", "interactive"} {
+		if p, err := Load([]byte(`{"`+kind+`":{"authority_url":"https://idp.test/t","client_id":"app","cdf_cluster":"greenfield"}}`), beside); err != nil {
+			t.Errorf("%s: %v, %v", kind, p, err)
+		}
+	}
+}
+
+// TestLoadErrors: all that is wrong is told at once, by the names of the keys; no value that may be secret is.
+func TestLoadErrors(t *testing.T) {
+	t.Parallel()
+	const kinds = "client_certificate, client_credentials, device_code, interactive, token"
+	for _, tt := range []struct{ config, want string }{
+		{``, "want one JSON object (not YAML) with one key, the kind: " + kinds},
+		{`null`, "want one JSON object"},
+		{`[]`, "want one JSON object"},
+		{`"token"`, "want one JSON object"},
+		{`{}`, "want one JSON object"},
+		{`token: hunter2`, "want one JSON object"},
+		{`{"token":"hunter2"} {}`, "want one JSON object"},
+		{`{"token":"hunter2","client_credentials":{}}`, "want one JSON object"},
+		{`{"toke":"hunter2"}`, `"toke" is no kind of credentials: want one of ` + kinds},
+		{`{"client_credentials":"hunter2"}`, "client_credentials is a string: want an object"},
+		{`{"device_code":[1]}`, "device_code is a list"},
+		{`{"token":null}`, "token is null"},
+		{`{"token":""}`, "token: token is missing"},
+		{`{"token":"hunter 2"}`, "token has a character that is not visible ASCII"},
+		{`{"token":{"token":{"hunter2":1}}}`, "token is an object: want a string"},
+		{`{"client_credentials":{}}`, "cdfauth: Load: client_credentials: token_url is missing; client_id is missing; client_secret is missing"},
+		{`{"client_credentials":{"token_url":"http://idp.test","client_id":"a","client_secret":"hunter2"}}`, "token_url: the URL must be https"},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":["hunter2"]}}`, "client_secret is a list: want a string"},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a ","client_secret":"hunter2"}}`, "client_id has a character"},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a b"]}}`, `scopes[0] is "a b"`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a",{}]}}`, `scopes[1] is an object: want a string`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":{}}}`, `scopes is an object: want a string`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","grant_type":"password"}}`, `"grant_type" is not for callers to set`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","x":true}}`, `x is a boolean: want a string`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":-1}}`, `token_expiry_leeway_seconds is not`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":"soon"}}`, `token_expiry_leeway_seconds is not`},
+		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificate":"hunter2","cert_thumbprint":"xyz"}}`, "cert_thumbprint: want 40 hexadecimal digits"},
+		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificat":"hunter2"}}`, `certificate is missing; "certificat" is no key of it: want authority_url, cert_thumbprint, certificate, client_id, scopes`},
+		{`{"interactive":{"client_id":"a"}}`, "authority_url is missing, and so is oauth_discovery_url"},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","oauth_discovery_url":"https://b.test"}}`, "authority_url and oauth_discovery_url are both set"},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","client_secret":"hunter2"}}`, `"client_secret" is no key of it`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","prompt":"none"}}`, `prompt is "none"`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":"x"}}`, `redirect_port is not a number`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":70000}}`, `redirect_port has no port from 1 to 65535`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","clear_cache":"yes"}}`, `clear_cache is a string: want true or false`},
+		{`{"interactive":{"client_id":"a","oauth_discovery_url":"https://u:hunter2@a.test/t"}}`, `oauth_discovery_url: the URL has a user name`},
+		{`{"device_code":{"client_id":"a","authority_url":"https://a.test/t","cdf_cluster":"../evil"}}`, `is no cluster name`},
+	} {
+		p, err := Load([]byte(tt.config), Options{})
+		if err == nil || p != nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "cdfauth: Load: ") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s:\ngot  %v\nwant %s", tt.config, err, tt.want)
+		}
+	}
+}
+
+// TestFromEnv: the toolkit's variables and defaults, by provider and flow.
+func TestFromEnv(t *testing.T) {
+	t.Parallel()
+	const tenant = "11111111-2222-3333-4444-555555555555"
+	const ms = "https://login.microsoftonline.com/" + tenant
+	const cluster = "https://greenfield.cognitedata.com"
+	const creds = " CDF_CLUSTER=greenfield CDF_PROJECT=demo IDP_CLIENT_ID=app IDP_CLIENT_SECRET=s"
+	for _, tt := range []struct{ env, want string }{
+		{"IDP_TENANT_ID=" + tenant + creds, "POST " + ms + "/oauth2/v2.0/token audience=" + cluster + " client_id=app client_secret=s grant_type=client_credentials scope=" + cluster + "/.default"},
+		{"LOGIN_FLOW=Client_Credentials PROVIDER=entra_id IDP_TOKEN_URL=https://other.test/t IDP_TENANT_ID=" + tenant + " IDP_SCOPES=a,b IDP_AUDIENCE=api" + creds,
+			"POST https://other.test/t audience=api client_id=app client_secret=s grant_type=client_credentials scope=a b"},
+		{"PROVIDER=auth0 IDP_TOKEN_URL=https://a.auth0.test/oauth/token" + creds,
+			"POST https://a.auth0.test/oauth/token audience=https://demo.fusion.cognite.com/demo client_id=app client_secret=s grant_type=client_credentials scope=IDENTITY user_impersonation"},
+		{"PROVIDER=cdf IDP_TOKEN_URL=https://not.this" + creds, "POST https://auth.cognite.com/oauth2/token client_id=app client_secret=s grant_type=client_credentials"},
+		{"PROVIDER=other IDP_TOKEN_URL=https://o.test/token" + creds, "POST https://o.test/token audience=" + cluster + " client_id=app client_secret=s grant_type=client_credentials scope=" + cluster + "/.default"},
+		{"PROVIDER=other IDP_TOKEN_URL=https://o.test/token IDP_CLIENT_ID=app IDP_CLIENT_SECRET=s IDP_AUDIENCE=x IDP_SCOPES=y",
+			"POST https://o.test/token audience=x client_id=app client_secret=s grant_type=client_credentials scope=y"},
+		{"LOGIN_FLOW=device_code CDF_CLUSTER=greenfield IDP_TENANT_ID=" + tenant, "GET " + ms + "/v2.0/.well-known/openid-configuration\nPOST " + ms +
+			"/oauth2/v2.0/devicecode audience=" + cluster + " client_id=fb9d503b-ac25-44c7-a75d-8fbcd3a206bd scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
+		{"LOGIN_FLOW=device_code IDP_DISCOVERY_URL=https://o.test IDP_TENANT_ID=" + tenant + creds, "GET " + ms + "/v2.0/.well-known/openid-configuration\nPOST " + ms +
+			"/oauth2/v2.0/devicecode audience=" + cluster + " client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
+		{"LOGIN_FLOW=device_code PROVIDER=other IDP_DISCOVERY_URL=https://o.test IDP_AUTHORITY_URL=https://not.this" + creds,
+			"GET https://o.test/.well-known/openid-configuration\nPOST https://o.test/device audience=" + cluster + " client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
+		{"LOGIN_FLOW=device_code PROVIDER=auth0 IDP_DISCOVERY_URL=https://o.test IDP_SCOPES=mine" + creds,
+			"GET https://o.test/.well-known/openid-configuration\nPOST https://o.test/device audience=https://demo.fusion.cognite.com/demo client_id=app scope=mine openid profile offline_access"},
+	} {
+		if got := strings.Join(wire(t, func(o Options) (Provider, error) { return FromEnv(environment(tt.env), o) }), "\n"); got != tt.want {
+			t.Errorf("%s\nsent %s\nwant %s", tt.env, got, tt.want)
+		}
+	}
+	for _, tt := range []struct{ env, endpoint, scope, params string }{
+		{"IDP_TENANT_ID=" + tenant, "Authority " + ms, cluster + "/.default", ""},
+		{"IDP_TOKEN_URL=" + ms + "/oauth2/v2.0/token", "Authority " + ms, cluster + "/.default", ""},
+		{"IDP_AUTHORITY_URL=https://a.test/t IDP_DISCOVERY_URL=https://o.test IDP_TENANT_ID=" + tenant, "Authority https://a.test/t", cluster + "/.default", ""},
+		{"PROVIDER=other IDP_AUTHORITY_URL=https://a.test/t IDP_DISCOVERY_URL=https://o.test", "Authority https://a.test/t", cluster + "/.default", ""},
+		{"PROVIDER=other IDP_DISCOVERY_URL=https://o.test", "Discovery https://o.test", cluster + "/.default", ""},
+		{"PROVIDER=auth0 IDP_DISCOVERY_URL=https://o.test IDP_AUDIENCE=mine", "Discovery https://o.test", "IDENTITY user_impersonation", "audience=mine"},
+		{"PROVIDER=cdf IDP_AUTHORITY_URL=https://a.test/t", "Authority https://a.test/t", "", ""},
+	} {
+		s, flow := translate(environment("LOGIN_FLOW=interactive " + tt.env + creds))
+		c := s.config(flow, Options{})
+		if got := c.Endpoint.kind + " " + c.Endpoint.url; len(s.wrong) > 0 || got != tt.endpoint || strings.Join(c.Scopes, " ") != tt.scope || c.Params.Encode() != tt.params || c.ClientID != "app" {
+			t.Errorf("%s: %v %s, %q, %q; want %s, %q, %q", tt.env, s.wrong, got, c.Scopes, c.Params.Encode(), tt.endpoint, tt.scope, tt.params)
+		}
+	}
+	p, err := FromEnv(environment("LOGIN_FLOW=token CDF_TOKEN=my-token"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tok, err := p.Token(t.Context()); err != nil || tok.AccessToken() != "my-token" {
+		t.Error(tok.AccessToken(), err)
+	}
+}
+
+// TestFromEnvErrors: all that is missing is told at once, by the names of the variables.
+func TestFromEnvErrors(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ env, want string }{
+		{"", "cdfauth: FromEnv: CDF_CLUSTER is missing; IDP_TENANT_ID (or IDP_TOKEN_URL) is missing; IDP_CLIENT_ID is missing; IDP_CLIENT_SECRET is missing"},
+		{"PROVIDER=auth0", "cdfauth: FromEnv: CDF_PROJECT is missing; IDP_TOKEN_URL is missing; IDP_CLIENT_ID is missing; IDP_CLIENT_SECRET is missing"},
+		{"PROVIDER=cdf", "cdfauth: FromEnv: IDP_CLIENT_ID is missing; IDP_CLIENT_SECRET is missing"},
+		{"PROVIDER=okta LOGIN_FLOW=magic", `cdfauth: FromEnv: LOGIN_FLOW is "magic": want one of client_credentials, device_code, interactive, token; PROVIDER is "okta": want one of entra_id, auth0, cdf, other`},
+		{"LOGIN_FLOW=token", "cdfauth: FromEnv: CDF_TOKEN is missing"},
+		{"LOGIN_FLOW=token CDF_TOKEN=hunter2é", "cdfauth: FromEnv: CDF_TOKEN has a character"},
+		{"LOGIN_FLOW=interactive", "cdfauth: FromEnv: CDF_CLUSTER is missing; IDP_CLIENT_ID is missing; IDP_TENANT_ID (or IDP_AUTHORITY_URL) is missing, and so is IDP_DISCOVERY_URL"},
+		{"LOGIN_FLOW=device_code PROVIDER=other CDF_CLUSTER=greenfield", "cdfauth: FromEnv: IDP_CLIENT_ID is missing; IDP_AUTHORITY_URL is missing, and so is IDP_DISCOVERY_URL"},
+		{"LOGIN_FLOW=device_code CDF_CLUSTER=../evil IDP_TENANT_ID=../../evil.com", `cdfauth: FromEnv: CDF_CLUSTER is "../evil": want the name of a cluster, such as greenfield or westeurope-1; IDP_TENANT_ID is "../../evil.com": want a tenant's GUID or domain name`},
+		{"PROVIDER=other CDF_CLUSTER=../evil IDP_SCOPES=a IDP_TOKEN_URL=https://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", `CDF_CLUSTER is "../evil"`},
+		{"PROVIDER=cdf IDP_CLIENT_ID=é IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_CLIENT_ID has a character"},
+		{"PROVIDER=other CDF_CLUSTER=g IDP_TOKEN_URL=http://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_TOKEN_URL: the URL must be https"},
+		{"PROVIDER=other CDF_CLUSTER=g IDP_SCOPES=é IDP_TOKEN_URL=https://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_SCOPES[0] is"},
+		{"LOGIN_FLOW=interactive CDF_CLUSTER=g IDP_AUTHORITY_URL=https://a.test/t/v2.0 IDP_CLIENT_ID=a", "cdfauth: FromEnv: IDP_TENANT_ID (or IDP_AUTHORITY_URL): the URL goes beyond"},
+	} {
+		p, err := FromEnv(environment(tt.env), Options{})
+		if err == nil || p != nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s:\ngot  %v\nwant %s", tt.env, err, tt.want)
+		}
+	}
+	if p, err := FromEnv(nil, Options{Leeway: -1}); err == nil || p != nil { // the real environment, whatever is in it
+		t.Error("a negative leeway was taken")
+	}
+}
+
+// TestConfigLogger: what stands beside a configuration is used.
+func TestConfigLogger(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	idp := idptest.New()
+	p, err := Load([]byte(`{"client_credentials":{"token_url":"https://idp.test/token","client_id":"client","client_secret":"s3cret/of+the client"}}`),
+		Options{HTTPClient: idp.Client(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Token(t.Context()); err != nil || !strings.Contains(log.String(), "token request") {
+		t.Error(err, log.String())
+	}
+}
+
+// environment is a getenv for NAME=value pairs, separated by blanks.
+func environment(pairs string) func(string) string {
+	env := map[string]string{}
+	for _, pair := range strings.Fields(pairs) {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	return func(name string) string { return env[name] }
+}
+
+// FuzzLoad: whatever a configuration says, Load builds a provider or says what is wrong in a line that can be shown.
+func FuzzLoad(f *testing.F) {
+	for _, seed := range []string{`{"token":"t"}`, `{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"b","scopes":["c"],"d":1}}`,
+		`{"interactive":{"authority_url":"https://idp.test/t","client_id":"a","cdf_cluster":"g","redirect_port":1,"clear_cache":true}}`,
+		`{"device_code":{"oauth_discovery_url":"https://idp.test","client_id":"a","token_expiry_leeway_seconds":1e9,"mem_cache_only":true}}`,
+		`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificate":"b","cert_thumbprint":"00"}}`, `{"token":{}}`, `[`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, config []byte) {
+		p, err := Load(config, Options{Cache: new(MemoryCache)})
+		if (p == nil) != (err != nil) {
+			t.Fatalf("%v, %v", p, err)
+		}
+		if err != nil && !strings.HasPrefix(err.Error(), "cdfauth: Load: ") {
+			t.Fatal(err)
+		}
+	})
+}
