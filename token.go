@@ -9,6 +9,7 @@
 package cdfauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,24 +131,19 @@ func SecretFile(path ...string) Secret {
 	if len(paths) == 0 || slices.Contains(paths, "") {
 		return nil
 	}
-	return func(context.Context) (string, error) {
-		parts := make([]string, len(paths))
+	return func(context.Context) (text string, err error) {
 		for i, p := range paths {
-			f, err := os.Open(p)
-			if err != nil {
-				return "", err // a *PathError: the path, never the content
+			f, e := os.Open(p)
+			b, e2 := io.ReadAll(io.LimitReader(f, 1<<20+1))
+			if f.Close(); len(b) > 1<<20 { // it is no secret
+				e2 = &os.PathError{Op: "read", Path: p, Err: errTooBig}
 			}
-			b, err := io.ReadAll(io.LimitReader(f, 1<<20+1))
-			f.Close()
-			if err == nil && len(b) > 1<<20 { // it is no secret
-				err = &os.PathError{Op: "read", Path: p, Err: errors.New("has more than 1 MiB")}
+			if err = cmp.Or(err, e, e2); i > 0 { // *PathErrors: the path, never the content
+				text += "\n"
 			}
-			if err != nil {
-				return "", err
-			}
-			parts[i] = string(b)
+			text += string(b)
 		}
-		return strings.TrimSuffix(strings.TrimSuffix(strings.Join(parts, "\n"), "\n"), "\r"), nil
+		return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r"), err
 	}
 }
 
@@ -232,15 +228,14 @@ func NewFuncProvider(f func(context.Context) (Token, error)) (*FuncProvider, err
 		return nil, errors.New("cdfauth: the token function is nil")
 	}
 	e, busy := newEngine("function", Options{}), new(turns)
-	serial := func(ctx context.Context) (t Token, err error) {
-		if busy.begin(ctx) != nil { // also keeps a call that was abandoned from being overtaken
-			return t, fmt.Errorf("an earlier call has not returned: %w", ctx.Err())
-		}
-		defer busy.end()
-		return f(ctx)
-	}
 	e.silent = func(ctx context.Context) (issued, error) {
-		t, err := guard(ctx, "token function", serial)
+		t, err := guard(ctx, "token function", func(ctx context.Context) (t Token, err error) {
+			if busy.begin(ctx) != nil { // also keeps a call that was abandoned from being overtaken
+				return t, fmt.Errorf("an earlier call has not returned: %w", ctx.Err())
+			}
+			defer busy.end()
+			return f(ctx)
+		})
 		if err == nil && t.data == nil {
 			err = errors.New("cdfauth: token function returned the zero Token")
 		}
