@@ -5,6 +5,9 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"io"
+	"net/http"
+	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -33,7 +36,17 @@ func demo(ctx context.Context, out io.Writer) error {
 	}
 	idp.Keys = map[string]*rsa.PublicKey{"signing-client": public}
 
-	cache := &cdfauth.MemoryCache{} // a program of yours: NewFileCache(path)
+	dir, err := os.MkdirTemp("", "cdfauth-example")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	cache, err := cdfauth.NewFileCache(filepath.Join(dir, "cache.bin")) // a program of yours: of the path that DefaultCachePath returns
+	if err != nil {
+		return err
+	}
+	options := cdfauth.Options{Cache: cache} // a program of yours may leave the cache out of the two flows of a person: they have one
+	idp.Interval = time.Second               // for the person who enters device codes is a program, and quick
 
 	flows := []struct {
 		name string
@@ -53,18 +66,22 @@ func demo(ctx context.Context, out io.Writer) error {
 				Endpoint: cdfauth.Issuer(idp.Issuer), ClientID: "client", ClientSecret: secret, BasicAuth: true,
 			})
 		}},
-		{"client credentials with a cache, first start", func() (cdfauth.Provider, error) { return cached(idp, secret, cache) }},
-		{"client credentials with a cache, second start", func() (cdfauth.Provider, error) { return cached(idp, secret, cache) }},
+		{"client credentials with a cache, first start", func() (cdfauth.Provider, error) { return cached(idp, secret, options) }},
+		{"client credentials with a cache, second start", func() (cdfauth.Provider, error) { return cached(idp, secret, options) }},
 		{"client certificate, Entra-style", func() (cdfauth.Provider, error) {
 			return cdfauth.NewClientCertificate(cdfauth.ClientCertificateConfig{
 				Endpoint: cdfauth.Authority(idp.Issuer + "/tenant"), ClientID: "signing-client", Certificate: cdfauth.SecretString(keyAndCertificate), Scopes: cdfauth.ClusterScopes("greenfield"),
 			})
 		}},
+		{"device code: somebody enters it", func() (cdfauth.Provider, error) { return deviceCode(idp, options) }},
+		{"device code, second start: nobody is asked", func() (cdfauth.Provider, error) { return deviceCode(idp, options) }},
+		{"interactive: somebody signs in in the browser", func() (cdfauth.Provider, error) { return interactive(idp, options) }},
+		{"interactive, second start: nobody is asked", func() (cdfauth.Provider, error) { return interactive(idp, options) }},
 	}
 
 	const calls = 100
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "FLOW\tAPI CALLS\tTOKEN REQUESTS\tTOKEN EXPIRES\tAPI ANSWER")
+	fmt.Fprintln(w, "FLOW\tSIGN-INS\tTOKEN REQUESTS\tAPI CALLS\tTOKEN EXPIRES\tAPI ANSWER")
 	for _, flow := range flows {
 		p, err := flow.make()
 		if err != nil {
@@ -75,7 +92,7 @@ func demo(ctx context.Context, out io.Writer) error {
 			return fmt.Errorf("%s: %w", flow.name, err)
 		}
 		client.Timeout = time.Minute
-		before, answer := idp.Tokens(), ""
+		before, signIns, answer := idp.Tokens(), asked(idp), ""
 		for range calls {
 			if answer, err = ask(ctx, client, api); err != nil {
 				return fmt.Errorf("%s: %w", flow.name, err)
@@ -85,14 +102,41 @@ func demo(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", flow.name, err)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", flow.name, calls, idp.Tokens()-before, in(token.Expiry()), answer)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\n", flow.name, asked(idp)-signIns, idp.Tokens()-before, calls, in(token.Expiry()), answer)
 	}
 	return w.Flush()
 }
 
-func cached(idp *idptest.Provider, secret cdfauth.Secret, cache cdfauth.Cache) (cdfauth.Provider, error) {
-	return cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
-		Endpoint: cdfauth.Issuer(idp.Issuer), ClientID: "client", ClientSecret: secret, Options: cdfauth.Options{Cache: cache},
+// asked is how often somebody was asked to sign in.
+func asked(idp *idptest.Provider) int {
+	return len(idp.Requests("/devicecode")) + len(idp.Requests("/authorize"))
+}
+
+func cached(idp *idptest.Provider, secret cdfauth.Secret, o cdfauth.Options) (cdfauth.Provider, error) {
+	return cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: cdfauth.Issuer(idp.Issuer), ClientID: "client", ClientSecret: secret, Options: o})
+}
+
+// deviceCode shows its code to nobody: the provider's person enters every one.
+func deviceCode(idp *idptest.Provider, o cdfauth.Options) (cdfauth.Provider, error) {
+	return cdfauth.NewDeviceCode(cdfauth.DeviceCodeConfig{
+		Endpoint: cdfauth.Issuer(idp.Issuer + "/devices"), ClientID: "app", Scopes: cdfauth.ClusterScopes("greenfield"), Options: o,
+		ShowCode: func(context.Context, cdfauth.DeviceAuthorization) error { return nil },
+	})
+}
+
+// interactive has a browser that follows where it is sent, and a person behind it who says yes.
+func interactive(idp *idptest.Provider, o cdfauth.Options) (cdfauth.Provider, error) {
+	return cdfauth.NewInteractive(cdfauth.InteractiveConfig{
+		Endpoint: cdfauth.Issuer(idp.Issuer + "/browsers"), ClientID: "app", Scopes: cdfauth.ClusterScopes("greenfield"), Options: o,
+		RedirectURL: "http://127.0.0.1:0/", Output: io.Discard,
+		OpenBrowser: func(_ context.Context, address string) error {
+			go func() {
+				if resp, err := http.Get(address); err == nil {
+					resp.Body.Close()
+				}
+			}()
+			return nil
+		},
 	})
 }
 

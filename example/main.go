@@ -6,7 +6,13 @@
 //
 // With -flow it signs in for real and asks CDF who the token is for:
 //
+//	go run ./example -flow interactive -tenant … -client-id … -cluster greenfield
 //	IDP_CLIENT_SECRET=… go run ./example -flow client_credentials -tenant … -client-id … -cluster greenfield
+//
+// or by what Cognite's users have already, -flow env (the toolkit's variables)
+// and -config (a file for the Python SDK's CredentialProvider.load, in JSON):
+//
+//	go run ./example -flow env -cluster greenfield
 //
 // Secrets come from the environment alone, and no token is ever printed.
 package main
@@ -49,14 +55,14 @@ func main() {
 type options struct {
 	flow, tenant, authority, issuer, discovery, tokenURL string
 	clientID, cluster, scopes, audience                  string
-	certificate, thumbprint                              string
-	basic, verbose                                       bool
+	certificate, thumbprint, config                      string
+	basic, verbose, signOut                              bool
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
 	var o options
 	f := flag.NewFlagSet("example", flag.ContinueOnError)
-	f.StringVar(&o.flow, "flow", "", "sign in for real by this flow: client_credentials (secret in IDP_CLIENT_SECRET), client_certificate (-certificate; passphrase in IDP_PASSPHRASE) or token (in CDF_TOKEN)")
+	f.StringVar(&o.flow, "flow", "", "sign in for real by this flow: client_credentials (secret in IDP_CLIENT_SECRET), client_certificate (-certificate; passphrase in IDP_PASSPHRASE), interactive, device_code, token (in CDF_TOKEN) or env (the Cognite toolkit's variables)")
 	f.StringVar(&o.tenant, "tenant", "", "Entra tenant, a GUID or a domain name")
 	f.StringVar(&o.authority, "authority", "", "or: URL of an Entra-style authority")
 	f.StringVar(&o.issuer, "issuer", "", "or: URL of an OpenID provider")
@@ -68,6 +74,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	f.StringVar(&o.audience, "audience", "", "audience parameter, for providers that want one")
 	f.StringVar(&o.certificate, "certificate", "", "PEM files of the key and its certificate, separated by commas")
 	f.StringVar(&o.thumbprint, "thumbprint", "", "thumbprint of the certificate, if it is in no file")
+	f.StringVar(&o.config, "config", "", "instead of -flow: a JSON file with what the Python SDK's CredentialProvider.load takes")
+	f.BoolVar(&o.signOut, "sign-out", false, "forget who is signed in (interactive, device_code), and do nothing else")
 	f.BoolVar(&o.basic, "basic", false, "send the client secret as HTTP Basic")
 	f.BoolVar(&o.verbose, "v", false, "log each exchange to standard error")
 	if err := f.Parse(args); err != nil {
@@ -76,7 +84,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	if f.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
-	if o.flow == "" {
+	if o.flow == "" && o.config == "" {
 		if f.NFlag() > 0 {
 			return errors.New("-flow is missing: say which flow to sign in by")
 		}
@@ -86,6 +94,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	if err != nil {
 		return err
 	}
+	if o.signOut {
+		person, ok := p.(interface{ SignOut(context.Context) error })
+		if !ok {
+			return errors.New("-sign-out is for the flows of a person")
+		}
+		return person.SignOut(ctx)
+	}
 	return inspect(ctx, p, o.cluster, out)
 }
 
@@ -94,6 +109,13 @@ func provider(o options, getenv func(string) string) (cdfauth.Provider, error) {
 	var opts cdfauth.Options
 	if o.verbose {
 		opts.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	if o.config != "" {
+		b, err := os.ReadFile(o.config)
+		if err != nil {
+			return nil, err
+		}
+		return cdfauth.Load(b, opts)
 	}
 	var endpoint cdfauth.Endpoint
 	var scopes []string
@@ -119,6 +141,12 @@ func provider(o options, getenv func(string) string) (cdfauth.Provider, error) {
 	switch o.flow {
 	case "token":
 		return cdfauth.NewStaticProvider(getenv("CDF_TOKEN"))
+	case "env":
+		return cdfauth.FromEnv(getenv, opts)
+	case "interactive":
+		return cdfauth.NewInteractive(cdfauth.InteractiveConfig{Endpoint: endpoint, ClientID: o.clientID, Scopes: scopes, Params: params, Options: opts})
+	case "device_code":
+		return cdfauth.NewDeviceCode(cdfauth.DeviceCodeConfig{Endpoint: endpoint, ClientID: o.clientID, Scopes: scopes, Params: params, Options: opts})
 	case "client_credentials":
 		return cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
 			Endpoint:     endpoint,
@@ -141,7 +169,7 @@ func provider(o options, getenv func(string) string) (cdfauth.Provider, error) {
 			Options:     opts,
 		})
 	}
-	return nil, fmt.Errorf("-flow %q is none of: client_credentials, client_certificate, token", o.flow)
+	return nil, fmt.Errorf("-flow %q is none of: client_credentials, client_certificate, interactive, device_code, token, env", o.flow)
 }
 
 // inspect asks CDF who the token is for.
