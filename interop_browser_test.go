@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,19 +58,23 @@ type sight struct {
 
 // person sits at a browser and does what is planned, for each time that it opens. Whoever waits for her waits under ctx, which ends when something goes wrong.
 type person struct {
-	t       *testing.T
-	ctx     context.Context
-	giveUp  context.CancelFunc
-	plans   chan steps
-	sights  chan sight
-	rewrite func(address string) (string, steps) // the address to open instead, and what to do first
-	astray  string                               // an address of ours that she goes to although there is nothing
+	t        *testing.T
+	ctx      context.Context
+	giveUp   context.CancelFunc
+	plans    chan steps
+	sights   chan sight
+	browsing sync.WaitGroup
+	rewrite  func(address string) (string, steps) // the address to open instead, and what to do first
+	astray   string                               // an address of ours that she goes to although there is nothing
 }
 
 func newPerson(t *testing.T, plans ...steps) *person {
 	p := &person{t: t, plans: make(chan steps, len(plans)), sights: make(chan sight, len(plans)), rewrite: func(address string) (string, steps) { return address, nil }}
 	p.ctx, p.giveUp = context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(p.giveUp)
+	t.Cleanup(func() {
+		p.giveUp()
+		p.browsing.Wait()
+	})
 	for _, plan := range plans {
 		p.plans <- plan
 	}
@@ -81,6 +86,7 @@ func (p *person) open(_ context.Context, address string) error {
 	select {
 	case plan := <-p.plans:
 		address, first := p.rewrite(address)
+		p.browsing.Add(1)
 		go p.browse(address, slices.Concat(first, plan))
 	default:
 		p.t.Error("the browser was opened once too often")
@@ -90,6 +96,7 @@ func (p *person) open(_ context.Context, address string) error {
 }
 
 func (p *person) browse(address string, plan steps) {
+	defer p.browsing.Done()
 	job, _ := json.Marshal(map[string]any{"url": address, "steps": plan, "shots": os.Getenv("CDFAUTH_SHOTS")})
 	cmd := exec.CommandContext(p.ctx, "node", "browser.mjs")
 	cmd.Dir, cmd.Stdin = "testdata/oidc-provider", bytes.NewReader(job)
