@@ -19,6 +19,9 @@ server.listen(0, '127.0.0.1', () => {
     enabledJWA: { clientAuthSigningAlgValues: ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'] },
     ttl: { ClientCredentials: 600, AccessToken: 600, ...config.ttl }, // seconds
     scopes: ['openid', 'offline_access', 'read', 'write'],
+    claims: { profile: ['preferred_username'] },
+    conformIdTokenClaims: false, // the name is in the ID token, as Entra does it
+    findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, preferred_username: id }) }), // anybody
     rotateRefreshToken: true, // one that is used twice revokes the whole grant
     features: {
       clientCredentials: { enabled: true },
