@@ -3,6 +3,7 @@ package cdfauth_test
 import (
 	"context"
 	"crypto/rsa"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -20,6 +21,7 @@ import (
 var embedded = func() *idptest.Provider {
 	p := idptest.New()
 	p.Clients["my-client-id"] = "my-secret"
+	p.Interval = time.Second
 	return p
 }()
 
@@ -200,4 +202,191 @@ func ExampleNewHTTPClient() {
 	}
 	client.Timeout = time.Minute
 	// Output: cdfauth: Transport: Origin must be https (http only for a loopback host)
+}
+
+func ExampleNewDeviceCode() {
+	provider, err := cdfauth.NewDeviceCode(cdfauth.DeviceCodeConfig{
+		Endpoint: cdfauth.Issuer("https://idp.test"), // yours: cdfauth.Entra(tenantID)
+		ClientID: "my-client-id",
+		Scopes:   cdfauth.ClusterScopes("greenfield"),
+		// Without it, URL and code are printed to standard error.
+		ShowCode: func(_ context.Context, a cdfauth.DeviceAuthorization) error {
+			fmt.Println("Open", a.VerificationURI, "and enter a code of", len(a.UserCode), "letters.")
+			return nil
+		},
+		// Yours may leave Cache out: it is a file in the user's cache directory then.
+		Options: cdfauth.Options{HTTPClient: embedded.Client(), Cache: &cdfauth.MemoryCache{}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.Token(context.Background()) // asks the first time only
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token.Username())
+	// Output:
+	// Open https://idp.test/device and enter a code of 8 letters.
+	// ada@example.com
+}
+
+func ExampleNewInteractive() {
+	idp := idptest.New() // on loopback, since a browser goes there too
+	_, stop, err := idp.Listen()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer stop()
+
+	provider, err := cdfauth.NewInteractive(cdfauth.InteractiveConfig{
+		Endpoint: cdfauth.Issuer(idp.Issuer), // yours: cdfauth.Entra(tenantID)
+		ClientID: "my-client-id",
+		Scopes:   cdfauth.ClusterScopes("greenfield"),
+		// Yours may leave the rest out: the redirect URI is http://localhost:53000 then, as with Cognite's Python SDK, the browser is the
+		// system's, what to do is shown on standard error, and the sign-in is kept in a file in the user's cache directory.
+		RedirectURL: "http://127.0.0.1:0/",
+		OpenBrowser: func(_ context.Context, url string) error {
+			go http.Get(url) // whose person signs in at once
+			return nil
+		},
+		Output:  io.Discard,
+		Options: cdfauth.Options{Cache: &cdfauth.MemoryCache{}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.Token(context.Background()) // opens the browser the first time only
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token.Username())
+	if err := provider.SignOut(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	_, err = provider.Token(cdfauth.WithoutInteraction(context.Background()))
+	fmt.Println(err)
+	// Output:
+	// ada@example.com
+	// cdfauth: sign-in required
+}
+
+// A program that runs in the background asks nobody: it says what has to be done.
+func ExampleWithoutInteraction() {
+	provider, err := cdfauth.NewDeviceCode(cdfauth.DeviceCodeConfig{
+		Endpoint: cdfauth.Issuer("https://idp.test"),
+		ClientID: "my-client-id",
+		Options:  cdfauth.Options{HTTPClient: embedded.Client(), Cache: &cdfauth.MemoryCache{}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = provider.Token(cdfauth.WithoutInteraction(context.Background()))
+	if errors.Is(err, cdfauth.ErrSignInRequired) {
+		fmt.Println("run `my-tool login` first")
+	}
+	// Output: run `my-tool login` first
+}
+
+// The configuration that the Python SDK's CredentialProvider.load takes, in JSON.
+func ExampleLoad() {
+	provider, err := cdfauth.Load([]byte(`{
+		"client_credentials": {
+			"token_url": "https://idp.test/token",
+			"client_id": "my-client-id",
+			"client_secret": "my-secret",
+			"scopes": ["https://greenfield.cognitedata.com/.default"]
+		}
+	}`), cdfauth.Options{HTTPClient: embedded.Client()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.Token(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token.Scope())
+	_, err = cdfauth.Load([]byte(`{"client_credentials": {"client_id": "my-client-id"}}`), cdfauth.Options{})
+	fmt.Println(err)
+	// Output:
+	// https://greenfield.cognitedata.com/.default
+	// cdfauth: Load: client_credentials: token_url is missing; client_secret is missing
+}
+
+// The Cognite toolkit's environment variables.
+func ExampleFromEnv() {
+	env := map[string]string{ // yours: nil for getenv, which is then os.Getenv
+		"CDF_CLUSTER":       "greenfield",
+		"PROVIDER":          "other",
+		"LOGIN_FLOW":        "client_credentials",
+		"IDP_TOKEN_URL":     "https://idp.test/token",
+		"IDP_CLIENT_ID":     "my-client-id",
+		"IDP_CLIENT_SECRET": "my-secret",
+	}
+	getenv := func(name string) string { return env[name] }
+	provider, err := cdfauth.FromEnv(getenv, cdfauth.Options{HTTPClient: embedded.Client()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.Token(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token.Scope())
+	delete(env, "IDP_CLIENT_SECRET")
+	_, err = cdfauth.FromEnv(getenv, cdfauth.Options{})
+	fmt.Println(err)
+	// Output:
+	// https://greenfield.cognitedata.com/.default
+	// cdfauth: FromEnv: IDP_CLIENT_SECRET is missing
+}
+
+func ExampleNewToken() {
+	token, err := cdfauth.NewToken("my-token", time.Time{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token.AccessToken()) // fmt.Println(token) would not show it
+	_, err = cdfauth.NewToken("Bearer my-token", time.Time{})
+	fmt.Println(err)
+	// Output:
+	// my-token
+	// cdfauth: access token has a character that is not visible ASCII at byte 6 of 15 (it is wanted without the word Bearer, blanks or line ends)
+}
+
+// What an identity provider answered decides what to do.
+func ExampleOAuthError() {
+	provider, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
+		Endpoint:     cdfauth.TokenURL("https://idp.test/token"),
+		ClientID:     "my-client-id",
+		ClientSecret: cdfauth.SecretString("not my secret"),
+		Options:      cdfauth.Options{HTTPClient: embedded.Client()},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = provider.Token(context.Background())
+	if refused := (*cdfauth.OAuthError)(nil); errors.As(err, &refused) {
+		fmt.Println(refused.StatusCode, refused.Code)
+	}
+	// Output: 401 invalid_client
+}
+
+// Endpoints that are bad are reported by the constructor that they are given to.
+func ExampleEntra() {
+	for _, endpoint := range []cdfauth.Endpoint{
+		cdfauth.Entra("../../evil.com"),
+		cdfauth.Authority("http://login.example.com/tenant"),
+		cdfauth.Issuer("https://user:password@idp.example.com"),
+		cdfauth.Discovery("https://idp.example.com/?x"),
+		cdfauth.TokenURL("https://idp.example.com/token#x"),
+	} {
+		_, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: endpoint, ClientID: "my-client-id", ClientSecret: cdfauth.SecretString("my-secret")})
+		fmt.Println(err)
+	}
+	// Output:
+	// cdfauth: Endpoint: Entra("../../evil.com"): want a tenant's GUID or domain name
+	// cdfauth: Endpoint: Authority: the URL must be https (http only for a loopback host)
+	// cdfauth: Endpoint: Issuer: the URL has a user name or a password in it
+	// cdfauth: Endpoint: Discovery: the URL has a query
+	// cdfauth: Endpoint: TokenURL: the URL has a fragment
 }
