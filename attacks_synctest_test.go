@@ -5,7 +5,6 @@ package cdfauth
 import (
 	"bytes"
 	"context"
-	"crypto/fips140"
 	"crypto/rand"
 	"errors"
 	"log/slog"
@@ -87,9 +86,6 @@ func (d *desk) wantAda(t *testing.T, p Provider, asked int32) Token {
 // which mallory is signed in, so that it would be used if it were read.
 func TestSignInUnderAttack(t *testing.T) {
 	t.Parallel()
-	if fips140.Enabled() {
-		return
-	}
 	attacked := func(flow, suffix string, attack func(t *testing.T, path, victim string) string) func(t *testing.T) {
 		return func(t *testing.T) {
 			t.Parallel()
@@ -162,9 +158,6 @@ func TestSignInUnderAttack(t *testing.T) {
 // redeemed, since others may do so at the same moment, and stays.
 func TestLockAttackLosesNothing(t *testing.T) {
 	t.Parallel()
-	if fips140.Enabled() {
-		return
-	}
 	for _, flow := range userFlows {
 		for name, attack := range attacks {
 			t.Run(flow+"/"+name, func(t *testing.T) {
@@ -202,9 +195,6 @@ func TestLockAttackLosesNothing(t *testing.T) {
 // program finds a whole one.
 func TestSignInOnTruncatedCache(t *testing.T) {
 	t.Parallel()
-	if fips140.Enabled() {
-		return
-	}
 	step := 1
 	if testing.Short() {
 		step = 101
@@ -240,9 +230,6 @@ func TestSignInOnTruncatedCache(t *testing.T) {
 // told why, and goes on when that process has ended.
 func TestSignInWhileLockIsHeld(t *testing.T) {
 	t.Parallel()
-	if fips140.Enabled() {
-		return
-	}
 	for _, flow := range userFlows {
 		for name, cached := range map[string]bool{"signed in": true, "empty": false} {
 			t.Run(flow+"/"+name, func(t *testing.T) {
