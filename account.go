@@ -21,7 +21,7 @@ import (
 // asked, what is kept and how forgotten, and what an ID token has to say to be believed. The order is: a token in the cache, a refresh token, the person.
 
 type account struct {
-	id       any // home_account_id: a string, or nil if the provider tells no accounts apart
+	id       string // home_account_id, "" if the provider tells no accounts apart
 	username string
 }
 
@@ -64,7 +64,7 @@ func newUser(flow string, ep Endpoint, id string, scopes []string, params url.Va
 // owns reports whether an entry is of this client at this identity provider. The key does not tell: two realms, tenants or ports of one host look the same in it.
 // Our own entries say who issued them; of others it is the ID token of the same account that does, or for Entra the realm.
 func (u *user) owns(c contents, section string, e entry) bool {
-	_, realm, issuer := u.whose()
+	realm, issuer := u.whose()
 	said, inRealm := e.text(fieldIssuer), section == refreshTokens || e.text("realm") == realm // those serve all realms of an account
 	switch {
 	case !u.ours(e):
@@ -81,10 +81,10 @@ func (u *user) owns(c contents, section string, e entry) bool {
 	return said == "" && (inRealm || realm == "")
 }
 
-func (u *user) idToken(c contents, id any) claims { // returns what the cached ID token of an account says, nothing if there is none. That of another of Entra's tenants says something else.
-	_, realm, _ := u.whose()
+func (u *user) idToken(c contents, id string) claims { // returns what the cached ID token of an account says, nothing if there is none. That of another of Entra's tenants says something else.
+	realm, _ := u.whose()
 	for _, e := range c.find(idTokens, func(e entry) bool {
-		return id != nil && e.account() == id && u.ours(e) && (e.text("realm") == realm || !u.client.entraStyle())
+		return id != "" && e.account() == id && u.ours(e) && (e.text("realm") == realm || !u.client.entraStyle())
 	}) {
 		if said, err := parseIDToken(e.text("secret")); err == nil {
 			return said
@@ -98,11 +98,10 @@ func (u *user) who(c contents) (a *account, several bool) {
 	if a = u.account.Load(); a != nil {
 		return a, false
 	}
-	environment, _, _ := u.whose()
-	ids, anybody := map[any]bool{}, false
+	ids, anybody := map[string]bool{}, false
 	for _, section := range sections[:3] {
 		for _, e := range c.find(section, u.ours) {
-			anybody = anybody || e.account() != nil
+			anybody = anybody || e.account() != ""
 			if u.owns(c, section, e) {
 				ids[e.account()] = true
 			}
@@ -110,12 +109,12 @@ func (u *user) who(c contents) (a *account, several bool) {
 	}
 	for id := range ids {
 		name := ""
-		for _, e := range c.find(accounts, func(e entry) bool { return e.account() == id && e.text("environment") == environment }) {
+		for _, e := range c.find(accounts, func(e entry) bool { return e.account() == id && e.text("environment") == u.environment() }) {
 			name = e.text("username")
 		}
 		name = cmp.Or(name, u.idToken(c, id).PreferredUsername, u.idToken(c, id).UPN) // Python's device flow forgets it when it refreshes
 		switch {
-		case id == nil && anybody || u.hint != "" && !strings.EqualFold(name, u.hint):
+		case id == "" && anybody || u.hint != "" && !strings.EqualFold(name, u.hint):
 		case a != nil:
 			return nil, true
 		default:
@@ -172,12 +171,12 @@ func (u *user) silent(ctx context.Context) (issued, error) {
 	case err == nil && len(l.refreshTokens) == 0:
 		return l.orElse(issued{}, ErrSignInRequired, u.engine)
 	}
-	i, err := u.transact(ctx, u.current(), lockLimit, u.renew)
+	i, err := u.transact(ctx, lockLimit, u.renew)
 	return l.orElse(i, err, u.engine)
 }
 
 func (u *user) recognise(ctx context.Context) (err error) { // reads the metadata if the cache cannot be searched, or the provider not be reached, without it
-	if _, realm, _ := u.whose(); realm == "" || !u.client.entraStyle() {
+	if realm, _ := u.whose(); realm == "" || !u.client.entraStyle() {
 		_, err = u.client.provider(ctx)
 	}
 	return err
@@ -226,7 +225,8 @@ func (u *user) renew(ctx context.Context, c contents) (i issued, changed bool, e
 }
 
 func (u *user) reload(ctx context.Context, c contents) bool { // replaces a content, in place, by what is in the cache a moment later
-	blob, _ := u.again(ctx)
+	sleep(ctx, 100*time.Millisecond)
+	blob, _ := u.current().Get(ctx)
 	now, _ := u.parse(ctx, blob)
 	if len(now) > 0 {
 		clear(c)
@@ -294,7 +294,7 @@ func (u *user) ask(ctx context.Context) (issued, error) {
 	var mine atomic.Bool // it is our turn
 	siblings := make(chan *lookup, 1)
 	go func() { siblings <- u.watch(work, &mine, cancel) }()
-	i, err := u.transact(work, u.current(), askLimit, func(ctx context.Context, c contents) (issued, bool, error) {
+	i, err := u.transact(work, askLimit, func(ctx context.Context, c contents) (issued, bool, error) {
 		mine.Store(true)
 		return u.question(ctx, c, m, stop)
 	})
@@ -357,7 +357,7 @@ func (u *user) question(ctx context.Context, c contents, m *metadata, answered f
 
 func (r *tokenResponse) account(said claims) account { // tells whose token an answer has, as MSAL does
 	var info struct{ UID, UTID string }
-	a := account{nil, cmp.Or(said.PreferredUsername, said.UPN)}
+	a := account{"", cmp.Or(said.PreferredUsername, said.UPN)}
 	b, _ := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.ClientInfo, "="))
 	switch {
 	case json.Unmarshal(b, &info) == nil && info.UID != "" && info.UTID != "":
@@ -394,19 +394,18 @@ func (u *user) keep(c contents, i *issued, said claims, a *account, renewed entr
 	if said.Sub != "" {
 		c.put(idTokens, u.newEntry(idTokens, a.id, r.IDToken, nil))
 	}
-	if renewed == nil && a.id != nil {
-		environment, realm, issuer := u.whose()
-		c.update(accounts, entry{"home_account_id": a.id, "environment": environment, "realm": realm, "local_account_id": cmp.Or(said.Oid, said.Sub),
+	if renewed == nil && a.id != "" {
+		realm, issuer := u.whose()
+		c.put(accounts, entry{"home_account_id": a.id, "environment": u.environment(), "realm": realm, "local_account_id": cmp.Or(said.Oid, said.Sub),
 			"username": a.username, "authority_type": cmp.Or(map[string]string{"adfs": "ADFS"}[realm], "MSSTS"), "account_source": u.source, fieldIssuer: issuer})
-		c.update(appMetadata, entry{"client_id": u.client.id, "environment": environment, fieldIssuer: issuer})
+		c.put(appMetadata, entry{"client_id": u.client.id, "environment": u.environment(), fieldIssuer: issuer})
 	}
 }
 
 func (u *user) signOut(ctx context.Context) error {
 	forget := func() {
 		u.engine.forget()
-		u.broken.Store(false)
-		u.spare.Update(context.WithoutCancel(ctx), func(context.Context, []byte) ([]byte, error) { return nil, nil })
+		u.spare.Store(nil)
 	}
 	forget()
 	defer forget() // also what a flight has brought meanwhile
@@ -422,8 +421,7 @@ func (u *user) signOut(ctx context.Context) error {
 		case a == nil || err != nil:
 			return old, err
 		}
-		environment, _, _ := u.whose()
-		its := func(e entry) bool { return e.account() == a.id && e.text("environment") == environment }
+		its := func(e entry) bool { return e.account() == a.id && e.text("environment") == u.environment() }
 		others := 0                            // other clients' tokens
 		for _, section := range sections[:3] { // the ID token last: others are known by it
 			c.remove(section, func(e entry) bool { return its(e) && u.owns(c, section, e) })

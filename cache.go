@@ -108,38 +108,11 @@ func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old 
 	if err := checkCall(ctx, c != nil && c.turns != nil && f != nil); err != nil {
 		return err
 	}
-	return c.locked(ctx, func(old []byte) error {
-		now, err := f(ctx, bytes.Clone(old)) // f may write into what it gets
-		if err != nil || bytes.Equal(now, old) {
-			return err
-		}
-		return cacheError(c.write(now))
-	})
-}
-
-// setAside moves the file to one fixed name, for a user to look at, if its content is still the one that a provider could make nothing of.
-func (c *FileCache) setAside(ctx context.Context, bad []byte) error {
-	return c.locked(ctx, func(now []byte) (err error) {
-		if len(now) > 0 && bytes.Equal(now, bad) {
-			err = c.change(func() error { return os.Rename(c.path, c.path+".bad") })
-		}
-		return cacheError(err)
-	})
-}
-
-func cacheError(err error) error { // prefixes an error of package os or in its image, which has the path
-	if err != nil {
-		err = fmt.Errorf("cdfauth: cache: %w", err)
-	}
-	return err
-}
-
-func (c *FileCache) locked(ctx context.Context, do func(old []byte) error) error {
 	name := c.path + ".lock"
 	if err := c.turns.begin(ctx); err != nil {
 		return cacheError(&os.PathError{Op: "lock", Path: name, Err: err})
 	}
-	defer c.turns.end() // also if do panics
+	defer c.turns.end() // also if f panics
 	mkdir := os.MkdirAll(filepath.Dir(name), 0o700)
 	lock, err := patiently(ctx, func() (*os.File, error) { return tryOpen(name, true) })
 	if err != nil {
@@ -150,7 +123,28 @@ func (c *FileCache) locked(ctx context.Context, do func(old []byte) error) error
 	if err != nil {
 		return cacheError(err)
 	}
-	return do(old)
+	now, err := f(ctx, bytes.Clone(old)) // f may write into what it gets
+	if err != nil || bytes.Equal(now, old) {
+		return err
+	}
+	return cacheError(c.write(now))
+}
+
+// setAside moves the file to one fixed name, for a user to look at, if its content is still the one that a provider could make nothing of.
+func (c *FileCache) setAside(ctx context.Context, bad []byte) error {
+	return c.Update(ctx, func(_ context.Context, now []byte) ([]byte, error) {
+		if len(now) > 0 && bytes.Equal(now, bad) {
+			return now, cacheError(c.change(func() error { return os.Rename(c.path, c.path+".bad") }))
+		}
+		return now, nil
+	})
+}
+
+func cacheError(err error) error { // prefixes an error of package os or in its image, which has the path
+	if err != nil {
+		err = fmt.Errorf("cdfauth: cache: %w", err)
+	}
+	return err
 }
 
 func (c *FileCache) read(ctx context.Context) ([]byte, error) {
@@ -267,11 +261,10 @@ func (c *MemoryCache) Get(ctx context.Context) ([]byte, error) {
 
 // Update implements [Cache].
 func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	err := checkCall(ctx, c != nil && f != nil)
-	if err == nil {
-		err = c.turns.begin(ctx)
+	if err := checkCall(ctx, c != nil && f != nil); err != nil {
+		return err
 	}
-	if err != nil {
+	if err := c.turns.begin(ctx); err != nil {
 		return err
 	}
 	defer c.turns.end()
@@ -348,13 +341,9 @@ type store struct {
 	client *client
 	engine *engine
 	cache  Cache
-	grant  string      // marks the tokens that an application got for itself; "" in a user's flow
-	spare  MemoryCache // goes for a cache that does not work: a user's flow must not lose its refresh token
-	broken atomic.Bool // it does for good
+	grant  string                      // marks the tokens that an application got for itself; "" in a user's flow
+	spare  atomic.Pointer[MemoryCache] // goes, for good, for a cache that does not work: a user's flow must not lose its refresh token
 }
-
-// worker gets a token, from the content of the cache or otherwise, and changes the content. It is called once per transaction.
-type worker func(ctx context.Context, c contents) (i issued, changed bool, err error)
 
 // A look at the cache, and a wait for others inside Update in a silent flight: one attempt is left for going on without the cache.
 const peekLimit, lockLimit = 3 * time.Second, silentLimit - attemptLimit - 4*time.Second
@@ -367,16 +356,16 @@ func (c *client) appToken(e *engine, cache Cache, prove filler) func(context.Con
 		return fetch
 	}
 	return func(ctx context.Context) (issued, error) {
-		l, err := s.peek(ctx, s.findApp)
-		if err == nil && l.fresh {
+		l, _ := s.peek(ctx, s.findApp)
+		if l.fresh {
 			return l.issued, nil
 		}
-		i, err := s.transact(ctx, s.current(), lockLimit, func(ctx context.Context, c contents) (i issued, changed bool, err error) {
+		i, err := s.transact(ctx, lockLimit, func(ctx context.Context, c contents) (i issued, changed bool, err error) {
 			if l := s.findApp(c); l.fresh {
 				return l.issued, false, nil
 			}
 			if i, err = fetch(ctx); err == nil && i.token.Expiry().After(s.client.now()) {
-				c.put(accessTokens, s.accessToken(i, nil, s.client.scope, ""))
+				c.put(accessTokens, s.accessToken(i, "", s.client.scope, ""))
 				changed = true
 			}
 			return i, changed, err
@@ -414,24 +403,23 @@ func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, e
 }
 
 func (s *store) current() Cache {
-	if s.broken.Load() {
-		return &s.spare
+	if spare := s.spare.Load(); spare != nil {
+		return spare
 	}
 	return s.cache
 }
 
-// transact does the work with the content of the cache while all others wait, and stores what it changes. Whatever is wrong with the cache costs persistence,
-// never the token: the work is then done in memory. Only a user's flow that does not get the lock fails: to redeem a refresh token twice may end the sign-in.
-func (s *store) transact(ctx context.Context, cache Cache, patience time.Duration, work worker) (issued, error) {
-	type outcome struct {
-		issued
-		blob []byte
-		err  error
-	}
-	session := s.engine.session.Load()
-	var begun atomic.Bool           // work was called, or will not be: the cache was given up
-	worked := make(chan outcome, 1) // what it brought, whatever the cache does afterwards
-	deadline, _ := ctx.Deadline()   // which every phase has; the last second is for going on
+// transact does the work, once, with the content of the cache while all others wait, and stores what it has changed. Whatever is wrong with the cache costs
+// persistence, never the token: the work is then done in memory. Only a user's flow that does not get the lock fails: to redeem a refresh token twice may end the
+// sign-in.
+func (s *store) transact(ctx context.Context, patience time.Duration, work func(context.Context, contents) (i issued, changed bool, err error)) (issued, error) {
+	var got issued
+	var content []byte
+	var failed error
+	var begun atomic.Bool         // work was called, or will not be: the cache was given up
+	worked := make(chan struct{}) // closed when it has brought these three, whatever the cache does afterwards
+	session, spare, cache := s.engine.session.Load(), s.spare.Load(), s.current()
+	deadline, _ := ctx.Deadline() // which every phase has; the last second is for going on
 	waiting, stop := context.WithDeadline(ctx, deadline.Add(-time.Second))
 	defer stop()
 	timer := time.AfterFunc(patience, stop)
@@ -446,22 +434,21 @@ func (s *store) transact(ctx context.Context, cache Cache, patience time.Duratio
 			if waiting.Err() != nil || !begun.CompareAndSwap(false, true) {
 				return nil, errors.New("called its function too late, or twice")
 			}
-			o, changed := outcome{blob: old}, false
-			if o.issued, changed, o.err = work(ctx, c); s.engine.session.Load() != session {
-				o.err = errSignedOut
+			changed := false
+			content = old
+			if got, changed, failed = work(ctx, c); s.engine.session.Load() != session {
+				failed = errSignedOut
 			} else if changed {
-				o.blob, err = c.blob()
+				content, err = c.blob()
 			}
-			worked <- o
-			return o.blob, err
+			close(worked)
+			return content, err
 		}
 		err = cache.Update(waiting, inside)
-		if f, ok := cache.(interface {
-			setAside(context.Context, []byte) error
-		}); ok && errors.Is(err, errCacheContent) && !begun.Load() {
-			blob, _ := cache.Get(ctx)
+		if f, ok := cache.(*FileCache); ok && errors.Is(err, errCacheContent) && !begun.Load() {
+			blob, _ := f.Get(ctx)
 			if err = f.setAside(ctx, blob); err == nil {
-				err = cache.Update(waiting, inside)
+				err = f.Update(waiting, inside)
 			}
 		}
 		return none, err
@@ -469,49 +456,49 @@ func (s *store) transact(ctx context.Context, cache Cache, patience time.Duratio
 	late := waiting.Err() != nil
 	if begun.Swap(true) {
 		select {
-		case o := <-worked:
-			if err != nil {
-				s.warn(ctx, "cdfauth: the token was not stored", err)
-				s.broken.Store(s.grant == "")
-				s.spare.Update(context.WithoutCancel(ctx), func(context.Context, []byte) ([]byte, error) { return o.blob, nil })
-			}
-			return o.issued, o.err
+		case <-worked:
 		case <-time.After(time.Second): // it panicked, or is still at work
 			return issued{}, err
 		}
+		if s.warn(ctx, "cdfauth: the token was not stored", err); err != nil && s.grant == "" {
+			spare = new(MemoryCache)
+			spare.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return content, nil })
+			s.spare.Store(spare)
+		}
+		return got, failed
 	}
 	switch {
 	case err == nil:
 		err = errors.New("Update did not call its function")
-	case ctx.Err() != nil || cache == &s.spare:
+	case ctx.Err() != nil || spare != nil:
 		return issued{}, err
 	case late && s.grant == "":
 		return issued{}, fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
 	}
 	s.warn(ctx, "cdfauth: the cache is not used", err)
-	s.broken.Store(s.grant == "")
-	return s.transact(ctx, &s.spare, patience, work)
+	if s.grant == "" {
+		s.spare.Store(new(MemoryCache))
+		return s.transact(ctx, patience, work)
+	}
+	i, _, err := work(ctx, contents{})
+	return i, err
 }
 
 // parse reads a blob, and reads it again if it makes no sense: old versions of Cognite's Python SDK truncate the file before they write it.
 func (s *store) parse(ctx context.Context, blob []byte) (contents, error) {
 	c, err := parseContents(blob)
 	for try := 1; err == errCacheContent && try <= 3; try++ {
-		if blob, err = s.again(ctx); err == nil {
+		sleep(ctx, 100*time.Millisecond)
+		if blob, err = s.current().Get(ctx); err == nil {
 			c, err = parseContents(blob)
 		}
 	}
 	return c, err
 }
 
-func (s *store) again(ctx context.Context) ([]byte, error) {
-	sleep(ctx, 100*time.Millisecond)
-	return s.current().Get(ctx)
-}
-
-// whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the token endpoint if that is known from the
+// whose returns what the provider's own entries have in common, beside the environment. For an issuer goes the URL that it is found by: the token endpoint if that is known from the
 // start. The realm is the first segment of the token endpoint's path, as the metadata has it; "" while that is not known, as of a tenant not named by its GUID.
-func (s *store) whose() (environment, realm, issuer string) {
+func (s *store) whose() (realm, issuer string) {
 	c, m, kind := s.client, s.client.metadata(), s.client.endpoint.kind
 	tokenURL, issuer := "", c.endpoint.url
 	if kind != kindIssuer && kind != kindDiscovery {
@@ -521,32 +508,32 @@ func (s *store) whose() (environment, realm, issuer string) {
 	if m != nil {
 		tokenURL = m.TokenURL
 	}
-	if u, err := url.Parse(tokenURL); err == nil {
-		realm, _, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
-	}
+	u, _ := parseURL(tokenURL)
+	realm, _, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	isGUID := len(realm) == 36 && strings.Count(realm, "-") == 4 && strings.Trim(realm, "0123456789abcdefABCDEF-") == ""
 	if s.grant == "" && kind == kindAuthority && m == nil && !isGUID {
 		realm = ""
 	}
-	if u, err := url.Parse(c.endpoint.url); err == nil {
-		environment = strings.ToLower(u.Hostname())
-	}
-	return environment, realm, issuer
+	return realm, issuer
+}
+
+func (s *store) environment() string { // the identity provider's host name
+	u, _ := parseURL(s.client.endpoint.url)
+	return strings.ToLower(u.Hostname())
 }
 
 // findApp returns the newest token of an application's own. The scopes have to be the same: an application may not know what it gets for asking for none.
 func (s *store) findApp(c contents) lookup {
-	_, realm, issuer := s.whose()
+	realm, issuer := s.whose()
 	scopes, ext := target(s.client.scope), extCacheKey(s.client.params)
 	return s.newest(c, func(e entry) bool {
-		return s.ours(e) && (realm == "" || e.text("realm") == realm) && e.text(fieldIssuer) == issuer && e.account() == nil &&
+		return s.ours(e) && (realm == "" || e.text("realm") == realm) && e.text(fieldIssuer) == issuer && e.account() == "" &&
 			e.text("target") == scopes && e.text("ext_cache_key") == ext
 	})
 }
 
 func (s *store) ours(e entry) bool { // reports whether an entry can be the provider's own, as far as the schema tells
-	environment, _, _ := s.whose()
-	return e.text("environment") == environment && e.text("client_id") == s.client.id && e.text(fieldGrant) == s.grant
+	return e.text("environment") == s.environment() && e.text("client_id") == s.client.id && e.text(fieldGrant) == s.grant
 }
 
 func (s *store) newest(c contents, match func(entry) bool) (l lookup) { // returns the newest access token that matches and has not been refused, a fresh one if there is one
@@ -566,16 +553,19 @@ func (s *store) newest(c contents, match func(entry) bool) (l lookup) { // retur
 	return l
 }
 
-func (s *store) newEntry(section string, account any, secret string, more entry) entry { // makes an entry of the provider's own, with more fields but those that are empty
-	environment, realm, issuer := s.whose()
+func (s *store) newEntry(section, account, secret string, more entry) entry { // makes an entry of the provider's own, with more fields but those that are empty
+	realm, issuer := s.whose()
 	maps.DeleteFunc(more, func(_ string, v any) bool { return v == "" })
-	e := entry{"credential_type": section, "secret": secret, "home_account_id": account, "environment": environment, "realm": realm,
+	e := entry{"credential_type": section, "secret": secret, "home_account_id": account, "environment": s.environment(), "realm": realm,
 		"client_id": s.client.id, fieldIssuer: issuer}
+	if account == "" {
+		e["home_account_id"] = nil
+	}
 	maps.Copy(e, more)
 	return e
 }
 
-func (s *store) accessToken(i issued, account any, scope, asked string) entry {
+func (s *store) accessToken(i issued, account, scope, asked string) entry {
 	expires := unix(i.token.Expiry())
 	return s.newEntry(accessTokens, account, i.token.AccessToken(), entry{"target": target(scope), "token_type": "Bearer", "cached_at": unix(i.sent),
 		"expires_on": expires, "extended_expires_on": expires, "refresh_on": unix(i.refresh), "ext_cache_key": extCacheKey(s.client.params),
@@ -645,23 +635,18 @@ func (c contents) blob() ([]byte, error) { // writes the whole as MSAL does: ind
 	return b.Bytes(), nil
 }
 
-func (c contents) put(section string, e entry) {
+func (c contents) put(section string, e entry) { // replaces an entry; of one that is no token, fields that only others know stay
 	s, _ := c[section].(map[string]any)
 	if s == nil {
 		s = map[string]any{}
 		c[section] = s
 	}
-	s[e.key(section)] = map[string]any(e)
-}
-
-func (c contents) update(section string, e entry) { // put, but fields that only others know stay
-	s, _ := c[section].(map[string]any)
-	if old, _ := s[e.key(section)].(map[string]any); old != nil {
-		old = maps.Clone(old)
-		maps.Copy(old, e)
-		e = old
+	whole, key := map[string]any{}, e.key(section)
+	if old, _ := s[key].(map[string]any); section == accounts || section == appMetadata {
+		maps.Copy(whole, old)
 	}
-	c.put(section, e)
+	maps.Copy(whole, e)
+	s[key] = whole
 }
 
 func (c contents) remove(section string, match func(entry) bool) {
@@ -702,12 +687,7 @@ func (e entry) written() time.Time { // when a token was stored, zero for what i
 	return cmp.Or(e.time("cached_at"), e.time("last_modification_time"))
 }
 
-func (e entry) account() any {
-	if s := e.text("home_account_id"); s != "" {
-		return s
-	}
-	return nil
-}
+func (e entry) account() string { return e.text("home_account_id") } // whose token it is, "" if nobody's
 
 func unix(t time.Time) string {
 	if t.IsZero() {
@@ -716,31 +696,23 @@ func unix(t time.Time) string {
 	return strconv.FormatInt(t.Unix(), 10)
 }
 
-var keyParts = map[string]string{ // the fields that make the names of entries, and what is constant in them
-	accessTokens:  "home_account_id environment =accesstoken client_id realm target",
-	refreshTokens: "home_account_id environment =refreshtoken client_id = target",
-	idTokens:      "home_account_id environment =idtoken client_id realm =",
-	accounts:      "home_account_id environment realm",
-	appMetadata:   "=appmetadata environment client_id",
+var keys = map[string]string{ // the names that MSAL for Python gives to entries: another one would leave a stale twin behind when Python updates it
+	accessTokens:  "$home_account_id-$environment-accesstoken-$client_id-$realm-$target",
+	refreshTokens: "$home_account_id-$environment-refreshtoken-$client_id--$target",
+	idTokens:      "$home_account_id-$environment-idtoken-$client_id-$realm-",
+	accounts:      "$home_account_id-$environment-$realm",
+	appMetadata:   "appmetadata-$environment-$client_id", // the case of this one counts
 }
 
-func (e entry) key(section string) string { // the name that MSAL for Python gives to an entry: another one would leave a stale twin behind when Python updates it
-	parts := strings.Fields(keyParts[section])
+func (e entry) key(section string) string {
+	format := keys[section]
 	if section == accessTokens && e.text("ext_cache_key") != "" {
-		parts[2] = "=atext"
-		parts = append(parts, "ext_cache_key")
+		format = strings.Replace(format, "accesstoken", "atext", 1) + "-$ext_cache_key"
 	}
-	for i, part := range parts {
-		literal, ok := strings.CutPrefix(part, "=")
-		if parts[i] = literal; !ok {
-			parts[i] = e.text(part)
-		}
+	if section == appMetadata {
+		return os.Expand(format, e.text)
 	}
-	key := strings.Join(parts, "-")
-	if section != appMetadata {
-		key = strings.ToLower(key)
-	}
-	return key
+	return strings.ToLower(os.Expand(format, e.text))
 }
 
 func target(scope string) string { // a list of scopes as MSAL writes it: sorted by code point
