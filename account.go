@@ -125,29 +125,29 @@ func (u *user) who(c contents) (a *account, several bool) {
 }
 
 func (u *user) search(c contents) lookup {
-	a, _ := u.who(c)
-	if a == nil {
-		return lookup{}
+	if a, _ := u.who(c); a != nil {
+		return u.tokens(c, *a)
 	}
+	return lookup{}
+}
+
+func (u *user) tokens(c contents, a account) lookup { // finds an account's access token, and its refresh tokens, the newest first
 	scope, ext := u.client.scope, extCacheKey(u.client.params)
 	l := u.newest(c, func(e entry) bool {
 		return u.owns(c, accessTokens, e) && e.account() == a.id && e.text("ext_cache_key") == ext &&
 			(covers(e.text("target"), scope) || e.text(fieldAsked) == target(scope))
 	})
-	l.account, l.token, l.refreshTokens = *a, named(l.token, a), u.refreshTokens(c, a)
+	l.account, l.token = a, named(l.token, a)
+	l.refreshTokens = c.find(refreshTokens, func(e entry) bool {
+		return u.owns(c, refreshTokens, e) && e.account() == a.id && e.text("secret") != ""
+	})
 	return l
 }
 
-func named(t Token, a *account) Token {
+func named(t Token, a account) Token {
 	d := *t.load()
 	d.username = printable(a.username)
 	return newToken(d)
-}
-
-func (u *user) refreshTokens(c contents, a *account) []entry { // returns an account's refresh tokens, the newest first
-	return c.find(refreshTokens, func(e entry) bool {
-		return u.owns(c, refreshTokens, e) && e.account() == a.id && e.text("secret") != ""
-	})
 }
 
 func (u *user) mustPrompt() bool { return u.prompt != "" && u.account.Load() == nil } // says that Prompt has yet to be obeyed, whatever the cache has
@@ -201,8 +201,7 @@ func (u *user) renew(ctx context.Context, c contents) (i issued, changed bool, e
 		i, said, err = u.refresh(ctx, c, e)
 		switch errors.As(err, &oe); {
 		case err == nil:
-			u.account.Store(&a)
-			u.keep(c, &i, said, &a, e)
+			u.keep(c, &i, said, a, e)
 			return i, true, nil
 		case oe == nil:
 			return i, changed, err
@@ -211,37 +210,30 @@ func (u *user) renew(ctx context.Context, c contents) (i issued, changed bool, e
 		case oe.Code != "invalid_grant" && (oe.Code != "" || oe.StatusCode != 400 && oe.StatusCode != 401): // some say no more
 			return i, changed, err
 		}
-		if u.reload(ctx, c) {
-			l = u.search(c)
-		}
+		u.reload(ctx, c)
 		same := func(a, b entry) bool { return a.text("secret") == b.text("secret") }
 		c.remove(refreshTokens, func(r entry) bool { return u.owns(c, refreshTokens, r) && same(r, e) })
 		known := tokens
-		tokens = slices.DeleteFunc(u.refreshTokens(c, &a), func(r entry) bool {
+		l = u.tokens(c, a)
+		tokens = slices.DeleteFunc(l.refreshTokens, func(r entry) bool {
 			return r.written().Before(e.written()) && slices.ContainsFunc(known, func(k entry) bool { return same(k, r) })
 		})
 		changed = true
 	}
 }
 
-func (u *user) reload(ctx context.Context, c contents) bool { // replaces a content, in place, by what is in the cache a moment later
+func (u *user) reload(ctx context.Context, c contents) { // replaces a content, in place, by what is in the cache a moment later, if anything is
 	sleep(ctx, 100*time.Millisecond)
 	blob, _ := u.current().Get(ctx)
-	now, _ := u.parse(ctx, blob)
-	if len(now) > 0 {
+	if now, _ := u.parse(ctx, blob); len(now) > 0 {
 		clear(c)
 		maps.Copy(c, now)
 	}
-	return len(now) > 0
 }
 
 // refresh redeems a refresh token (RFC 6749 §6). An ID token with it has issuer and subject of the first one (OpenID Connect Core §12.2).
 func (u *user) refresh(ctx context.Context, c contents, e entry) (issued, claims, error) {
-	i, err := u.client.exchange(ctx, "refresh_token", attempts, func(ctx context.Context, _ string, f *form) error {
-		f.Set("refresh_token", e.text("secret"))
-		f.secrets = append(f.secrets, e.text("secret"))
-		return u.identify(ctx, f)
-	})
+	i, err := u.client.exchange(ctx, "refresh_token", attempts, u.filler(url.Values{"refresh_token": {e.text("secret")}}, e.text("secret")))
 	if err != nil {
 		return i, claims{}, err
 	}
@@ -260,15 +252,19 @@ func (u *user) refresh(ctx context.Context, c contents, e entry) (issued, claims
 	return i, said, err
 }
 
-func (u *user) identify(ctx context.Context, f *form) (err error) { // adds what a user's token requests have beside the grant
-	m := new(metadata)
-	if u.client.entraStyle() {
-		f.Set("client_info", "1")
-	} else if m, err = u.client.discover(ctx); err != nil {
-		return err
+func (u *user) filler(fields url.Values, secrets ...string) filler { // adds to a token request its grant's fields, and what those of all of a user's grants have
+	return func(ctx context.Context, _ string, f *form) (err error) {
+		maps.Copy(f.Values, fields)
+		f.secrets = append(f.secrets, secrets...)
+		m := new(metadata)
+		if u.client.entraStyle() {
+			f.Set("client_info", "1")
+		} else if m, err = u.client.discover(ctx); err != nil {
+			return err
+		}
+		f.Set("scope", u.scope(m))
+		return nil
 	}
-	f.Set("scope", u.scope(m))
-	return nil
 }
 
 func (u *user) scope(m *metadata) string { // what is asked for: the configured scopes and those that a sign-in wants, of which a provider that lists its scopes gets the ones it knows
@@ -349,26 +345,22 @@ func (u *user) question(ctx context.Context, c contents, m *metadata, answered f
 	if err != nil {
 		return i, changed, err
 	}
-	a := i.answer.account(said)
-	u.account.Store(&a)
-	u.keep(c, &i, said, &a, nil)
+	u.keep(c, &i, said, i.answer.account(said), nil)
 	return i, true, nil
 }
 
 func (r *tokenResponse) account(said claims) account { // tells whose token an answer has, as MSAL does
 	var info struct{ UID, UTID string }
-	a := account{"", cmp.Or(said.PreferredUsername, said.UPN)}
+	a := account{said.Sub, cmp.Or(said.PreferredUsername, said.UPN)}
 	b, _ := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.ClientInfo, "="))
-	switch {
-	case json.Unmarshal(b, &info) == nil && info.UID != "" && info.UTID != "":
+	if json.Unmarshal(b, &info) == nil && info.UID != "" && info.UTID != "" {
 		a.id = info.UID + "." + info.UTID
-	case said.Sub != "":
-		a.id = said.Sub
 	}
 	return a
 }
 
-func (u *user) keep(c contents, i *issued, said claims, a *account, renewed entry) { // puts what a sign-in, or the renewal of one (of the given refresh token), has brought into the cache
+func (u *user) keep(c contents, i *issued, said claims, a account, renewed entry) { // puts what a sign-in, or the renewal of one (of the given refresh token), has brought into the cache
+	u.account.Store(&a)
 	i.token = named(i.token, a)
 	r, now := i.answer, u.client.now()
 	granted := cmp.Or(strings.TrimSpace(r.Scope), u.client.scope)
@@ -376,11 +368,7 @@ func (u *user) keep(c contents, i *issued, said claims, a *account, renewed entr
 		return u.owns(c, accessTokens, e) && e.account() == a.id && !e.time("expires_on").After(now)
 	})
 	if i.token.Expiry().After(now) {
-		asked := ""
-		if !covers(granted, u.client.scope) {
-			asked = target(u.client.scope) // or every start would ask again for what was not granted
-		}
-		c.put(accessTokens, u.accessToken(*i, a.id, granted, asked))
+		c.put(accessTokens, u.accessToken(*i, a.id, granted))
 	}
 	if r.RefreshToken != "" {
 		e := maps.Clone(renewed) // which stays, but for its secret

@@ -365,7 +365,7 @@ func (c *client) appToken(e *engine, cache Cache, prove filler) func(context.Con
 				return l.issued, false, nil
 			}
 			if i, err = fetch(ctx); err == nil && i.token.Expiry().After(s.client.now()) {
-				c.put(accessTokens, s.accessToken(i, "", s.client.scope, ""))
+				c.put(accessTokens, s.accessToken(i, "", s.client.scope))
 				changed = true
 			}
 			return i, changed, err
@@ -565,8 +565,11 @@ func (s *store) newEntry(section, account, secret string, more entry) entry { //
 	return e
 }
 
-func (s *store) accessToken(i issued, account, scope, asked string) entry {
-	expires := unix(i.token.Expiry())
+func (s *store) accessToken(i issued, account, scope string) entry {
+	expires, asked := unix(i.token.Expiry()), ""
+	if !covers(scope, s.client.scope) {
+		asked = target(s.client.scope) // or every start would ask again for what was not granted
+	}
 	return s.newEntry(accessTokens, account, i.token.AccessToken(), entry{"target": target(scope), "token_type": "Bearer", "cached_at": unix(i.sent),
 		"expires_on": expires, "extended_expires_on": expires, "refresh_on": unix(i.refresh), "ext_cache_key": extCacheKey(s.client.params),
 		fieldGrant: s.grant, fieldGranted: i.token.Scope(), fieldAsked: asked})

@@ -128,11 +128,6 @@ func (u *user) authorizeDevice(ctx context.Context, q *question) (code string, d
 
 // poll asks for the token until there is one or the code has lapsed (§3.5). What may pass does not end it.
 func (u *user) poll(ctx context.Context, code string, interval time.Duration, expiry time.Time) (issued, error) {
-	fill := func(ctx context.Context, _ string, f *form) error {
-		f.Set("device_code", code)
-		f.secrets = append(f.secrets, code)
-		return u.identify(ctx, f)
-	}
 	lapsed := errors.New("cdfauth: device code: the code lapsed before anybody used it (another call of Token gets another)")
 	start, wait, failures := time.Now(), interval, 0
 	for try := 1; ; try++ {
@@ -144,7 +139,7 @@ func (u *user) poll(ctx context.Context, code string, interval time.Duration, ex
 			return issued{}, lapsed
 		}
 		// An approval that is on its way is not given up, even if everybody who waited has left.
-		i, a, err := u.client.attempt(context.WithoutCancel(ctx), deviceGrant, fill)
+		i, a, err := u.client.attempt(context.WithoutCancel(ctx), deviceGrant, u.filler(url.Values{"device_code": {code}}, code))
 		oe := new(OAuthError)
 		errors.As(err, &oe)
 		switch wait = interval; {

@@ -175,11 +175,8 @@ func (b *browser) signIn(ctx context.Context, q *question) (i issued, said claim
 	}
 	q.answered()
 	if err = v.err; err == nil {
-		i, err = c.exchange(ctx, "authorization_code", 1, func(ctx context.Context, _ string, f *form) error {
-			maps.Copy(f.Values, url.Values{"code": {v.code()}, "redirect_uri": {redirect.String()}, "code_verifier": {verifier}})
-			f.secrets = append(f.secrets, v.code(), verifier)
-			return b.user.identify(ctx, f)
-		})
+		fields := url.Values{"code": {v.code()}, "redirect_uri": {redirect.String()}, "code_verifier": {verifier}}
+		i, err = c.exchange(ctx, "authorization_code", 1, b.user.filler(fields, v.code(), verifier))
 	}
 	if err == nil {
 		said, err = b.user.believe(i, q.Issuer, nonce)
