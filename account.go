@@ -27,12 +27,11 @@ type account struct {
 
 type user struct {
 	store
-	hint, prompt string
-	source       string    // account_source: the grant by which people sign in
-	output       io.Writer // where the person is told things
-	noHome       error     // why there is no default cache; nil once that was said
-	signIn       func(context.Context, *question) (issued, claims, error)
-	account      atomic.Pointer[account] // whose tokens are handed out; nil until that is known
+	cfg     InteractiveConfig // has the fields of the other flow's too
+	source  string            // account_source: the grant by which people sign in
+	noHome  error             // why there is no default cache; nil once that was said
+	signIn  func(context.Context, *question) (issued, claims, error)
+	account atomic.Pointer[account] // whose tokens are handed out; nil until that is known
 }
 
 type question struct {
@@ -41,16 +40,16 @@ type question struct {
 	answered            func() bool // to be called when an answer has arrived: from then on nobody can stop the flight
 }
 
-func newUser(flow string, ep Endpoint, id string, scopes []string, params url.Values, o Options, hint, source string, output io.Writer) (*user, error) {
-	c, e, err := newClient(flow, ep, id, scopes, params, o)
-	if ep.kind == kindTokenURL {
+func newUser(flow, source string, cfg InteractiveConfig) (*user, error) {
+	c, e, err := newClient(flow, cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
+	if cfg.Endpoint.kind == kindTokenURL {
 		err = cmp.Or(err, errors.New("cdfauth: Endpoint: TokenURL names too little for a user's flow: want Issuer, Entra, Authority or Discovery"))
 	}
 	if err != nil {
 		return nil, err
 	}
-	u := &user{store: store{client: c, engine: e, cache: o.Cache}, hint: hint, source: source, output: output}
-	if o.Cache == nil {
+	u := &user{store: store{client: c, engine: e, cache: cfg.Cache}, cfg: cfg, source: source}
+	if u.cache == nil {
 		var path string
 		u.cache = new(MemoryCache)
 		if path, u.noHome = DefaultCachePath(c.id); u.noHome == nil {
@@ -114,7 +113,7 @@ func (u *user) who(c contents) (a *account, several bool) {
 		}
 		name = cmp.Or(name, u.idToken(c, id).PreferredUsername, u.idToken(c, id).UPN) // Python's device flow forgets it when it refreshes
 		switch {
-		case id == "" && anybody || u.hint != "" && !strings.EqualFold(name, u.hint):
+		case id == "" && anybody || u.cfg.LoginHint != "" && !strings.EqualFold(name, u.cfg.LoginHint):
 		case a != nil:
 			return nil, true
 		default:
@@ -150,7 +149,7 @@ func named(t Token, a account) Token {
 	return newToken(d)
 }
 
-func (u *user) mustPrompt() bool { return u.prompt != "" && u.account.Load() == nil } // says that Prompt has yet to be obeyed, whatever the cache has
+func (u *user) mustPrompt() bool { return u.cfg.Prompt != "" && u.account.Load() == nil } // says that Prompt has yet to be obeyed, whatever the cache has
 
 func (u *user) silent(ctx context.Context) (issued, error) {
 	u.warn(ctx, "cdfauth: the sign-in is kept in memory alone", u.noHome)
@@ -288,14 +287,26 @@ func (u *user) ask(ctx context.Context) (issued, error) {
 		return issued{}, err
 	}
 	var mine atomic.Bool // it is our turn
-	siblings := make(chan *lookup, 1)
-	go func() { siblings <- u.watch(work, &mine, cancel) }()
+	sibling := make(chan lookup, 1)
+	go func() { // tells a person who waits for another program, and looks once a second for what that one has got
+		defer close(sibling)
+		for n := 1; sleep(work, time.Second) && !mine.Load(); n++ {
+			if n == 5 {
+				u.tell(work, "Another program is signing in and keeps the token cache locked. Waiting for it to finish.\n")
+			}
+			if l, _ := u.peek(work, u.search); l.fresh && !u.mustPrompt() {
+				sibling <- l
+				cancel()
+				return
+			}
+		}
+	}()
 	i, err := u.transact(work, askLimit, func(ctx context.Context, c contents) (issued, bool, error) {
 		mine.Store(true)
 		return u.question(ctx, c, m, stop)
 	})
 	cancel()
-	if l := <-siblings; l != nil && err != nil {
+	if l := <-sibling; l.fresh && err != nil {
 		u.account.Store(&l.account)
 		return l.issued, nil
 	}
@@ -305,25 +316,12 @@ func (u *user) ask(ctx context.Context) (issued, error) {
 	return i, err
 }
 
-func (u *user) watch(ctx context.Context, mine *atomic.Bool, found func()) *lookup { // tells a person who waits for another program, and looks once a second for what that one has got
-	for n := 1; sleep(ctx, time.Second) && !mine.Load(); n++ {
-		if n == 5 {
-			u.tell(ctx, "Another program is signing in and keeps the token cache locked. Waiting for it to finish.\n")
-		}
-		if l, err := u.peek(ctx, u.search); err == nil && l.fresh && !u.mustPrompt() {
-			found()
-			return &l
-		}
-	}
-	return nil
-}
-
 func (u *user) tell(ctx context.Context, text string) {
-	_, _ = guard(ctx, "Output", func(context.Context) (int, error) { return io.WriteString(u.output, text) })
+	_, _ = guard(ctx, "Output", func(context.Context) (int, error) { return io.WriteString(u.cfg.Output, text) })
 }
 
 func (u *user) question(ctx context.Context, c contents, m *metadata, answered func() bool) (i issued, changed bool, err error) {
-	q := &question{metadata: m, scope: u.scope(m), prompt: u.prompt, hint: u.hint, answered: answered}
+	q := &question{metadata: m, scope: u.scope(m), prompt: u.cfg.Prompt, hint: u.cfg.LoginHint, answered: answered}
 	if !u.mustPrompt() {
 		if len(c) == 0 { // or an old Python SDK is about to write it
 			u.reload(ctx, c)
@@ -335,7 +333,7 @@ func (u *user) question(ctx context.Context, c contents, m *metadata, answered f
 		if a, several := u.who(c); several {
 			q.prompt = "select_account"
 		} else if a != nil {
-			q.hint = cmp.Or(a.username, u.hint)
+			q.hint = cmp.Or(a.username, u.cfg.LoginHint)
 		}
 	}
 	if !u.client.entraStyle() && slices.Contains(m.Scopes, "offline_access") && q.prompt != "consent" { // or there is no refresh token (Core §11)

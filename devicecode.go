@@ -44,11 +44,12 @@ const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
 
 // NewDeviceCode returns a provider for a person whose browser is on another machine. It checks cfg, names the field that is wrong, and does no I/O.
 func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
-	output, show := io.Discard, cfg.ShowCode
+	show, output := cfg.ShowCode, io.Discard
 	if show == nil {
-		output, show = os.Stderr, showCode
+		show, output = showCode, os.Stderr
 	}
-	u, err := newUser("device code", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options, cfg.LoginHint, deviceGrant, output)
+	u, err := newUser("device code", deviceGrant, InteractiveConfig{Endpoint: cfg.Endpoint, ClientID: cfg.ClientID, Scopes: cfg.Scopes, Params: cfg.Params,
+		LoginHint: cfg.LoginHint, Output: output, Options: cfg.Options})
 	if err != nil {
 		return nil, err
 	}
