@@ -25,7 +25,6 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf16"
-	"unicode/utf8"
 )
 
 // This file has the caches, then what a provider does with one (which of the tokens in it are its own, how it takes one, how processes that share it make one
@@ -132,11 +131,11 @@ func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old 
 
 // setAside moves the file to one fixed name, for a user to look at, if its content is still the one that a provider could make nothing of.
 func (c *FileCache) setAside(ctx context.Context, bad []byte) error {
-	return c.Update(ctx, func(_ context.Context, now []byte) ([]byte, error) {
+	return c.Update(ctx, func(_ context.Context, now []byte) (_ []byte, err error) {
 		if len(now) > 0 && bytes.Equal(now, bad) {
-			return now, cacheError(c.change(func() error { return os.Rename(c.path, c.path+".bad") }))
+			err = c.change(func() error { return os.Rename(c.path, c.path+".bad") })
 		}
-		return now, nil
+		return now, cacheError(err)
 	})
 }
 
@@ -166,9 +165,9 @@ func (c *FileCache) read(ctx context.Context) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-const maxCache = 1 << 20
+const maxCache = 1 << 20 // 1 MiB
 
-var errTooBig = errors.New("content has more than 1 MiB")
+var errTooBig, errCacheContent = errors.New("content has more than 1 MiB"), errors.New("the content is not of MSAL's cache format")
 
 // write replaces the file, or removes it if b is empty. Before, it sweeps up the temporary files of killed writers: under the lock, there are no others.
 func (c *FileCache) write(b []byte) error {
@@ -203,9 +202,8 @@ func (c *FileCache) write(b []byte) error {
 
 func (c *FileCache) change(op func() error) error {
 	_, err := patiently(context.Background(), func() (*os.File, error) { return nil, op() })
-	if d, e := os.Open(filepath.Dir(c.path)); e == nil { // what cannot be synced (on Windows, on some network file systems) is changed all the same
-		_ = errors.Join(d.Sync(), d.Close())
-	}
+	d, _ := os.Open(filepath.Dir(c.path))
+	_ = errors.Join(d.Sync(), d.Close()) // what cannot be opened or synced (on Windows, on some network file systems) is changed all the same
 	return err
 }
 
@@ -278,11 +276,9 @@ func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, ol
 	return err
 }
 
-// EncryptCache returns a Cache that keeps its content in c, encrypted with AES-256-GCM. The key is 32 random bytes, which the caller keeps elsewhere (the
-// system's key store, for example); it is copied.
-//
-// Content that was made with another key or none, or was changed, is an error of Get and Update and stays as it is. That somebody removed the content or put
-// older content back is not noticed: it was made with the key too.
+// EncryptCache returns a Cache that keeps its content in c, encrypted with AES-256-GCM. The key, 32 random bytes that the caller keeps elsewhere (such as the
+// system's key store), is copied. Content that was made with another key or none, or was changed, is an error of Get and Update and stays as it is. That somebody
+// removed the content or put older content back is not noticed: it was made with the key too.
 func EncryptCache(c Cache, key []byte) (Cache, error) {
 	if c == nil || len(key) != 32 {
 		return nil, fmt.Errorf("cdfauth: EncryptCache: a cache and a key of 32 bytes are wanted, not %T and %d bytes", c, len(key))
@@ -409,9 +405,8 @@ func (s *store) current() Cache {
 	return s.cache
 }
 
-// transact does the work, once, with the content of the cache while all others wait, and stores what it has changed. Whatever is wrong with the cache costs
-// persistence, never the token: the work is then done in memory. Only a user's flow that does not get the lock fails: to redeem a refresh token twice may end the
-// sign-in.
+// transact does the work, once, with the content of the cache while all others wait, and stores what changed. Whatever is wrong with the cache costs persistence,
+// never the token: the work is then done in memory. Only a user's flow that does not get the lock fails: redeeming a refresh token twice may end the sign-in.
 func (s *store) transact(ctx context.Context, patience time.Duration, work func(context.Context, contents) (i issued, changed bool, err error)) (issued, error) {
 	var got issued
 	var content []byte
@@ -496,7 +491,7 @@ func (s *store) parse(ctx context.Context, blob []byte) (contents, error) {
 	return c, err
 }
 
-// whose returns what the provider's own entries have in common, beside the environment. For an issuer goes the URL that it is found by: the token endpoint if that is known from the
+// whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the token endpoint if that is known from the
 // start. The realm is the first segment of the token endpoint's path, as the metadata has it; "" while that is not known, as of a tenant not named by its GUID.
 func (s *store) whose() (realm, issuer string) {
 	c, m, kind := s.client, s.client.metadata(), s.client.endpoint.kind
@@ -599,8 +594,6 @@ const (
 	fieldAsked   = "requested_target" // which scopes a user's token was asked for, if not all of them were granted
 )
 
-var errCacheContent = errors.New("the content is not of MSAL's cache format")
-
 func parseContents(blob []byte) (contents, error) { // reads a blob; none at all is an empty cache. No error is passed on: it could quote what it read.
 	c := contents{}
 	d := json.NewDecoder(bytes.NewReader(blob))
@@ -627,7 +620,7 @@ func (c contents) blob() ([]byte, error) { // writes the whole as MSAL does: ind
 	}
 	var b bytes.Buffer
 	for _, r := range string(raw) { // whatever is not ASCII is within a string
-		if r < utf8.RuneSelf {
+		if r < 0x80 {
 			b.WriteByte(byte(r))
 			continue
 		}

@@ -28,8 +28,7 @@ var kinds = map[string]struct{ required, optional string }{ // of credentials, w
 	"interactive":        {"client_id", userKeys + " redirect_port prompt"},
 }
 
-// Load builds a provider from a configuration in JSON, of the shape that CredentialProvider.load of Cognite's Python SDK takes: an object of one key, the kind,
-// whose value has the keys of that kind:
+// Load builds a provider from JSON of the shape that CredentialProvider.load of Cognite's Python SDK takes: an object of one key, the kind, with an object of:
 //
 //	token               the token itself, or an object with token
 //	client_credentials  token_url, client_id, client_secret; scopes; all others are parameters of the requests, such as audience
@@ -69,9 +68,9 @@ func Load(config []byte, o Options) (Provider, error) {
 //	interactive         IDP_CLIENT_ID, IDP_AUTHORITY_URL (entra_id: or IDP_TENANT_ID or IDP_TOKEN_URL) or IDP_DISCOVERY_URL
 //	device_code         the same; of both URLs the latter counts, but for entra_id, where also IDP_CLIENT_ID has a default: Cognite's app registration
 //
-// IDP_SCOPES, separated by commas, and IDP_AUDIENCE have defaults too: for cdf none; for auth0 IDENTITY and user_impersonation, and the project's address, by
-// CDF_PROJECT; otherwise [ClusterScopes], or with device codes the cluster's IDENTITY and user_impersonation, and [ClusterURL], by CDF_CLUSTER. An interactive
-// sign-in has no default audience.
+// IDP_SCOPES, separated by commas, and IDP_AUDIENCE have defaults too: for cdf none; for auth0 IDENTITY and user_impersonation, and the project's address by
+// CDF_PROJECT; else, by CDF_CLUSTER, [ClusterScopes] (with device codes the cluster's IDENTITY and user_impersonation) and [ClusterURL]. interactive has no default
+// for the audience.
 func FromEnv(getenv func(string) string, o Options) (Provider, error) {
 	if getenv == nil {
 		getenv = os.Getenv

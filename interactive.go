@@ -29,8 +29,7 @@ import (
 
 // This file is the authorization code flow for programs on a person's own machine (RFC 8252) with PKCE (RFC 7636): a listener on loopback is opened, then the
 // browser at the authorization endpoint with response_type, client_id, redirect_uri, scope, state, nonce, code_challenge, code_challenge_method, prompt, login_hint
-// and Params; when it comes back with a code, that is exchanged at the token endpoint by a POST of grant_type, client_id, code, redirect_uri, code_verifier, scope
-// and Params.
+// and Params; the code that it comes back with is exchanged by a POST of grant_type, client_id, code, redirect_uri, code_verifier, scope and Params.
 
 // InteractiveConfig configures [NewInteractive]. Endpoint (any but TokenURL), ClientID, Scopes and Params are as in [ClientCredentialsConfig]; openid, profile
 // and offline_access are added to the scopes.
@@ -389,21 +388,17 @@ func openBrowser(ctx context.Context, url string) error {
 	version, _ := os.ReadFile("/proc/version") // which tells a Linux that is a guest of Windows (WSL), whose browser is wanted
 	err := errors.New("there is no display (DISPLAY and WAYLAND_DISPLAY are not set), and BROWSER is not set")
 	for _, command := range openers(runtime.GOOS, os.Getenv, strings.Contains(strings.ToLower(string(version)), "microsoft")) {
-		cmd := exec.Command(command[0], append(command[1:], url)...)
-		if err = cmd.Start(); err != nil {
-			continue
-		}
 		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
+		go func() { ended <- exec.Command(command[0], append(command[1:], url)...).Run() }()
 		select {
 		case err = <-ended:
+			if err == nil {
+				return nil
+			}
 		case <-time.After(2 * time.Second):
-			err = nil
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-		if err == nil {
-			return nil
 		}
 	}
 	return err
