@@ -202,11 +202,9 @@ func (u *user) renew(ctx context.Context, c contents) (i issued, changed bool, e
 		case err == nil:
 			u.keep(c, &i, said, a, e)
 			return i, true, nil
-		case oe == nil:
-			return i, changed, err
-		case slices.Contains([]string{"interaction_required", "login_required", "consent_required", "invalid_scope"}, oe.Code):
+		case oe != nil && slices.Contains([]string{"interaction_required", "login_required", "consent_required", "invalid_scope"}, oe.Code):
 			return i, changed, fmt.Errorf("%w: %w", ErrSignInRequired, err)
-		case oe.Code != "invalid_grant" && (oe.Code != "" || oe.StatusCode != 400 && oe.StatusCode != 401): // some say no more
+		case oe == nil || oe.Code != "invalid_grant" && (oe.Code != "" || oe.StatusCode != 400 && oe.StatusCode != 401): // some say no more
 			return i, changed, err
 		}
 		u.reload(ctx, c)

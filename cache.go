@@ -98,8 +98,22 @@ func (c *FileCache) Get(ctx context.Context) ([]byte, error) {
 	if err := checkCall(ctx, c != nil && c.turns != nil); err != nil {
 		return nil, err
 	}
-	b, err := c.read(ctx)
-	return b, cacheError(err)
+	f, err := patiently(ctx, func() (*os.File, error) { return tryOpen(c.path, false) })
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, cacheError(err)
+	}
+	defer f.Close()
+	b := bytes.NewBuffer(make([]byte, 0, 16<<10)) // most are smaller
+	switch _, err = b.ReadFrom(io.LimitReader(f, maxCache+1)); {
+	case err != nil || b.Len() == 0:
+		return nil, cacheError(err)
+	case b.Len() > maxCache:
+		return nil, cacheError(&os.PathError{Op: "read", Path: c.path, Err: errTooBig})
+	}
+	return b.Bytes(), nil
 }
 
 // Update implements [Cache]. Errors that are not f's own name the file.
@@ -118,9 +132,9 @@ func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old 
 		return cacheError(cmp.Or(mkdir, err))
 	}
 	defer lock.Close() // releases it
-	old, err := c.read(ctx)
+	old, err := c.Get(ctx)
 	if err != nil {
-		return cacheError(err)
+		return err
 	}
 	now, err := f(ctx, bytes.Clone(old)) // f may write into what it gets
 	if err != nil || bytes.Equal(now, old) {
@@ -144,25 +158,6 @@ func cacheError(err error) error { // prefixes an error of package os or in its 
 		err = fmt.Errorf("cdfauth: cache: %w", err)
 	}
 	return err
-}
-
-func (c *FileCache) read(ctx context.Context) ([]byte, error) {
-	f, err := patiently(ctx, func() (*os.File, error) { return tryOpen(c.path, false) })
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	defer f.Close()
-	b := bytes.NewBuffer(make([]byte, 0, 16<<10)) // most are smaller
-	switch _, err = b.ReadFrom(io.LimitReader(f, maxCache+1)); {
-	case err != nil || b.Len() == 0:
-		return nil, err
-	case b.Len() > maxCache:
-		return nil, &os.PathError{Op: "read", Path: c.path, Err: errTooBig}
-	}
-	return b.Bytes(), nil
 }
 
 const maxCache = 1 << 20 // 1 MiB
@@ -360,9 +355,9 @@ func (c *client) appToken(e *engine, cache Cache, prove filler) func(context.Con
 			if l := s.findApp(c); l.fresh {
 				return l.issued, false, nil
 			}
-			if i, err = fetch(ctx); err == nil && i.token.Expiry().After(s.client.now()) {
+			i, err = fetch(ctx)
+			if changed = err == nil && i.token.Expiry().After(s.client.now()); changed {
 				c.put(accessTokens, s.accessToken(i, "", s.client.scope))
-				changed = true
 			}
 			return i, changed, err
 		})
@@ -619,12 +614,10 @@ func (c contents) blob() ([]byte, error) { // writes the whole as MSAL does: ind
 		return nil, errCacheContent
 	}
 	var b bytes.Buffer
-	for _, r := range string(raw) { // whatever is not ASCII is within a string
-		if r < 0x80 {
-			b.WriteByte(byte(r))
-			continue
-		}
-		for _, u := range utf16.AppendRune(nil, r) {
+	for _, u := range utf16.Encode([]rune(string(raw))) { // whatever is not ASCII is within a string
+		if u < 0x80 {
+			b.WriteByte(byte(u))
+		} else {
 			fmt.Fprintf(&b, `\u%04x`, u)
 		}
 	}
