@@ -104,11 +104,11 @@ func (p *Interactive) Invalidate(t Token) { (*app)(p).invalidate(t) }
 // SignOut is as [DeviceCode.SignOut].
 func (p *Interactive) SignOut(ctx context.Context) error { return (*app)(p).signOut(ctx) }
 
-type browser struct {
+type browser struct { // how people sign in: listen is net.Listen, but in tests; redirect is from that field of the configuration
 	*user
 	redirect *url.URL
-	field    string                                              // of the configuration, that redirect is from
-	listen   func(network, address string) (net.Listener, error) // net.Listen, but in tests
+	field    string
+	listen   func(network, address string) (net.Listener, error)
 }
 
 type visit struct { // one sign-in: what was sent with the browser, and what has come back. What happens once is the end of a context.
