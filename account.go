@@ -21,18 +21,17 @@ import (
 // asked, what is kept and how forgotten, and what an ID token has to say to be believed. The order is: a token in the cache, a refresh token, the person.
 
 type account struct {
-	id       any // home_account_id: a string, or nil if the provider tells no accounts apart
+	id       string // home_account_id, "" if the provider tells no accounts apart
 	username string
 }
 
 type user struct {
 	store
-	hint, prompt string
-	source       string    // account_source: the grant by which people sign in
-	output       io.Writer // where the person is told things
-	noHome       error     // why there is no default cache; nil once that was said
-	signIn       func(context.Context, *question) (issued, claims, error)
-	account      atomic.Pointer[account] // whose tokens are handed out; nil until that is known
+	cfg     InteractiveConfig // has the fields of the other flow's too
+	source  string            // account_source: the grant by which people sign in
+	noHome  error             // why there is no default cache; nil once that was said
+	signIn  func(context.Context, *question) (issued, claims, error)
+	account atomic.Pointer[account] // whose tokens are handed out; nil until that is known
 }
 
 type question struct {
@@ -41,16 +40,16 @@ type question struct {
 	answered            func() bool // to be called when an answer has arrived: from then on nobody can stop the flight
 }
 
-func newUser(flow string, ep Endpoint, id string, scopes []string, params url.Values, o Options, hint, source string, output io.Writer) (*user, error) {
-	c, e, err := newClient(flow, ep, id, scopes, params, o)
-	if ep.kind == kindTokenURL {
+func newUser(flow, source string, cfg InteractiveConfig) (*user, error) {
+	c, e, err := newClient(flow, cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
+	if cfg.Endpoint.kind == kindTokenURL {
 		err = cmp.Or(err, errors.New("cdfauth: Endpoint: TokenURL names too little for a user's flow: want Issuer, Entra, Authority or Discovery"))
 	}
 	if err != nil {
 		return nil, err
 	}
-	u := &user{store: store{client: c, engine: e, cache: o.Cache}, hint: hint, source: source, output: output}
-	if o.Cache == nil {
+	u := &user{store: store{client: c, engine: e, cache: cfg.Cache}, cfg: cfg, source: source}
+	if u.cache == nil {
 		var path string
 		u.cache = new(MemoryCache)
 		if path, u.noHome = DefaultCachePath(c.id); u.noHome == nil {
@@ -64,7 +63,7 @@ func newUser(flow string, ep Endpoint, id string, scopes []string, params url.Va
 // owns reports whether an entry is of this client at this identity provider. The key does not tell: two realms, tenants or ports of one host look the same in it.
 // Our own entries say who issued them; of others it is the ID token of the same account that does, or for Entra the realm.
 func (u *user) owns(c contents, section string, e entry) bool {
-	_, realm, issuer := u.whose()
+	realm, issuer := u.whose()
 	said, inRealm := e.text(fieldIssuer), section == refreshTokens || e.text("realm") == realm // those serve all realms of an account
 	switch {
 	case !u.ours(e):
@@ -81,10 +80,10 @@ func (u *user) owns(c contents, section string, e entry) bool {
 	return said == "" && (inRealm || realm == "")
 }
 
-func (u *user) idToken(c contents, id any) claims { // returns what the cached ID token of an account says, nothing if there is none. That of another of Entra's tenants says something else.
-	_, realm, _ := u.whose()
+func (u *user) idToken(c contents, id string) claims { // returns what the cached ID token of an account says, nothing if there is none. That of another of Entra's tenants says something else.
+	realm, _ := u.whose()
 	for _, e := range c.find(idTokens, func(e entry) bool {
-		return id != nil && e.account() == id && u.ours(e) && (e.text("realm") == realm || !u.client.entraStyle())
+		return id != "" && e.account() == id && u.ours(e) && (e.text("realm") == realm || !u.client.entraStyle())
 	}) {
 		if said, err := parseIDToken(e.text("secret")); err == nil {
 			return said
@@ -98,11 +97,10 @@ func (u *user) who(c contents) (a *account, several bool) {
 	if a = u.account.Load(); a != nil {
 		return a, false
 	}
-	environment, _, _ := u.whose()
-	ids, anybody := map[any]bool{}, false
+	ids, anybody := map[string]bool{}, false
 	for _, section := range sections[:3] {
 		for _, e := range c.find(section, u.ours) {
-			anybody = anybody || e.account() != nil
+			anybody = anybody || e.account() != ""
 			if u.owns(c, section, e) {
 				ids[e.account()] = true
 			}
@@ -110,12 +108,12 @@ func (u *user) who(c contents) (a *account, several bool) {
 	}
 	for id := range ids {
 		name := ""
-		for _, e := range c.find(accounts, func(e entry) bool { return e.account() == id && e.text("environment") == environment }) {
+		for _, e := range c.find(accounts, func(e entry) bool { return e.account() == id && e.text("environment") == u.environment() }) {
 			name = e.text("username")
 		}
 		name = cmp.Or(name, u.idToken(c, id).PreferredUsername, u.idToken(c, id).UPN) // Python's device flow forgets it when it refreshes
 		switch {
-		case id == nil && anybody || u.hint != "" && !strings.EqualFold(name, u.hint):
+		case id == "" && anybody || u.cfg.LoginHint != "" && !strings.EqualFold(name, u.cfg.LoginHint):
 		case a != nil:
 			return nil, true
 		default:
@@ -126,32 +124,32 @@ func (u *user) who(c contents) (a *account, several bool) {
 }
 
 func (u *user) search(c contents) lookup {
-	a, _ := u.who(c)
-	if a == nil {
-		return lookup{}
+	if a, _ := u.who(c); a != nil {
+		return u.tokens(c, *a)
 	}
+	return lookup{}
+}
+
+func (u *user) tokens(c contents, a account) lookup { // finds an account's access token, and its refresh tokens, the newest first
 	scope, ext := u.client.scope, extCacheKey(u.client.params)
 	l := u.newest(c, func(e entry) bool {
 		return u.owns(c, accessTokens, e) && e.account() == a.id && e.text("ext_cache_key") == ext &&
 			(covers(e.text("target"), scope) || e.text(fieldAsked) == target(scope))
 	})
-	l.account, l.token, l.refreshTokens = *a, named(l.token, a), u.refreshTokens(c, a)
+	l.account, l.token = a, named(l.token, a)
+	l.refreshTokens = c.find(refreshTokens, func(e entry) bool {
+		return u.owns(c, refreshTokens, e) && e.account() == a.id && e.text("secret") != ""
+	})
 	return l
 }
 
-func named(t Token, a *account) Token {
+func named(t Token, a account) Token {
 	d := *t.load()
 	d.username = printable(a.username)
 	return newToken(d)
 }
 
-func (u *user) refreshTokens(c contents, a *account) []entry { // returns an account's refresh tokens, the newest first
-	return c.find(refreshTokens, func(e entry) bool {
-		return u.owns(c, refreshTokens, e) && e.account() == a.id && e.text("secret") != ""
-	})
-}
-
-func (u *user) mustPrompt() bool { return u.prompt != "" && u.account.Load() == nil } // says that Prompt has yet to be obeyed, whatever the cache has
+func (u *user) mustPrompt() bool { return u.cfg.Prompt != "" && u.account.Load() == nil } // says that Prompt has yet to be obeyed, whatever the cache has
 
 func (u *user) silent(ctx context.Context) (issued, error) {
 	u.warn(ctx, "cdfauth: the sign-in is kept in memory alone", u.noHome)
@@ -172,12 +170,12 @@ func (u *user) silent(ctx context.Context) (issued, error) {
 	case err == nil && len(l.refreshTokens) == 0:
 		return l.orElse(issued{}, ErrSignInRequired, u.engine)
 	}
-	i, err := u.transact(ctx, u.current(), lockLimit, u.renew)
+	i, err := u.transact(ctx, lockLimit, u.renew)
 	return l.orElse(i, err, u.engine)
 }
 
 func (u *user) recognise(ctx context.Context) (err error) { // reads the metadata if the cache cannot be searched, or the provider not be reached, without it
-	if _, realm, _ := u.whose(); realm == "" || !u.client.entraStyle() {
+	if realm, _ := u.whose(); realm == "" || !u.client.entraStyle() {
 		_, err = u.client.provider(ctx)
 	}
 	return err
@@ -202,46 +200,37 @@ func (u *user) renew(ctx context.Context, c contents) (i issued, changed bool, e
 		i, said, err = u.refresh(ctx, c, e)
 		switch errors.As(err, &oe); {
 		case err == nil:
-			u.account.Store(&a)
-			u.keep(c, &i, said, &a, e)
+			u.keep(c, &i, said, a, e)
 			return i, true, nil
-		case oe == nil:
-			return i, changed, err
-		case slices.Contains([]string{"interaction_required", "login_required", "consent_required", "invalid_scope"}, oe.Code):
+		case oe != nil && slices.Contains([]string{"interaction_required", "login_required", "consent_required", "invalid_scope"}, oe.Code):
 			return i, changed, fmt.Errorf("%w: %w", ErrSignInRequired, err)
-		case oe.Code != "invalid_grant" && (oe.Code != "" || oe.StatusCode != 400 && oe.StatusCode != 401): // some say no more
+		case oe == nil || oe.Code != "invalid_grant" && (oe.Code != "" || oe.StatusCode != 400 && oe.StatusCode != 401): // some say no more
 			return i, changed, err
 		}
-		if u.reload(ctx, c) {
-			l = u.search(c)
-		}
+		u.reload(ctx, c)
 		same := func(a, b entry) bool { return a.text("secret") == b.text("secret") }
 		c.remove(refreshTokens, func(r entry) bool { return u.owns(c, refreshTokens, r) && same(r, e) })
 		known := tokens
-		tokens = slices.DeleteFunc(u.refreshTokens(c, &a), func(r entry) bool {
+		l = u.tokens(c, a)
+		tokens = slices.DeleteFunc(l.refreshTokens, func(r entry) bool {
 			return r.written().Before(e.written()) && slices.ContainsFunc(known, func(k entry) bool { return same(k, r) })
 		})
 		changed = true
 	}
 }
 
-func (u *user) reload(ctx context.Context, c contents) bool { // replaces a content, in place, by what is in the cache a moment later
-	blob, _ := u.again(ctx)
-	now, _ := u.parse(ctx, blob)
-	if len(now) > 0 {
+func (u *user) reload(ctx context.Context, c contents) { // replaces a content, in place, by what is in the cache a moment later, if anything is
+	sleep(ctx, 100*time.Millisecond)
+	blob, _ := u.current().Get(ctx)
+	if now, _ := u.parse(ctx, blob); len(now) > 0 {
 		clear(c)
 		maps.Copy(c, now)
 	}
-	return len(now) > 0
 }
 
 // refresh redeems a refresh token (RFC 6749 §6). An ID token with it has issuer and subject of the first one (OpenID Connect Core §12.2).
 func (u *user) refresh(ctx context.Context, c contents, e entry) (issued, claims, error) {
-	i, err := u.client.exchange(ctx, "refresh_token", attempts, func(ctx context.Context, _ string, f *form) error {
-		f.Set("refresh_token", e.text("secret"))
-		f.secrets = append(f.secrets, e.text("secret"))
-		return u.identify(ctx, f)
-	})
+	i, err := u.client.exchange(ctx, "refresh_token", attempts, u.filler(url.Values{"refresh_token": {e.text("secret")}}, e.text("secret")))
 	if err != nil {
 		return i, claims{}, err
 	}
@@ -260,15 +249,19 @@ func (u *user) refresh(ctx context.Context, c contents, e entry) (issued, claims
 	return i, said, err
 }
 
-func (u *user) identify(ctx context.Context, f *form) (err error) { // adds what a user's token requests have beside the grant
-	m := new(metadata)
-	if u.client.entraStyle() {
-		f.Set("client_info", "1")
-	} else if m, err = u.client.discover(ctx); err != nil {
-		return err
+func (u *user) filler(fields url.Values, secrets ...string) filler { // adds to a token request its grant's fields, and what those of all of a user's grants have
+	return func(ctx context.Context, _ string, f *form) (err error) {
+		maps.Copy(f.Values, fields)
+		f.secrets = append(f.secrets, secrets...)
+		m := new(metadata)
+		if u.client.entraStyle() {
+			f.Set("client_info", "1")
+		} else if m, err = u.client.discover(ctx); err != nil {
+			return err
+		}
+		f.Set("scope", u.scope(m))
+		return nil
 	}
-	f.Set("scope", u.scope(m))
-	return nil
 }
 
 func (u *user) scope(m *metadata) string { // what is asked for: the configured scopes and those that a sign-in wants, of which a provider that lists its scopes gets the ones it knows
@@ -292,14 +285,26 @@ func (u *user) ask(ctx context.Context) (issued, error) {
 		return issued{}, err
 	}
 	var mine atomic.Bool // it is our turn
-	siblings := make(chan *lookup, 1)
-	go func() { siblings <- u.watch(work, &mine, cancel) }()
-	i, err := u.transact(work, u.current(), askLimit, func(ctx context.Context, c contents) (issued, bool, error) {
+	sibling := make(chan lookup, 1)
+	go func() { // tells a person who waits for another program, and looks once a second for what that one has got
+		defer close(sibling)
+		for n := 1; sleep(work, time.Second) && !mine.Load(); n++ {
+			if n == 5 {
+				u.tell(work, "Another program is signing in and keeps the token cache locked. Waiting for it to finish.\n")
+			}
+			if l, _ := u.peek(work, u.search); l.fresh && !u.mustPrompt() {
+				sibling <- l
+				cancel()
+				return
+			}
+		}
+	}()
+	i, err := u.transact(work, askLimit, func(ctx context.Context, c contents) (issued, bool, error) {
 		mine.Store(true)
 		return u.question(ctx, c, m, stop)
 	})
 	cancel()
-	if l := <-siblings; l != nil && err != nil {
+	if l := <-sibling; l.fresh && err != nil {
 		u.account.Store(&l.account)
 		return l.issued, nil
 	}
@@ -309,25 +314,12 @@ func (u *user) ask(ctx context.Context) (issued, error) {
 	return i, err
 }
 
-func (u *user) watch(ctx context.Context, mine *atomic.Bool, found func()) *lookup { // tells a person who waits for another program, and looks once a second for what that one has got
-	for n := 1; sleep(ctx, time.Second) && !mine.Load(); n++ {
-		if n == 5 {
-			u.tell(ctx, "Another program is signing in and keeps the token cache locked. Waiting for it to finish.\n")
-		}
-		if l, err := u.peek(ctx, u.search); err == nil && l.fresh && !u.mustPrompt() {
-			found()
-			return &l
-		}
-	}
-	return nil
-}
-
 func (u *user) tell(ctx context.Context, text string) {
-	_, _ = guard(ctx, "Output", func(context.Context) (int, error) { return io.WriteString(u.output, text) })
+	_, _ = guard(ctx, "Output", func(context.Context) (int, error) { return io.WriteString(u.cfg.Output, text) })
 }
 
 func (u *user) question(ctx context.Context, c contents, m *metadata, answered func() bool) (i issued, changed bool, err error) {
-	q := &question{metadata: m, scope: u.scope(m), prompt: u.prompt, hint: u.hint, answered: answered}
+	q := &question{metadata: m, scope: u.scope(m), prompt: u.cfg.Prompt, hint: u.cfg.LoginHint, answered: answered}
 	if !u.mustPrompt() {
 		if len(c) == 0 { // or an old Python SDK is about to write it
 			u.reload(ctx, c)
@@ -339,7 +331,7 @@ func (u *user) question(ctx context.Context, c contents, m *metadata, answered f
 		if a, several := u.who(c); several {
 			q.prompt = "select_account"
 		} else if a != nil {
-			q.hint = cmp.Or(a.username, u.hint)
+			q.hint = cmp.Or(a.username, u.cfg.LoginHint)
 		}
 	}
 	if !u.client.entraStyle() && slices.Contains(m.Scopes, "offline_access") && q.prompt != "consent" { // or there is no refresh token (Core §11)
@@ -349,26 +341,22 @@ func (u *user) question(ctx context.Context, c contents, m *metadata, answered f
 	if err != nil {
 		return i, changed, err
 	}
-	a := i.answer.account(said)
-	u.account.Store(&a)
-	u.keep(c, &i, said, &a, nil)
+	u.keep(c, &i, said, i.answer.account(said), nil)
 	return i, true, nil
 }
 
 func (r *tokenResponse) account(said claims) account { // tells whose token an answer has, as MSAL does
 	var info struct{ UID, UTID string }
-	a := account{nil, cmp.Or(said.PreferredUsername, said.UPN)}
+	a := account{said.Sub, cmp.Or(said.PreferredUsername, said.UPN)}
 	b, _ := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.ClientInfo, "="))
-	switch {
-	case json.Unmarshal(b, &info) == nil && info.UID != "" && info.UTID != "":
+	if json.Unmarshal(b, &info) == nil && info.UID != "" && info.UTID != "" {
 		a.id = info.UID + "." + info.UTID
-	case said.Sub != "":
-		a.id = said.Sub
 	}
 	return a
 }
 
-func (u *user) keep(c contents, i *issued, said claims, a *account, renewed entry) { // puts what a sign-in, or the renewal of one (of the given refresh token), has brought into the cache
+func (u *user) keep(c contents, i *issued, said claims, a account, renewed entry) { // puts what a sign-in, or the renewal of one (of the given refresh token), has brought into the cache
+	u.account.Store(&a)
 	i.token = named(i.token, a)
 	r, now := i.answer, u.client.now()
 	granted := cmp.Or(strings.TrimSpace(r.Scope), u.client.scope)
@@ -376,11 +364,7 @@ func (u *user) keep(c contents, i *issued, said claims, a *account, renewed entr
 		return u.owns(c, accessTokens, e) && e.account() == a.id && !e.time("expires_on").After(now)
 	})
 	if i.token.Expiry().After(now) {
-		asked := ""
-		if !covers(granted, u.client.scope) {
-			asked = target(u.client.scope) // or every start would ask again for what was not granted
-		}
-		c.put(accessTokens, u.accessToken(*i, a.id, granted, asked))
+		c.put(accessTokens, u.accessToken(*i, a.id, granted))
 	}
 	if r.RefreshToken != "" {
 		e := maps.Clone(renewed) // which stays, but for its secret
@@ -394,19 +378,18 @@ func (u *user) keep(c contents, i *issued, said claims, a *account, renewed entr
 	if said.Sub != "" {
 		c.put(idTokens, u.newEntry(idTokens, a.id, r.IDToken, nil))
 	}
-	if renewed == nil && a.id != nil {
-		environment, realm, issuer := u.whose()
-		c.update(accounts, entry{"home_account_id": a.id, "environment": environment, "realm": realm, "local_account_id": cmp.Or(said.Oid, said.Sub),
+	if renewed == nil && a.id != "" {
+		realm, issuer := u.whose()
+		c.put(accounts, entry{"home_account_id": a.id, "environment": u.environment(), "realm": realm, "local_account_id": cmp.Or(said.Oid, said.Sub),
 			"username": a.username, "authority_type": cmp.Or(map[string]string{"adfs": "ADFS"}[realm], "MSSTS"), "account_source": u.source, fieldIssuer: issuer})
-		c.update(appMetadata, entry{"client_id": u.client.id, "environment": environment, fieldIssuer: issuer})
+		c.put(appMetadata, entry{"client_id": u.client.id, "environment": u.environment(), fieldIssuer: issuer})
 	}
 }
 
 func (u *user) signOut(ctx context.Context) error {
 	forget := func() {
 		u.engine.forget()
-		u.broken.Store(false)
-		u.spare.Update(context.WithoutCancel(ctx), func(context.Context, []byte) ([]byte, error) { return nil, nil })
+		u.spare.Store(nil)
 	}
 	forget()
 	defer forget() // also what a flight has brought meanwhile
@@ -422,8 +405,7 @@ func (u *user) signOut(ctx context.Context) error {
 		case a == nil || err != nil:
 			return old, err
 		}
-		environment, _, _ := u.whose()
-		its := func(e entry) bool { return e.account() == a.id && e.text("environment") == environment }
+		its := func(e entry) bool { return e.account() == a.id && e.text("environment") == u.environment() }
 		others := 0                            // other clients' tokens
 		for _, section := range sections[:3] { // the ID token last: others are known by it
 			c.remove(section, func(e entry) bool { return its(e) && u.owns(c, section, e) })

@@ -25,7 +25,6 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf16"
-	"unicode/utf8"
 )
 
 // This file has the caches, then what a provider does with one (which of the tokens in it are its own, how it takes one, how processes that share it make one
@@ -99,8 +98,22 @@ func (c *FileCache) Get(ctx context.Context) ([]byte, error) {
 	if err := checkCall(ctx, c != nil && c.turns != nil); err != nil {
 		return nil, err
 	}
-	b, err := c.read(ctx)
-	return b, cacheError(err)
+	f, err := patiently(ctx, func() (*os.File, error) { return tryOpen(c.path, false) })
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, cacheError(err)
+	}
+	defer f.Close()
+	b := bytes.NewBuffer(make([]byte, 0, 16<<10)) // most are smaller
+	switch _, err = b.ReadFrom(io.LimitReader(f, maxCache+1)); {
+	case err != nil || b.Len() == 0:
+		return nil, cacheError(err)
+	case b.Len() > maxCache:
+		return nil, cacheError(&os.PathError{Op: "read", Path: c.path, Err: errTooBig})
+	}
+	return b.Bytes(), nil
 }
 
 // Update implements [Cache]. Errors that are not f's own name the file.
@@ -108,22 +121,35 @@ func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old 
 	if err := checkCall(ctx, c != nil && c.turns != nil && f != nil); err != nil {
 		return err
 	}
-	return c.locked(ctx, func(old []byte) error {
-		now, err := f(ctx, bytes.Clone(old)) // f may write into what it gets
-		if err != nil || bytes.Equal(now, old) {
-			return err
-		}
-		return cacheError(c.write(now))
-	})
+	name := c.path + ".lock"
+	if err := c.turns.begin(ctx); err != nil {
+		return cacheError(&os.PathError{Op: "lock", Path: name, Err: err})
+	}
+	defer c.turns.end() // also if f panics
+	mkdir := os.MkdirAll(filepath.Dir(name), 0o700)
+	lock, err := patiently(ctx, func() (*os.File, error) { return tryOpen(name, true) })
+	if err != nil {
+		return cacheError(cmp.Or(mkdir, err))
+	}
+	defer lock.Close() // releases it
+	old, err := c.Get(ctx)
+	if err != nil {
+		return err
+	}
+	now, err := f(ctx, bytes.Clone(old)) // f may write into what it gets
+	if err != nil || bytes.Equal(now, old) {
+		return err
+	}
+	return cacheError(c.write(now))
 }
 
 // setAside moves the file to one fixed name, for a user to look at, if its content is still the one that a provider could make nothing of.
 func (c *FileCache) setAside(ctx context.Context, bad []byte) error {
-	return c.locked(ctx, func(now []byte) (err error) {
+	return c.Update(ctx, func(_ context.Context, now []byte) (_ []byte, err error) {
 		if len(now) > 0 && bytes.Equal(now, bad) {
 			err = c.change(func() error { return os.Rename(c.path, c.path+".bad") })
 		}
-		return cacheError(err)
+		return now, cacheError(err)
 	})
 }
 
@@ -134,47 +160,9 @@ func cacheError(err error) error { // prefixes an error of package os or in its 
 	return err
 }
 
-func (c *FileCache) locked(ctx context.Context, do func(old []byte) error) error {
-	name := c.path + ".lock"
-	if err := c.turns.begin(ctx); err != nil {
-		return cacheError(&os.PathError{Op: "lock", Path: name, Err: err})
-	}
-	defer c.turns.end() // also if do panics
-	mkdir := os.MkdirAll(filepath.Dir(name), 0o700)
-	lock, err := patiently(ctx, func() (*os.File, error) { return tryOpen(name, true) })
-	if err != nil {
-		return cacheError(cmp.Or(mkdir, err))
-	}
-	defer lock.Close() // releases it
-	old, err := c.read(ctx)
-	if err != nil {
-		return cacheError(err)
-	}
-	return do(old)
-}
+const maxCache = 1 << 20 // 1 MiB
 
-func (c *FileCache) read(ctx context.Context) ([]byte, error) {
-	f, err := patiently(ctx, func() (*os.File, error) { return tryOpen(c.path, false) })
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	defer f.Close()
-	b := bytes.NewBuffer(make([]byte, 0, 16<<10)) // most are smaller
-	switch _, err = b.ReadFrom(io.LimitReader(f, maxCache+1)); {
-	case err != nil || b.Len() == 0:
-		return nil, err
-	case b.Len() > maxCache:
-		return nil, &os.PathError{Op: "read", Path: c.path, Err: errTooBig}
-	}
-	return b.Bytes(), nil
-}
-
-const maxCache = 1 << 20
-
-var errTooBig = errors.New("content has more than 1 MiB")
+var errTooBig, errCacheContent = errors.New("content has more than 1 MiB"), errors.New("the content is not of MSAL's cache format")
 
 // write replaces the file, or removes it if b is empty. Before, it sweeps up the temporary files of killed writers: under the lock, there are no others.
 func (c *FileCache) write(b []byte) error {
@@ -209,9 +197,8 @@ func (c *FileCache) write(b []byte) error {
 
 func (c *FileCache) change(op func() error) error {
 	_, err := patiently(context.Background(), func() (*os.File, error) { return nil, op() })
-	if d, e := os.Open(filepath.Dir(c.path)); e == nil { // what cannot be synced (on Windows, on some network file systems) is changed all the same
-		_ = errors.Join(d.Sync(), d.Close())
-	}
+	d, _ := os.Open(filepath.Dir(c.path))
+	_ = errors.Join(d.Sync(), d.Close()) // what cannot be opened or synced (on Windows, on some network file systems) is changed all the same
 	return err
 }
 
@@ -267,11 +254,10 @@ func (c *MemoryCache) Get(ctx context.Context) ([]byte, error) {
 
 // Update implements [Cache].
 func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	err := checkCall(ctx, c != nil && f != nil)
-	if err == nil {
-		err = c.turns.begin(ctx)
+	if err := checkCall(ctx, c != nil && f != nil); err != nil {
+		return err
 	}
-	if err != nil {
+	if err := c.turns.begin(ctx); err != nil {
 		return err
 	}
 	defer c.turns.end()
@@ -285,11 +271,9 @@ func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, ol
 	return err
 }
 
-// EncryptCache returns a Cache that keeps its content in c, encrypted with AES-256-GCM. The key is 32 random bytes, which the caller keeps elsewhere (the
-// system's key store, for example); it is copied.
-//
-// Content that was made with another key or none, or was changed, is an error of Get and Update and stays as it is. That somebody removed the content or put
-// older content back is not noticed: it was made with the key too.
+// EncryptCache returns a Cache that keeps its content in c, encrypted with AES-256-GCM. The key, 32 random bytes that the caller keeps elsewhere (such as the
+// system's key store), is copied. Content that was made with another key or none, or was changed, is an error of Get and Update and stays as it is. That somebody
+// removed the content or put older content back is not noticed: it was made with the key too.
 func EncryptCache(c Cache, key []byte) (Cache, error) {
 	if c == nil || len(key) != 32 {
 		return nil, fmt.Errorf("cdfauth: EncryptCache: a cache and a key of 32 bytes are wanted, not %T and %d bytes", c, len(key))
@@ -348,13 +332,9 @@ type store struct {
 	client *client
 	engine *engine
 	cache  Cache
-	grant  string      // marks the tokens that an application got for itself; "" in a user's flow
-	spare  MemoryCache // goes for a cache that does not work: a user's flow must not lose its refresh token
-	broken atomic.Bool // it does for good
+	grant  string                      // marks the tokens that an application got for itself; "" in a user's flow
+	spare  atomic.Pointer[MemoryCache] // goes, for good, for a cache that does not work: a user's flow must not lose its refresh token
 }
-
-// worker gets a token, from the content of the cache or otherwise, and changes the content. It is called once per transaction.
-type worker func(ctx context.Context, c contents) (i issued, changed bool, err error)
 
 // A look at the cache, and a wait for others inside Update in a silent flight: one attempt is left for going on without the cache.
 const peekLimit, lockLimit = 3 * time.Second, silentLimit - attemptLimit - 4*time.Second
@@ -367,17 +347,17 @@ func (c *client) appToken(e *engine, cache Cache, prove filler) func(context.Con
 		return fetch
 	}
 	return func(ctx context.Context) (issued, error) {
-		l, err := s.peek(ctx, s.findApp)
-		if err == nil && l.fresh {
+		l, _ := s.peek(ctx, s.findApp)
+		if l.fresh {
 			return l.issued, nil
 		}
-		i, err := s.transact(ctx, s.current(), lockLimit, func(ctx context.Context, c contents) (i issued, changed bool, err error) {
+		i, err := s.transact(ctx, lockLimit, func(ctx context.Context, c contents) (i issued, changed bool, err error) {
 			if l := s.findApp(c); l.fresh {
 				return l.issued, false, nil
 			}
-			if i, err = fetch(ctx); err == nil && i.token.Expiry().After(s.client.now()) {
-				c.put(accessTokens, s.accessToken(i, nil, s.client.scope, ""))
-				changed = true
+			i, err = fetch(ctx)
+			if changed = err == nil && i.token.Expiry().After(s.client.now()); changed {
+				c.put(accessTokens, s.accessToken(i, "", s.client.scope))
 			}
 			return i, changed, err
 		})
@@ -414,24 +394,22 @@ func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, e
 }
 
 func (s *store) current() Cache {
-	if s.broken.Load() {
-		return &s.spare
+	if spare := s.spare.Load(); spare != nil {
+		return spare
 	}
 	return s.cache
 }
 
-// transact does the work with the content of the cache while all others wait, and stores what it changes. Whatever is wrong with the cache costs persistence,
-// never the token: the work is then done in memory. Only a user's flow that does not get the lock fails: to redeem a refresh token twice may end the sign-in.
-func (s *store) transact(ctx context.Context, cache Cache, patience time.Duration, work worker) (issued, error) {
-	type outcome struct {
-		issued
-		blob []byte
-		err  error
-	}
-	session := s.engine.session.Load()
-	var begun atomic.Bool           // work was called, or will not be: the cache was given up
-	worked := make(chan outcome, 1) // what it brought, whatever the cache does afterwards
-	deadline, _ := ctx.Deadline()   // which every phase has; the last second is for going on
+// transact does the work, once, with the content of the cache while all others wait, and stores what changed. Whatever is wrong with the cache costs persistence,
+// never the token: the work is then done in memory. Only a user's flow that does not get the lock fails: redeeming a refresh token twice may end the sign-in.
+func (s *store) transact(ctx context.Context, patience time.Duration, work func(context.Context, contents) (i issued, changed bool, err error)) (issued, error) {
+	var got issued
+	var content []byte
+	var failed error
+	var begun atomic.Bool         // work was called, or will not be: the cache was given up
+	worked := make(chan struct{}) // closed when it has brought these three, whatever the cache does afterwards
+	session, spare, cache := s.engine.session.Load(), s.spare.Load(), s.current()
+	deadline, _ := ctx.Deadline() // which every phase has; the last second is for going on
 	waiting, stop := context.WithDeadline(ctx, deadline.Add(-time.Second))
 	defer stop()
 	timer := time.AfterFunc(patience, stop)
@@ -446,22 +424,21 @@ func (s *store) transact(ctx context.Context, cache Cache, patience time.Duratio
 			if waiting.Err() != nil || !begun.CompareAndSwap(false, true) {
 				return nil, errors.New("called its function too late, or twice")
 			}
-			o, changed := outcome{blob: old}, false
-			if o.issued, changed, o.err = work(ctx, c); s.engine.session.Load() != session {
-				o.err = errSignedOut
+			changed := false
+			content = old
+			if got, changed, failed = work(ctx, c); s.engine.session.Load() != session {
+				failed = errSignedOut
 			} else if changed {
-				o.blob, err = c.blob()
+				content, err = c.blob()
 			}
-			worked <- o
-			return o.blob, err
+			close(worked)
+			return content, err
 		}
 		err = cache.Update(waiting, inside)
-		if f, ok := cache.(interface {
-			setAside(context.Context, []byte) error
-		}); ok && errors.Is(err, errCacheContent) && !begun.Load() {
-			blob, _ := cache.Get(ctx)
+		if f, ok := cache.(*FileCache); ok && errors.Is(err, errCacheContent) && !begun.Load() {
+			blob, _ := f.Get(ctx)
 			if err = f.setAside(ctx, blob); err == nil {
-				err = cache.Update(waiting, inside)
+				err = f.Update(waiting, inside)
 			}
 		}
 		return none, err
@@ -469,49 +446,49 @@ func (s *store) transact(ctx context.Context, cache Cache, patience time.Duratio
 	late := waiting.Err() != nil
 	if begun.Swap(true) {
 		select {
-		case o := <-worked:
-			if err != nil {
-				s.warn(ctx, "cdfauth: the token was not stored", err)
-				s.broken.Store(s.grant == "")
-				s.spare.Update(context.WithoutCancel(ctx), func(context.Context, []byte) ([]byte, error) { return o.blob, nil })
-			}
-			return o.issued, o.err
+		case <-worked:
 		case <-time.After(time.Second): // it panicked, or is still at work
 			return issued{}, err
 		}
+		if s.warn(ctx, "cdfauth: the token was not stored", err); err != nil && s.grant == "" {
+			spare = new(MemoryCache)
+			spare.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return content, nil })
+			s.spare.Store(spare)
+		}
+		return got, failed
 	}
 	switch {
 	case err == nil:
 		err = errors.New("Update did not call its function")
-	case ctx.Err() != nil || cache == &s.spare:
+	case ctx.Err() != nil || spare != nil:
 		return issued{}, err
 	case late && s.grant == "":
 		return issued{}, fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
 	}
 	s.warn(ctx, "cdfauth: the cache is not used", err)
-	s.broken.Store(s.grant == "")
-	return s.transact(ctx, &s.spare, patience, work)
+	if s.grant == "" {
+		s.spare.Store(new(MemoryCache))
+		return s.transact(ctx, patience, work)
+	}
+	i, _, err := work(ctx, contents{})
+	return i, err
 }
 
 // parse reads a blob, and reads it again if it makes no sense: old versions of Cognite's Python SDK truncate the file before they write it.
 func (s *store) parse(ctx context.Context, blob []byte) (contents, error) {
 	c, err := parseContents(blob)
 	for try := 1; err == errCacheContent && try <= 3; try++ {
-		if blob, err = s.again(ctx); err == nil {
+		sleep(ctx, 100*time.Millisecond)
+		if blob, err = s.current().Get(ctx); err == nil {
 			c, err = parseContents(blob)
 		}
 	}
 	return c, err
 }
 
-func (s *store) again(ctx context.Context) ([]byte, error) {
-	sleep(ctx, 100*time.Millisecond)
-	return s.current().Get(ctx)
-}
-
 // whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the token endpoint if that is known from the
 // start. The realm is the first segment of the token endpoint's path, as the metadata has it; "" while that is not known, as of a tenant not named by its GUID.
-func (s *store) whose() (environment, realm, issuer string) {
+func (s *store) whose() (realm, issuer string) {
 	c, m, kind := s.client, s.client.metadata(), s.client.endpoint.kind
 	tokenURL, issuer := "", c.endpoint.url
 	if kind != kindIssuer && kind != kindDiscovery {
@@ -521,32 +498,32 @@ func (s *store) whose() (environment, realm, issuer string) {
 	if m != nil {
 		tokenURL = m.TokenURL
 	}
-	if u, err := url.Parse(tokenURL); err == nil {
-		realm, _, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
-	}
+	u, _ := parseURL(tokenURL)
+	realm, _, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	isGUID := len(realm) == 36 && strings.Count(realm, "-") == 4 && strings.Trim(realm, "0123456789abcdefABCDEF-") == ""
 	if s.grant == "" && kind == kindAuthority && m == nil && !isGUID {
 		realm = ""
 	}
-	if u, err := url.Parse(c.endpoint.url); err == nil {
-		environment = strings.ToLower(u.Hostname())
-	}
-	return environment, realm, issuer
+	return realm, issuer
+}
+
+func (s *store) environment() string { // the identity provider's host name
+	u, _ := parseURL(s.client.endpoint.url)
+	return strings.ToLower(u.Hostname())
 }
 
 // findApp returns the newest token of an application's own. The scopes have to be the same: an application may not know what it gets for asking for none.
 func (s *store) findApp(c contents) lookup {
-	_, realm, issuer := s.whose()
+	realm, issuer := s.whose()
 	scopes, ext := target(s.client.scope), extCacheKey(s.client.params)
 	return s.newest(c, func(e entry) bool {
-		return s.ours(e) && (realm == "" || e.text("realm") == realm) && e.text(fieldIssuer) == issuer && e.account() == nil &&
+		return s.ours(e) && (realm == "" || e.text("realm") == realm) && e.text(fieldIssuer) == issuer && e.account() == "" &&
 			e.text("target") == scopes && e.text("ext_cache_key") == ext
 	})
 }
 
 func (s *store) ours(e entry) bool { // reports whether an entry can be the provider's own, as far as the schema tells
-	environment, _, _ := s.whose()
-	return e.text("environment") == environment && e.text("client_id") == s.client.id && e.text(fieldGrant) == s.grant
+	return e.text("environment") == s.environment() && e.text("client_id") == s.client.id && e.text(fieldGrant) == s.grant
 }
 
 func (s *store) newest(c contents, match func(entry) bool) (l lookup) { // returns the newest access token that matches and has not been refused, a fresh one if there is one
@@ -566,17 +543,23 @@ func (s *store) newest(c contents, match func(entry) bool) (l lookup) { // retur
 	return l
 }
 
-func (s *store) newEntry(section string, account any, secret string, more entry) entry { // makes an entry of the provider's own, with more fields but those that are empty
-	environment, realm, issuer := s.whose()
+func (s *store) newEntry(section, account, secret string, more entry) entry { // makes an entry of the provider's own, with more fields but those that are empty
+	realm, issuer := s.whose()
 	maps.DeleteFunc(more, func(_ string, v any) bool { return v == "" })
-	e := entry{"credential_type": section, "secret": secret, "home_account_id": account, "environment": environment, "realm": realm,
+	e := entry{"credential_type": section, "secret": secret, "home_account_id": account, "environment": s.environment(), "realm": realm,
 		"client_id": s.client.id, fieldIssuer: issuer}
+	if account == "" {
+		e["home_account_id"] = nil
+	}
 	maps.Copy(e, more)
 	return e
 }
 
-func (s *store) accessToken(i issued, account any, scope, asked string) entry {
-	expires := unix(i.token.Expiry())
+func (s *store) accessToken(i issued, account, scope string) entry {
+	expires, asked := unix(i.token.Expiry()), ""
+	if !covers(scope, s.client.scope) {
+		asked = target(s.client.scope) // or every start would ask again for what was not granted
+	}
 	return s.newEntry(accessTokens, account, i.token.AccessToken(), entry{"target": target(scope), "token_type": "Bearer", "cached_at": unix(i.sent),
 		"expires_on": expires, "extended_expires_on": expires, "refresh_on": unix(i.refresh), "ext_cache_key": extCacheKey(s.client.params),
 		fieldGrant: s.grant, fieldGranted: i.token.Scope(), fieldAsked: asked})
@@ -606,8 +589,6 @@ const (
 	fieldAsked   = "requested_target" // which scopes a user's token was asked for, if not all of them were granted
 )
 
-var errCacheContent = errors.New("the content is not of MSAL's cache format")
-
 func parseContents(blob []byte) (contents, error) { // reads a blob; none at all is an empty cache. No error is passed on: it could quote what it read.
 	c := contents{}
 	d := json.NewDecoder(bytes.NewReader(blob))
@@ -633,35 +614,28 @@ func (c contents) blob() ([]byte, error) { // writes the whole as MSAL does: ind
 		return nil, errCacheContent
 	}
 	var b bytes.Buffer
-	for _, r := range string(raw) { // whatever is not ASCII is within a string
-		if r < utf8.RuneSelf {
-			b.WriteByte(byte(r))
-			continue
-		}
-		for _, u := range utf16.AppendRune(nil, r) {
+	for _, u := range utf16.Encode([]rune(string(raw))) { // whatever is not ASCII is within a string
+		if u < 0x80 {
+			b.WriteByte(byte(u))
+		} else {
 			fmt.Fprintf(&b, `\u%04x`, u)
 		}
 	}
 	return b.Bytes(), nil
 }
 
-func (c contents) put(section string, e entry) {
+func (c contents) put(section string, e entry) { // replaces an entry; of one that is no token, fields that only others know stay
 	s, _ := c[section].(map[string]any)
 	if s == nil {
 		s = map[string]any{}
 		c[section] = s
 	}
-	s[e.key(section)] = map[string]any(e)
-}
-
-func (c contents) update(section string, e entry) { // put, but fields that only others know stay
-	s, _ := c[section].(map[string]any)
-	if old, _ := s[e.key(section)].(map[string]any); old != nil {
-		old = maps.Clone(old)
-		maps.Copy(old, e)
-		e = old
+	whole, key := map[string]any{}, e.key(section)
+	if old, _ := s[key].(map[string]any); section == accounts || section == appMetadata {
+		maps.Copy(whole, old)
 	}
-	c.put(section, e)
+	maps.Copy(whole, e)
+	s[key] = whole
 }
 
 func (c contents) remove(section string, match func(entry) bool) {
@@ -702,12 +676,7 @@ func (e entry) written() time.Time { // when a token was stored, zero for what i
 	return cmp.Or(e.time("cached_at"), e.time("last_modification_time"))
 }
 
-func (e entry) account() any {
-	if s := e.text("home_account_id"); s != "" {
-		return s
-	}
-	return nil
-}
+func (e entry) account() string { return e.text("home_account_id") } // whose token it is, "" if nobody's
 
 func unix(t time.Time) string {
 	if t.IsZero() {
@@ -716,31 +685,23 @@ func unix(t time.Time) string {
 	return strconv.FormatInt(t.Unix(), 10)
 }
 
-var keyParts = map[string]string{ // the fields that make the names of entries, and what is constant in them
-	accessTokens:  "home_account_id environment =accesstoken client_id realm target",
-	refreshTokens: "home_account_id environment =refreshtoken client_id = target",
-	idTokens:      "home_account_id environment =idtoken client_id realm =",
-	accounts:      "home_account_id environment realm",
-	appMetadata:   "=appmetadata environment client_id",
+var keys = map[string]string{ // the names that MSAL for Python gives to entries: another one would leave a stale twin behind when Python updates it
+	accessTokens:  "$home_account_id-$environment-accesstoken-$client_id-$realm-$target",
+	refreshTokens: "$home_account_id-$environment-refreshtoken-$client_id--$target",
+	idTokens:      "$home_account_id-$environment-idtoken-$client_id-$realm-",
+	accounts:      "$home_account_id-$environment-$realm",
+	appMetadata:   "appmetadata-$environment-$client_id", // the case of this one counts
 }
 
-func (e entry) key(section string) string { // the name that MSAL for Python gives to an entry: another one would leave a stale twin behind when Python updates it
-	parts := strings.Fields(keyParts[section])
+func (e entry) key(section string) string {
+	format := keys[section]
 	if section == accessTokens && e.text("ext_cache_key") != "" {
-		parts[2] = "=atext"
-		parts = append(parts, "ext_cache_key")
+		format = strings.Replace(format, "accesstoken", "atext", 1) + "-$ext_cache_key"
 	}
-	for i, part := range parts {
-		literal, ok := strings.CutPrefix(part, "=")
-		if parts[i] = literal; !ok {
-			parts[i] = e.text(part)
-		}
+	if section == appMetadata {
+		return os.Expand(format, e.text)
 	}
-	key := strings.Join(parts, "-")
-	if section != appMetadata {
-		key = strings.ToLower(key)
-	}
-	return key
+	return strings.ToLower(os.Expand(format, e.text))
 }
 
 func target(scope string) string { // a list of scopes as MSAL writes it: sorted by code point

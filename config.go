@@ -28,8 +28,7 @@ var kinds = map[string]struct{ required, optional string }{ // of credentials, w
 	"interactive":        {"client_id", userKeys + " redirect_port prompt"},
 }
 
-// Load builds a provider from a configuration in JSON, of the shape that CredentialProvider.load of Cognite's Python SDK takes: an object of one key, the kind,
-// whose value has the keys of that kind:
+// Load builds a provider from JSON of the shape that CredentialProvider.load of Cognite's Python SDK takes: an object of one key, the kind, with an object of:
 //
 //	token               the token itself, or an object with token
 //	client_credentials  token_url, client_id, client_secret; scopes; all others are parameters of the requests, such as audience
@@ -69,9 +68,9 @@ func Load(config []byte, o Options) (Provider, error) {
 //	interactive         IDP_CLIENT_ID, IDP_AUTHORITY_URL (entra_id: or IDP_TENANT_ID or IDP_TOKEN_URL) or IDP_DISCOVERY_URL
 //	device_code         the same; of both URLs the latter counts, but for entra_id, where also IDP_CLIENT_ID has a default: Cognite's app registration
 //
-// IDP_SCOPES, separated by commas, and IDP_AUDIENCE have defaults too: for cdf none; for auth0 IDENTITY and user_impersonation, and the project's address, by
-// CDF_PROJECT; otherwise [ClusterScopes], or with device codes the cluster's IDENTITY and user_impersonation, and [ClusterURL], by CDF_CLUSTER. An interactive
-// sign-in has no default audience.
+// IDP_SCOPES, separated by commas, and IDP_AUDIENCE have defaults too: for cdf none; for auth0 IDENTITY and user_impersonation, and the project's address by
+// CDF_PROJECT; else, by CDF_CLUSTER, [ClusterScopes] (with device codes the cluster's IDENTITY and user_impersonation) and [ClusterURL]. interactive has no default
+// for the audience.
 func FromEnv(getenv func(string) string, o Options) (Provider, error) {
 	if getenv == nil {
 		getenv = os.Getenv
@@ -91,20 +90,12 @@ func translate(getenv func(string) string) (s *settings, flow string) { // makes
 	}
 	flow = oneOf("LOGIN_FLOW", "client_credentials", "device_code", "interactive", "token")
 	idp := oneOf("PROVIDER", "entra_id", "auth0", "cdf", "other")
-	fill := func(key, value string) { // what is there already counts, and what the flow has no use for does not
-		if value != "" && s.values[key] == nil && slices.Contains(strings.Fields(kinds[flow].required+" "+kinds[flow].optional), key) {
-			s.values[key] = value
-		}
-	}
-	if idp == "cdf" {
-		fill("token_url", "https://auth.cognite.com/oauth2/token")
-	}
-	fill("scopes", strings.ReplaceAll(getenv("IDP_SCOPES"), ",", " "))
+	env := map[string]string{} // by key
 	for key, name := range s.names {
-		fill(key, getenv(name))
+		env[key] = getenv(name)
 	}
 	cluster, project, tenant := getenv("CDF_CLUSTER"), getenv("CDF_PROJECT"), getenv("IDP_TENANT_ID")
-	noScopes, noAudience := s.values["scopes"] == nil, s.values["audience"] == nil && flow != "interactive"
+	noScopes, noAudience := env["scopes"] == "", env["audience"] == "" && flow != "interactive"
 	audience, scopes := ClusterURL(cluster), ClusterScopes(cluster)[0]
 	switch {
 	case flow == "token" || idp == "cdf" || !noScopes && !noAudience:
@@ -119,26 +110,34 @@ func translate(getenv func(string) string) (s *settings, flow string) { // makes
 	case flow == "device_code":
 		scopes = audience + "/IDENTITY " + audience + "/user_impersonation"
 	}
-	if fill("scopes", scopes); noAudience {
-		fill("audience", audience)
+	env["scopes"] = cmp.Or(strings.ReplaceAll(env["scopes"], ",", " "), scopes)
+	if noAudience {
+		env["audience"] = audience
 	}
-	if path := "/oauth2/v2.0/token"; idp == "entra_id" {
-		authority, ok := strings.CutSuffix(getenv("IDP_TOKEN_URL"), path)
+	switch path := "/oauth2/v2.0/token"; idp {
+	case "cdf":
+		env["token_url"] = "https://auth.cognite.com/oauth2/token"
+	case "entra_id":
+		authority, ok := strings.CutSuffix(env["token_url"], path)
 		if e := Entra(tenant); tenant != "" {
 			s.complain(e.err != nil, "IDP_TENANT_ID is %.64q: want a tenant's GUID or domain name", tenant)
 			authority, ok = e.url, true
 		}
 		if ok {
-			fill("token_url", authority+path)
-			fill("authority_url", authority)
+			env["token_url"], env["authority_url"] = cmp.Or(env["token_url"], authority+path), cmp.Or(env["authority_url"], authority)
 		}
 		if flow == "device_code" {
-			fill("client_id", "fb9d503b-ac25-44c7-a75d-8fbcd3a206bd")
+			env["client_id"] = cmp.Or(env["client_id"], "fb9d503b-ac25-44c7-a75d-8fbcd3a206bd")
 		}
 		s.names["token_url"], s.names["authority_url"] = "IDP_TENANT_ID (or IDP_TOKEN_URL)", "IDP_TENANT_ID (or IDP_AUTHORITY_URL)"
 	}
-	if s.values["authority_url"] != nil && s.values["oauth_discovery_url"] != nil { // one environment may be for several flows
-		delete(s.values, map[bool]string{true: "authority_url", false: "oauth_discovery_url"}[flow == "device_code" && idp != "entra_id"])
+	if env["authority_url"] != "" && env["oauth_discovery_url"] != "" { // one environment may be for several flows
+		delete(env, map[bool]string{true: "authority_url", false: "oauth_discovery_url"}[flow == "device_code" && idp != "entra_id"])
+	}
+	for key, value := range env {
+		if value != "" && slices.Contains(strings.Fields(kinds[flow].required+" "+kinds[flow].optional), key) { // the flow has a use for it
+			s.values[key] = value
+		}
 	}
 	return s, flow
 }

@@ -44,11 +44,12 @@ const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
 
 // NewDeviceCode returns a provider for a person whose browser is on another machine. It checks cfg, names the field that is wrong, and does no I/O.
 func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
-	output, show := io.Discard, cfg.ShowCode
+	show, output := cfg.ShowCode, io.Discard
 	if show == nil {
-		output, show = os.Stderr, showCode
+		show, output = showCode, os.Stderr
 	}
-	u, err := newUser("device code", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options, cfg.LoginHint, deviceGrant, output)
+	u, err := newUser("device code", deviceGrant, InteractiveConfig{Endpoint: cfg.Endpoint, ClientID: cfg.ClientID, Scopes: cfg.Scopes, Params: cfg.Params,
+		LoginHint: cfg.LoginHint, Output: output, Options: cfg.Options})
 	if err != nil {
 		return nil, err
 	}
@@ -128,11 +129,6 @@ func (u *user) authorizeDevice(ctx context.Context, q *question) (code string, d
 
 // poll asks for the token until there is one or the code has lapsed (§3.5). What may pass does not end it.
 func (u *user) poll(ctx context.Context, code string, interval time.Duration, expiry time.Time) (issued, error) {
-	fill := func(ctx context.Context, _ string, f *form) error {
-		f.Set("device_code", code)
-		f.secrets = append(f.secrets, code)
-		return u.identify(ctx, f)
-	}
 	lapsed := errors.New("cdfauth: device code: the code lapsed before anybody used it (another call of Token gets another)")
 	start, wait, failures := time.Now(), interval, 0
 	for try := 1; ; try++ {
@@ -144,7 +140,7 @@ func (u *user) poll(ctx context.Context, code string, interval time.Duration, ex
 			return issued{}, lapsed
 		}
 		// An approval that is on its way is not given up, even if everybody who waited has left.
-		i, a, err := u.client.attempt(context.WithoutCancel(ctx), deviceGrant, fill)
+		i, a, err := u.client.attempt(context.WithoutCancel(ctx), deviceGrant, u.filler(url.Values{"device_code": {code}}, code))
 		oe := new(OAuthError)
 		errors.As(err, &oe)
 		switch wait = interval; {

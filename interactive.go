@@ -29,8 +29,7 @@ import (
 
 // This file is the authorization code flow for programs on a person's own machine (RFC 8252) with PKCE (RFC 7636): a listener on loopback is opened, then the
 // browser at the authorization endpoint with response_type, client_id, redirect_uri, scope, state, nonce, code_challenge, code_challenge_method, prompt, login_hint
-// and Params; when it comes back with a code, that is exchanged at the token endpoint by a POST of grant_type, client_id, code, redirect_uri, code_verifier, scope
-// and Params.
+// and Params; the code that it comes back with is exchanged by a POST of grant_type, client_id, code, redirect_uri, code_verifier, scope and Params.
 
 // InteractiveConfig configures [NewInteractive]. Endpoint (any but TokenURL), ClientID, Scopes and Params are as in [ClientCredentialsConfig]; openid, profile
 // and offline_access are added to the scopes.
@@ -81,19 +80,18 @@ func newInteractive(cfg InteractiveConfig, listen func(network, address string) 
 	})); bad != nil {
 		bad = fmt.Errorf("cdfauth: %s %w", field, bad)
 	}
-	user, err := newUser("interactive", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options, cfg.LoginHint, "authorization_code",
-		cmp.Or[io.Writer](cfg.Output, os.Stderr))
+	cfg.Output = cmp.Or[io.Writer](cfg.Output, os.Stderr)
+	if cfg.OpenBrowser == nil {
+		cfg.OpenBrowser = openBrowser
+	}
+	user, err := newUser("interactive", "authorization_code", cfg)
 	if err = cmp.Or(err, bad, refuse("cdfauth: ", []refusal{
 		{!slices.Contains([]string{"", "select_account", "login", "consent"}, cfg.Prompt), fmt.Sprintf("Prompt is %.64q: want select_account, login, consent or none", cfg.Prompt)},
 		{cfg.Input != nil && !reflect.TypeOf(cfg.Input).Comparable(), fmt.Sprintf("Input is a %T, which cannot be told from others: want a pointer", cfg.Input)},
 	})); err != nil {
 		return nil, err
 	}
-	b := &browser{user, u, field, cfg.OpenBrowser, cfg.Input, listen}
-	if b.open == nil {
-		b.open = openBrowser
-	}
-	user.prompt, user.signIn = cfg.Prompt, b.signIn
+	user.signIn = (&browser{user, u, field, listen}).signIn
 	return &Interactive{user.engine}, nil
 }
 
@@ -106,13 +104,11 @@ func (p *Interactive) Invalidate(t Token) { (*app)(p).invalidate(t) }
 // SignOut is as [DeviceCode.SignOut].
 func (p *Interactive) SignOut(ctx context.Context) error { return (*app)(p).signOut(ctx) }
 
-type browser struct {
-	user     *user
+type browser struct { // how people sign in: listen is net.Listen, but in tests; redirect is from that field of the configuration
+	*user
 	redirect *url.URL
-	field    string // of the configuration, that redirect is from
-	open     func(context.Context, string) error
-	input    io.Reader
-	listen   func(network, address string) (net.Listener, error) // net.Listen, but in tests
+	field    string
+	listen   func(network, address string) (net.Listener, error)
 }
 
 type visit struct { // one sign-in: what was sent with the browser, and what has come back. What happens once is the end of a context.
@@ -136,7 +132,7 @@ func newVisit(redirect *url.URL, m *metadata) *visit {
 }
 
 func (b *browser) signIn(ctx context.Context, q *question) (i issued, said claims, err error) {
-	c := b.user.client
+	c := b.client
 	address, err := c.endpointURL(ctx, "authorize")
 	if err != nil {
 		return i, said, err
@@ -175,14 +171,11 @@ func (b *browser) signIn(ctx context.Context, q *question) (i issued, said claim
 	}
 	q.answered()
 	if err = v.err; err == nil {
-		i, err = c.exchange(ctx, "authorization_code", 1, func(ctx context.Context, _ string, f *form) error {
-			maps.Copy(f.Values, url.Values{"code": {v.code()}, "redirect_uri": {redirect.String()}, "code_verifier": {verifier}})
-			f.secrets = append(f.secrets, v.code(), verifier)
-			return b.user.identify(ctx, f)
-		})
+		fields := url.Values{"code": {v.code()}, "redirect_uri": {redirect.String()}, "code_verifier": {verifier}}
+		i, err = c.exchange(ctx, "authorization_code", 1, b.filler(fields, v.code(), verifier))
 	}
 	if err == nil {
-		said, err = b.user.believe(i, q.Issuer, nonce)
+		said, err = b.believe(i, q.Issuer, nonce)
 	}
 	v.page = page("You are signed in", "You can close this page and go back to the program that asked for it.")
 	if oe := (*OAuthError)(nil); errors.As(err, &oe) && oe.Code == "access_denied" {
@@ -239,14 +232,12 @@ func (v *visit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status = http.StatusMisdirectedRequest
 	case strings.TrimPrefix(r.URL.Path, "/") != strings.TrimPrefix(v.redirect.Path, "/"):
 		status = http.StatusNotFound
-	case r.Method == http.MethodGet:
-		values, err = url.ParseQuery(r.URL.RawQuery)
-	case r.Method == http.MethodPost: // response_mode=form_post
+	case r.Method != http.MethodGet && r.Method != http.MethodPost: // response_mode=form_post
+		status = http.StatusMethodNotAllowed
+	default:
 		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 		err = r.ParseForm()
-		values = r.PostForm
-	default:
-		status = http.StatusMethodNotAllowed
+		values = map[string]url.Values{http.MethodGet: r.Form, http.MethodPost: r.PostForm}[r.Method]
 	}
 	switch {
 	case status != 0 || err != nil:
@@ -319,9 +310,9 @@ func show(w http.ResponseWriter, status int, page []byte) { // sends a page, all
 
 // ask tells the person what to do, opens the browser, and if none opens lets the person paste the answer.
 func (b *browser) ask(ctx context.Context, stop context.CancelCauseFunc, v *visit, address string) {
-	b.user.tell(ctx, "\nTo sign in, use the browser page that opens now. If none does, open this address in a browser on this computer:\n\n    "+address+"\n\n")
-	_, err := guard(ctx, "OpenBrowser", func(ctx context.Context) (none struct{}, err error) { return none, b.open(ctx, address) })
-	in := b.input
+	b.tell(ctx, "\nTo sign in, use the browser page that opens now. If none does, open this address in a browser on this computer:\n\n    "+address+"\n\n")
+	_, err := guard(ctx, "OpenBrowser", func(ctx context.Context) (none struct{}, err error) { return none, b.cfg.OpenBrowser(ctx, address) })
+	in := b.cfg.Input
 	if fi, e := os.Stdin.Stat(); in == nil && e == nil && fi.Mode()&os.ModeCharDevice != 0 {
 		in = os.Stdin
 	}
@@ -332,21 +323,21 @@ func (b *browser) ask(ctx context.Context, stop context.CancelCauseFunc, v *visi
 		stop(fmt.Errorf("%w: no browser opens, and Input is not there to paste an answer to: %w", ErrSignInRequired, err))
 		return
 	}
-	b.user.tell(ctx, "No browser opens here ("+scrub(err.Error(), 200)+"). Open the address in one elsewhere, sign in, copy the whole address of the page\nthat it ends at (it may say that the page cannot be reached), paste it here and press Enter:\n")
+	b.tell(ctx, "No browser opens here ("+scrub(err.Error(), 200)+"). Open the address in one elsewhere, sign in, copy the whole address of the page\nthat it ends at (it may say that the page cannot be reached), paste it here and press Enter:\n")
 	for {
 		line, err := readLine(ctx, in)
 		if err != nil {
 			stop(fmt.Errorf("%w: no browser opens, and Input has ended: %w", ErrSignInRequired, err))
 			return
 		}
-		u, err := url.Parse(strings.TrimSpace(line))
-		if err == nil && u.Host != "" && originOf(u.Scheme, u.Host) == originOf("http", v.redirect.Host) && strings.Trim(u.Path, "/") == strings.Trim(v.redirect.Path, "/") {
-			if values, err := url.ParseQuery(u.RawQuery); err == nil && v.answer(values) {
-				v.tell() // there is no page
-				return
-			}
+		u, _ := parseURL(strings.TrimSpace(line)) // of what is none, an empty one
+		values, bad := url.ParseQuery(u.RawQuery)
+		ours := originOf(u.Scheme, u.Host) == originOf("http", v.redirect.Host) && strings.Trim(u.Path, "/") == strings.Trim(v.redirect.Path, "/")
+		if ours && bad == nil && v.answer(values) {
+			v.tell() // there is no page
+			return
 		}
-		b.user.tell(ctx, "That is not the answer to this sign-in. Paste the whole address, which begins with "+v.redirect.String()+" and has state= in it:\n")
+		b.tell(ctx, "That is not the answer to this sign-in. Paste the whole address, which begins with "+v.redirect.String()+" and has state= in it:\n")
 	}
 }
 
@@ -372,16 +363,15 @@ func readLine(ctx context.Context, in io.Reader) (string, error) {
 		}
 	}
 	next := make(chan func() (string, error), 1)
-	if earlier, ok := reading.LoadOrStore(in, next); ok {
-		next = earlier.(chan func() (string, error))
-	} else {
+	current, underWay := reading.LoadOrStore(in, next)
+	if !underWay {
 		go func() {
 			line, err := guard(context.Background(), "Input", read)
 			next <- func() (string, error) { return line, err }
 		}()
 	}
 	select {
-	case line := <-next:
+	case line := <-current.(chan func() (string, error)):
 		reading.Delete(in)
 		return line()
 	case <-ctx.Done():
@@ -398,21 +388,17 @@ func openBrowser(ctx context.Context, url string) error {
 	version, _ := os.ReadFile("/proc/version") // which tells a Linux that is a guest of Windows (WSL), whose browser is wanted
 	err := errors.New("there is no display (DISPLAY and WAYLAND_DISPLAY are not set), and BROWSER is not set")
 	for _, command := range openers(runtime.GOOS, os.Getenv, strings.Contains(strings.ToLower(string(version)), "microsoft")) {
-		cmd := exec.Command(command[0], append(command[1:], url)...)
-		if err = cmd.Start(); err != nil {
-			continue
-		}
 		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
+		go func() { ended <- exec.Command(command[0], append(command[1:], url)...).Run() }()
 		select {
 		case err = <-ended:
+			if err == nil {
+				return nil
+			}
 		case <-time.After(2 * time.Second):
-			err = nil
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-		if err == nil {
-			return nil
 		}
 	}
 	return err
