@@ -81,9 +81,13 @@ func (u *user) owns(c contents, section string, e entry) bool {
 }
 
 func (u *user) idToken(c contents, id string) claims { // returns what the cached ID token of an account says, nothing if there is none. That of another of Entra's tenants says something else.
-	realm, _ := u.whose()
+	realm, issuer := u.whose()
 	for _, e := range c.find(idTokens, func(e entry) bool {
-		return id != "" && e.account() == id && u.ours(e) && (e.text("realm") == realm || !u.client.entraStyle())
+		ours := slices.Contains([]string{"", issuer}, e.text(fieldIssuer))
+		if u.client.entraStyle() {
+			ours = e.text("realm") == realm
+		}
+		return id != "" && e.account() == id && u.ours(e) && ours
 	}) {
 		if said, err := parseIDToken(e.text("secret")); err == nil {
 			return said
@@ -134,7 +138,7 @@ func (u *user) tokens(c contents, a account) lookup { // finds an account's acce
 	scope, ext := u.client.scope, extCacheKey(u.client.params)
 	l := u.newest(c, func(e entry) bool {
 		return u.owns(c, accessTokens, e) && e.account() == a.id && e.text("ext_cache_key") == ext &&
-			(covers(e.text("target"), scope) || e.text(fieldAsked) == target(scope))
+			(scope != "" && covers(e.text("target"), scope) || e.text(fieldAsked) == asFor(scope))
 	})
 	l.account, l.token = a, named(l.token, a)
 	l.refreshTokens = c.find(refreshTokens, func(e entry) bool {
@@ -213,15 +217,14 @@ func (u *user) renew(ctx context.Context, c contents) (i issued, changed bool, e
 		known := tokens
 		l = u.tokens(c, a)
 		tokens = slices.DeleteFunc(l.refreshTokens, func(r entry) bool {
-			return r.written().Before(e.written()) && slices.ContainsFunc(known, func(k entry) bool { return same(k, r) })
+			return !r.written().After(e.written()) && slices.ContainsFunc(known, func(k entry) bool { return same(k, r) })
 		})
 		changed = true
 	}
 }
 
 func (u *user) reload(ctx context.Context, c contents) { // replaces a content, in place, by what is in the cache a moment later, if anything is
-	sleep(ctx, 100*time.Millisecond)
-	blob, _ := u.current().Get(ctx)
+	blob, _ := u.again(ctx)
 	if now, _ := u.parse(ctx, blob); len(now) > 0 {
 		clear(c)
 		maps.Copy(c, now)
@@ -230,17 +233,17 @@ func (u *user) reload(ctx context.Context, c contents) { // replaces a content, 
 
 // refresh redeems a refresh token (RFC 6749 §6). An ID token with it has issuer and subject of the first one (OpenID Connect Core §12.2).
 func (u *user) refresh(ctx context.Context, c contents, e entry) (issued, claims, error) {
+	first := u.idToken(c, e.account())
+	if first.Iss == "" { // found before the refresh token is spent
+		m, err := u.client.provider(ctx)
+		if err != nil {
+			return issued{}, claims{}, err
+		}
+		first.Iss = m.Issuer
+	}
 	i, err := u.client.exchange(ctx, "refresh_token", attempts, u.filler(url.Values{"refresh_token": {e.text("secret")}}, e.text("secret")))
 	if err != nil {
 		return i, claims{}, err
-	}
-	first := u.idToken(c, e.account())
-	if first.Iss == "" && i.answer.IDToken != "" {
-		m, err := u.client.discover(ctx)
-		if err != nil {
-			return i, claims{}, err
-		}
-		first.Iss = m.Issuer
 	}
 	said, err := u.believe(i, first.Iss, "")
 	if err == nil && said.Sub != "" && first.Sub != "" && said.Sub != first.Sub {
@@ -290,6 +293,7 @@ func (u *user) ask(ctx context.Context) (issued, error) {
 		defer close(sibling)
 		for n := 1; sleep(work, time.Second) && !mine.Load(); n++ {
 			if n == 5 {
+				u.warn(work, "cdfauth: waiting for the token cache", errors.New("another program is signing in and has it locked"))
 				u.tell(work, "Another program is signing in and keeps the token cache locked. Waiting for it to finish.\n")
 			}
 			if l, _ := u.peek(work, u.search); l.fresh && !u.mustPrompt() {
@@ -373,6 +377,7 @@ func (u *user) keep(c contents, i *issued, said claims, a account, renewed entry
 			delete(e, "realm")
 		}
 		e["secret"], e["last_modification_time"] = r.RefreshToken, unix(now)
+		c.remove(refreshTokens, func(old entry) bool { return renewed != nil && old.text("secret") == renewed.text("secret") }) // whatever its key
 		c.put(refreshTokens, e)
 	}
 	if said.Sub != "" {
@@ -393,9 +398,7 @@ func (u *user) signOut(ctx context.Context) error {
 	}
 	forget()
 	defer forget() // also what a flight has brought meanwhile
-	if err := u.recognise(ctx); err != nil {
-		return err
-	}
+	unknown := u.recognise(ctx)
 	remove := func(ctx context.Context, old []byte) ([]byte, error) {
 		c, err := u.parse(ctx, old)
 		a, several := u.who(c)
@@ -403,7 +406,7 @@ func (u *user) signOut(ctx context.Context) error {
 		case several:
 			return nil, errors.New("several accounts are signed in, and LoginHint does not say which one to sign out")
 		case a == nil || err != nil:
-			return old, err
+			return old, cmp.Or(err, unknown)
 		}
 		its := func(e entry) bool { return e.account() == a.id && e.text("environment") == u.environment() }
 		others := 0                            // other clients' tokens
@@ -431,7 +434,7 @@ type claims struct { // what is read of an ID token (OpenID Connect Core §2), f
 }
 
 func parseIDToken(raw string) (s claims, err error) { // reads the claims. The signature is not needed: the token comes from the token endpoint itself, over TLS (§3.1.3.7, number 6).
-	parts := strings.Split(raw+"..", ".")
+	parts := strings.SplitN(raw+"..", ".", 6)
 	b, _ := base64.RawURLEncoding.DecodeString(parts[1])
 	if len(parts) != 5 || json.Unmarshal(b, &s) != nil || s.Sub == "" {
 		return claims{}, errors.New("cdfauth: the answer's id_token is not an ID token")

@@ -143,10 +143,10 @@ func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old 
 	return cacheError(c.write(now))
 }
 
-// setAside moves the file to one fixed name, for a user to look at, if its content is still the one that a provider could make nothing of.
-func (c *FileCache) setAside(ctx context.Context, bad []byte) error {
+// setAside moves the file to one fixed name, for a user to look at, if there is still nothing that a provider could make of its content.
+func (c *FileCache) setAside(ctx context.Context) error {
 	return c.Update(ctx, func(_ context.Context, now []byte) (_ []byte, err error) {
-		if len(now) > 0 && bytes.Equal(now, bad) {
+		if _, bad := parseContents(now); bad != nil {
 			err = c.change(func() error { return os.Rename(c.path, c.path+".bad") })
 		}
 		return now, cacheError(err)
@@ -404,7 +404,7 @@ func (s *store) current() Cache {
 // never the token: the work is then done in memory. Only a user's flow that does not get the lock fails: redeeming a refresh token twice may end the sign-in.
 func (s *store) transact(ctx context.Context, patience time.Duration, work func(context.Context, contents) (i issued, changed bool, err error)) (issued, error) {
 	var got issued
-	var content []byte
+	var content []byte // to be stored; nil if nothing has changed
 	var failed error
 	var begun atomic.Bool         // work was called, or will not be: the cache was given up
 	worked := make(chan struct{}) // closed when it has brought these three, whatever the cache does afterwards
@@ -425,20 +425,19 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work func(
 				return nil, errors.New("called its function too late, or twice")
 			}
 			changed := false
-			content = old
 			if got, changed, failed = work(ctx, c); s.engine.session.Load() != session {
 				failed = errSignedOut
 			} else if changed {
-				content, err = c.blob()
+				old, err = c.blob()
+				content = old
 			}
 			close(worked)
-			return content, err
+			return old, err
 		}
 		err = cache.Update(waiting, inside)
-		if f, ok := cache.(*FileCache); ok && errors.Is(err, errCacheContent) && !begun.Load() {
-			blob, _ := f.Get(ctx)
-			if err = f.setAside(ctx, blob); err == nil {
-				err = f.Update(waiting, inside)
+		if f, ok := cache.(interface{ setAside(context.Context) error }); ok && errors.Is(err, errCacheContent) && !begun.Load() {
+			if err = f.setAside(ctx); err == nil {
+				err = cache.Update(waiting, inside)
 			}
 		}
 		return none, err
@@ -450,10 +449,13 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work func(
 		case <-time.After(time.Second): // it panicked, or is still at work
 			return issued{}, err
 		}
-		if s.warn(ctx, "cdfauth: the token was not stored", err); err != nil && s.grant == "" {
-			spare = new(MemoryCache)
-			spare.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return content, nil })
-			s.spare.Store(spare)
+		if err != nil && content != nil {
+			s.warn(ctx, "cdfauth: the token was not stored", err)
+			if s.grant == "" {
+				spare = new(MemoryCache)
+				spare.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return content, nil })
+				s.spare.Store(spare)
+			}
 		}
 		return got, failed
 	}
@@ -478,12 +480,18 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work func(
 func (s *store) parse(ctx context.Context, blob []byte) (contents, error) {
 	c, err := parseContents(blob)
 	for try := 1; err == errCacheContent && try <= 3; try++ {
-		sleep(ctx, 100*time.Millisecond)
-		if blob, err = s.current().Get(ctx); err == nil {
+		if blob, err = s.again(ctx); err == nil {
 			c, err = parseContents(blob)
 		}
 	}
 	return c, err
+}
+
+func (s *store) again(ctx context.Context) ([]byte, error) { // reads a moment later; guarded, since a cache of another's may not want that within Update
+	sleep(ctx, 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, peekLimit)
+	defer cancel()
+	return guard(ctx, "Cache", s.current().Get)
 }
 
 // whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the token endpoint if that is known from the
@@ -495,16 +503,26 @@ func (s *store) whose() (realm, issuer string) {
 		tokenURL, _ = c.endpointURL(context.Background(), "token")
 		issuer = tokenURL
 	}
+	own := firstSegment(tokenURL)
 	if m != nil {
 		tokenURL = m.TokenURL
 	}
-	u, _ := parseURL(tokenURL)
-	realm, _, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	realm = firstSegment(tokenURL)
 	isGUID := len(realm) == 36 && strings.Count(realm, "-") == 4 && strings.Trim(realm, "0123456789abcdefABCDEF-") == ""
-	if s.grant == "" && kind == kindAuthority && m == nil && !isGUID {
+	switch {
+	case s.grant != "" || kind != kindAuthority:
+	case m == nil && !isGUID:
 		realm = ""
+	default:
+		issuer = strings.Replace(issuer, "/"+own+"/", "/"+realm+"/", 1) // one for both of a tenant's names
 	}
 	return realm, issuer
+}
+
+func firstSegment(rawURL string) string {
+	u, _ := parseURL(rawURL)
+	first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	return first
 }
 
 func (s *store) environment() string { // the identity provider's host name
@@ -557,8 +575,8 @@ func (s *store) newEntry(section, account, secret string, more entry) entry { //
 
 func (s *store) accessToken(i issued, account, scope string) entry {
 	expires, asked := unix(i.token.Expiry()), ""
-	if !covers(scope, s.client.scope) {
-		asked = target(s.client.scope) // or every start would ask again for what was not granted
+	if s.grant == "" && (s.client.scope == "" || !covers(scope, s.client.scope)) {
+		asked = asFor(s.client.scope) // or every start would ask again for what was not granted
 	}
 	return s.newEntry(accessTokens, account, i.token.AccessToken(), entry{"target": target(scope), "token_type": "Bearer", "cached_at": unix(i.sent),
 		"expires_on": expires, "extended_expires_on": expires, "refresh_on": unix(i.refresh), "ext_cache_key": extCacheKey(s.client.params),
@@ -586,7 +604,7 @@ const (
 	fieldIssuer  = "issuer"           // who issued it: the schema knows of a provider no more than its host name and a path segment
 	fieldGrant   = "grant"            // by which an application got a token for itself
 	fieldGranted = "granted"          // the scopes, as the server said them
-	fieldAsked   = "requested_target" // which scopes a user's token was asked for, if not all of them were granted
+	fieldAsked   = "requested_target" // which scopes a user's token was asked for, if none or if not all of them were granted
 )
 
 func parseContents(blob []byte) (contents, error) { // reads a blob; none at all is an empty cache. No error is passed on: it could quote what it read.
@@ -631,7 +649,12 @@ func (c contents) put(section string, e entry) { // replaces an entry; of one th
 		c[section] = s
 	}
 	whole, key := map[string]any{}, e.key(section)
-	if old, _ := s[key].(map[string]any); section == accounts || section == appMetadata {
+	old, _ := s[key].(map[string]any)
+	for old[fieldIssuer] != nil && e[fieldIssuer] != nil && old[fieldIssuer] != e[fieldIssuer] {
+		key += "-" // another issuer's, of which the schema knows nothing, is kept
+		old, _ = s[key].(map[string]any)
+	}
+	if section == accounts || section == appMetadata {
 		maps.Copy(whole, old)
 	}
 	maps.Copy(whole, e)
@@ -709,6 +732,8 @@ func target(scope string) string { // a list of scopes as MSAL writes it: sorted
 	slices.Sort(s)
 	return strings.Join(slices.Compact(s), " ")
 }
+
+func asFor(scope string) string { return cmp.Or(target(scope), "-") } // fieldAsked of a token that was asked for with these scopes, or with none
 
 var openIDScopes = []string{"openid", "profile", "offline_access"} // ask for who it is and for a refresh token, not for access
 

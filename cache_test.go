@@ -603,20 +603,19 @@ func TestFileCacheSize(t *testing.T) {
 func TestFileCacheSetAside(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
-	setAside := func(bad string) {
+	setAside := func() {
 		t.Helper()
-		if err := c.setAside(t.Context(), []byte(bad)); err != nil {
+		if err := c.setAside(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
-	setAside("") // no file
-	put(t, c, "good")
-	setAside("bad")
-	setAside("")
-	wantContent(t, c, "good")
-	for _, bad := range []string{"bad", "worse"} {
+	setAside() // no file
+	put(t, c, `{"good":{}}`)
+	setAside()
+	wantContent(t, c, `{"good":{}}`)
+	for _, bad := range []string{"bad", `{"AccessToken":[]}`} {
 		put(t, c, bad)
-		setAside(bad)
+		setAside()
 		wantContent(t, c, "")
 		if b, err := os.ReadFile(c.path + ".bad"); string(b) != bad {
 			t.Errorf("set aside: %q, %v; want %q", b, err, bad)
@@ -624,7 +623,7 @@ func TestFileCacheSetAside(t *testing.T) {
 		wantFiles(t, c, ".bad", ".lock")
 	}
 	if _, ok := encrypted(t, c).(interface {
-		setAside(context.Context, []byte) error
+		setAside(context.Context) error
 	}); ok {
 		t.Error("EncryptCache passes setAside on: what is wrong may be the key")
 	}
@@ -764,7 +763,7 @@ func TestDefaultCachePath(t *testing.T) {
 		}
 		put(t, c, id) // the system takes the names
 		wantContent(t, c, id)
-		if err := c.setAside(t.Context(), []byte(id)); err != nil {
+		if err := c.setAside(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}

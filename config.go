@@ -121,7 +121,7 @@ func translate(getenv func(string) string) (s *settings, flow string) { // makes
 		authority, ok := strings.CutSuffix(env["token_url"], path)
 		if e := Entra(tenant); tenant != "" {
 			s.complain(e.err != nil, "IDP_TENANT_ID is %.64q: want a tenant's GUID or domain name", tenant)
-			authority, ok = e.url, true
+			authority, ok = cmp.Or(e.url, "https://login.microsoftonline.com"), true
 		}
 		if ok {
 			env["token_url"], env["authority_url"] = cmp.Or(env["token_url"], authority+path), cmp.Or(env["authority_url"], authority)

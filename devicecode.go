@@ -133,11 +133,12 @@ func (u *user) poll(ctx context.Context, code string, interval time.Duration, ex
 	start, wait, failures := time.Now(), interval, 0
 	for try := 1; ; try++ {
 		left := expiry.Sub(u.client.now())
+		awake := sleep(ctx, min(wait, max(left, 0)))
 		switch {
-		case !sleep(ctx, min(wait, max(left, 0))):
-			return issued{}, ctx.Err()
-		case left <= wait:
+		case left <= wait: // the usual 15 minutes are also the longest that anybody is asked
 			return issued{}, lapsed
+		case !awake:
+			return issued{}, ctx.Err()
 		}
 		// An approval that is on its way is not given up, even if everybody who waited has left.
 		i, a, err := u.client.attempt(context.WithoutCancel(ctx), deviceGrant, u.filler(url.Values{"device_code": {code}}, code))
@@ -151,7 +152,7 @@ func (u *user) poll(ctx context.Context, code string, interval time.Duration, ex
 			wait, failures = interval, 0
 		case err != nil && isTransient(err):
 			failures++
-			wait = max(interval, backoff(failures), askedFor(err))
+			wait = max(interval, backoff(failures), min(askedFor(err), retryAfterMax))
 		default:
 			u.client.report(ctx, deviceGrant, i, a, err, try, start)
 			switch oe.Code {

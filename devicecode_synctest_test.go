@@ -75,7 +75,7 @@ func TestDevicePolling(t *testing.T) {
 		{name: "expired", code: code, answers: []http.HandlerFunc{idptest.Error(400, "expired_token", "")}, gaps: []time.Duration{5 * time.Second}, code2: "expired_token", err: "lapsed"},
 		{name: "policy", code: code, answers: []http.HandlerFunc{idptest.Error(400, "invalid_grant", "AADSTS53003: blocked by Conditional Access")}, gaps: []time.Duration{5 * time.Second}, code2: "invalid_grant", err: "Conditional Access"},
 		{name: "lapses", code: code + `,"expires_in":"12"`, always: pending, gaps: []time.Duration{5 * time.Second, 5 * time.Second}, after: 12 * time.Second, err: "lapsed before anybody used it"},
-		{name: "lapses after 15 minutes", code: code + `,"interval":300`, always: pending, gaps: []time.Duration{5 * time.Minute, 5 * time.Minute}, after: 15*time.Minute - time.Second - look, err: "nobody has signed in within 15m"},
+		{name: "lapses after 15 minutes", code: code + `,"interval":300`, always: pending, gaps: []time.Duration{5 * time.Minute, 5 * time.Minute}, after: 15*time.Minute - time.Second - look, err: "the code lapsed before anybody used it"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -310,9 +310,6 @@ func (c *client) attempt(ctx context.Context, grant string, fill filler) (issued
 	if err != nil {
 		return issued{}, a, err
 	}
-	if a.status == http.StatusNotFound || a.status == http.StatusGone {
-		c.found.Store(nil) // the metadata is out of date
-	}
 	i, err := c.token(a, sent, f.secrets)
 	return i, a, err
 }
@@ -456,6 +453,9 @@ func (c *client) send(ctx context.Context, what, rawURL string, f *form) (a answ
 		a, err = guard(ctx, "HTTPClient", func(context.Context) (answer, error) { return c.roundTrip(r) })
 	}
 	a.host, a.correlationID = r.URL.Host, scrub(a.correlationID, 64, f.secrets...)
+	if a.status == http.StatusNotFound || a.status == http.StatusGone {
+		c.found.Store(nil) // the metadata is out of date
+	}
 	failed, untrusted := (*url.Error)(nil), (*tls.CertificateVerificationError)(nil)
 	switch {
 	case err == nil && len(a.body) > maxBody:

@@ -69,7 +69,7 @@ func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
 func newInteractive(cfg InteractiveConfig, listen func(network, address string) (net.Listener, error)) (*Interactive, error) {
 	raw, field := cfg.RedirectURL, "RedirectURL"
 	if raw == "" {
-		raw, field = "http://localhost:"+strconv.Itoa(cmp.Or(cfg.RedirectPort, DefaultRedirectPort)), "RedirectPort"
+		raw, field = "http://localhost:"+strconv.FormatUint(uint64(cmp.Or(cfg.RedirectPort, DefaultRedirectPort)), 10), "RedirectPort"
 	}
 	u, bad := parseURL(raw)
 	port, none := strconv.ParseUint(u.Port(), 10, 16)
@@ -87,7 +87,7 @@ func newInteractive(cfg InteractiveConfig, listen func(network, address string) 
 	user, err := newUser("interactive", "authorization_code", cfg)
 	if err = cmp.Or(err, bad, refuse("cdfauth: ", []refusal{
 		{!slices.Contains([]string{"", "select_account", "login", "consent"}, cfg.Prompt), fmt.Sprintf("Prompt is %.64q: want select_account, login, consent or none", cfg.Prompt)},
-		{cfg.Input != nil && !reflect.TypeOf(cfg.Input).Comparable(), fmt.Sprintf("Input is a %T, which cannot be told from others: want a pointer", cfg.Input)},
+		{cfg.Input != nil && !reflect.ValueOf(cfg.Input).Comparable(), fmt.Sprintf("Input is a %T, which cannot be told from others: want a pointer", cfg.Input)},
 	})); err != nil {
 		return nil, err
 	}
@@ -241,7 +241,7 @@ func (v *visit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case status != 0 || err != nil:
-	case len(values) == 0 && v.settled.Err() != nil: // the address without the code, to which it was sent on
+	case len(values) == 0 && r.Method == http.MethodGet && v.settled.Err() != nil: // the address without the code, to which it was sent on
 		select {
 		case <-v.over.Done():
 			show(w, http.StatusOK, v.page)
@@ -266,9 +266,9 @@ func (v *visit) answer(values url.Values) bool { // takes the first answer that 
 	v.once.Do(func() {
 		iss, code, failure := values.Get("iss"), values.Get("code"), values.Get("error")
 		switch {
-		case iss != "" && !v.provider.names(iss): // RFC 9207 §2.4
+		case values.Has("iss") && !v.provider.names(iss): // RFC 9207 §2.4
 			v.err = fmt.Errorf("cdfauth: interactive: the answer is of issuer %q, and %q was asked (a mix-up, or an attack)", scrub(iss, 200), scrub(v.provider.Issuer, 200))
-		case iss == "" && v.provider.SendsIssuer:
+		case !values.Has("iss") && v.provider.SendsIssuer:
 			v.err = errors.New("cdfauth: interactive: the answer does not say which issuer it is of, although the provider promises it")
 		case failure != "":
 			v.err = fmt.Errorf("cdfauth: interactive: the sign-in failed: %w", &OAuthError{Code: scrub(failure, 64),
@@ -289,7 +289,7 @@ func (m *metadata) names(iss string) bool { // reports whether iss is this provi
 	return iss == m.Issuer || several && ok1 && ok2 && isName(tenant, "-.")
 }
 
-const style = `:root{color-scheme:light dark}body{font:18px/1.5 system-ui,sans-serif;max-width:32em;margin:18vh auto 0;padding:0 1.5em}h1{font-size:1.5em;font-weight:600}`
+const style = `:root{color-scheme:light dark}body{font:18px/1.5 system-ui,sans-serif;max-width:32em;margin:18vh auto 0;padding:0 1.5em;text-wrap:pretty}h1{font-size:1.5em;line-height:1.25}`
 
 func page(title, text string) []byte { // what a person sees: no script, nothing from elsewhere, nothing from the request
 	return []byte(`<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>` +
@@ -343,12 +343,17 @@ func (b *browser) ask(ctx context.Context, stop context.CancelCauseFunc, v *visi
 
 var reading sync.Map // has the reads that are under way, by Input: they cannot be stopped, so the next sign-in takes them over
 
+type pasted struct { // a line, for all the sign-ins that wait for one
+	done chan struct{}
+	line func() (string, error)
+}
+
 // readLine reads a line of at most 8 KiB; of a longer one, nothing. It takes one byte at a time: what follows the line is not its own.
 func readLine(ctx context.Context, in io.Reader) (string, error) {
 	read := func(context.Context) (string, error) {
 		var line []byte
 		for b := make([]byte, 1); ; {
-			n, err := in.Read(b)
+			n, err := io.ReadFull(in, b) // which keeps a byte that comes with an error
 			switch {
 			case n > 0 && b[0] == '\n', err != nil && len(line) > 0:
 				if len(line) > 8<<10 {
@@ -362,18 +367,20 @@ func readLine(ctx context.Context, in io.Reader) (string, error) {
 			}
 		}
 	}
-	next := make(chan func() (string, error), 1)
-	current, underWay := reading.LoadOrStore(in, next)
-	if !underWay {
+	next := &pasted{done: make(chan struct{})}
+	if earlier, ok := reading.LoadOrStore(in, next); ok {
+		next = earlier.(*pasted)
+	} else {
 		go func() {
 			line, err := guard(context.Background(), "Input", read)
-			next <- func() (string, error) { return line, err }
+			next.line = func() (string, error) { return line, err }
+			close(next.done)
 		}()
 	}
 	select {
-	case line := <-current.(chan func() (string, error)):
-		reading.Delete(in)
-		return line()
+	case <-next.done:
+		reading.CompareAndDelete(in, next)
+		return next.line()
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
@@ -415,7 +422,7 @@ func openers(system string, getenv func(string) string, wsl bool) (commands [][]
 	case commands != nil:
 		return commands
 	case system == "windows": // start, a command of the shell's, would end the URL at its first &
-		return [][]string{{filepath.Join(getenv("SystemRoot"), "System32", "rundll32.exe"), "url.dll,FileProtocolHandler"}}
+		return [][]string{{filepath.Join(cmp.Or(getenv("SystemRoot"), `C:\Windows`), "System32", "rundll32.exe"), "url.dll,FileProtocolHandler"}}
 	case system == "darwin":
 		return [][]string{{"/usr/bin/open"}}
 	case wsl:

@@ -1,6 +1,8 @@
 package cdfauth
 
 import (
+	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -82,5 +84,61 @@ func TestOpenBrowser(t *testing.T) {
 	}
 	if _, err := os.Stat(opened); err == nil {
 		t.Error("it was opened all the same")
+	}
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(b []byte) (int, error) { return f(b) }
+
+// TestInteractiveConfigErrors: each names the field and says what is wanted.
+func TestInteractiveConfigErrors(t *testing.T) {
+	good := func() InteractiveConfig {
+		return InteractiveConfig{Endpoint: Issuer("https://idp.test"), ClientID: "app", Options: Options{Cache: &MemoryCache{}}}
+	}
+	if _, err := NewInteractive(good()); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		change func(*InteractiveConfig)
+		want   string
+	}{
+		"no endpoint":      {func(c *InteractiveConfig) { c.Endpoint = Endpoint{} }, "Endpoint is missing"},
+		"token URL":        {func(c *InteractiveConfig) { c.Endpoint = TokenURL("https://idp.test/token") }, "TokenURL names too little"},
+		"prompt":           {func(c *InteractiveConfig) { c.Prompt = "none" }, "want select_account, login, consent or none"},
+		"both":             {func(c *InteractiveConfig) { c.RedirectPort, c.RedirectURL = 1, "http://localhost:1" }, "RedirectURL and RedirectPort are both set"},
+		"port too big":     {func(c *InteractiveConfig) { c.RedirectPort = 65536 }, "RedirectPort has no port from 1 to 65535"},
+		"port negative":    {func(c *InteractiveConfig) { c.RedirectPort = -1 }, "RedirectPort has no port from 1 to 65535"},
+		"no port":          {func(c *InteractiveConfig) { c.RedirectURL = "http://localhost/" }, "RedirectURL has no port"},
+		"https":            {func(c *InteractiveConfig) { c.RedirectURL = "https://localhost:1/" }, "RedirectURL is not http on a loopback host"},
+		"not loopback":     {func(c *InteractiveConfig) { c.RedirectURL = "http://10.0.0.1:80/" }, "RedirectURL must be https (http only for a loopback host)"},
+		"all interfaces":   {func(c *InteractiveConfig) { c.RedirectURL = "http://0.0.0.0:80/" }, "RedirectURL must be https (http only for a loopback host)"},
+		"query":            {func(c *InteractiveConfig) { c.RedirectURL = "http://localhost:80/?a=b" }, "without a query"},
+		"reserved":         {func(c *InteractiveConfig) { c.Params = url.Values{"state": {"x"}} }, `"state" is not for callers to set`},
+		"no comparison":    {func(c *InteractiveConfig) { c.Input = readFunc(nil) }, "Input is a cdfauth.readFunc"},
+		"no comparison in": {func(c *InteractiveConfig) { c.Input = struct{ io.Reader }{readFunc(nil)} }, "Input is a struct"}, // else a map panics later
+	} {
+		cfg := good()
+		tt.change(&cfg)
+		if _, err := NewInteractive(cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+	if _, err := NewDeviceCode(DeviceCodeConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "app"}); err == nil || !strings.Contains(err.Error(), "TokenURL names too little") {
+		t.Error(err)
+	}
+}
+
+// TestIDTokenOfDots: a JWT is not split without a limit (CVE-2025-22868, CVE-2025-30204).
+func TestIDTokenOfDots(t *testing.T) {
+	raw := strings.Repeat(".", 1<<20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := parseIDToken(raw); err == nil {
+		t.Error("dots are an ID token")
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+		t.Errorf("%d bytes were allocated for %d dots", n, len(raw))
 	}
 }

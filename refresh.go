@@ -299,7 +299,7 @@ func (e *engine) land(f *flight, got issued, err error) {
 	case f.over && f.session == e.session.Load():
 		err = errNobodyWaits
 	default:
-		if !errors.Is(err, ErrSignInRequired) { // which is an answer, and must not delay a sign-in
+		if oe := (*OAuthError)(nil); !errors.Is(err, ErrSignInRequired) || errors.As(err, &oe) { // else it is an answer, and must not delay a sign-in
 			e.failures++
 		}
 		e.retryAt = time.Now().Add(max(backoff(max(e.failures, 1)), min(askedFor(err), retryAfterMax)))

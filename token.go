@@ -188,6 +188,9 @@ func (p *app) signOut(ctx context.Context) error {
 	if p == nil || p.engine == nil {
 		return errNotMade
 	}
+	if ctx == nil {
+		return errors.New("cdfauth: SignOut was called with a nil context")
+	}
 	return p.engine.signOut(ctx)
 }
 
