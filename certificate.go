@@ -9,7 +9,6 @@ import (
 	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/rsa"
@@ -77,15 +76,8 @@ type ClientCertificate struct{ engine *engine }
 // NewClientCertificate returns a provider for programs that have a private key. It checks cfg and does no I/O: what is wrong with the key itself, Token says.
 func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, error) {
 	c, e, err := newClient("client certificate", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
-	if err != nil {
-		return nil, err
-	}
-	s, err := newAssertionSigner(cfg, c.now)
-	if k := cfg.Endpoint.kind; err == nil && k != kindIssuer && k != kindDiscovery { // theirs is not yet known
-		tokenURL, _ := c.endpointURL(context.Background(), "token")
-		err = checkFor(providerOf(tokenURL), "Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != "")
-	}
-	if err != nil {
+	s, bad := newAssertionSigner(cfg, func() time.Time { return c.now() })
+	if err = cmp.Or(err, bad); err != nil {
 		return nil, err
 	}
 	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, tokenURL string, f *form) error {
@@ -106,7 +98,6 @@ type assertionSigner struct { // makes assertions. The parsed key is inside pars
 	cfg        ClientCertificateConfig // checked
 	thumbprint []byte                  // cfg.Thumbprint, decoded
 	kind       string                  // of the key that cfg.Algorithm is for; "" when that is ""
-	field      string                  // where the private key comes from, for errors
 	parse      func(keySource, time.Time) (keyPair, error)
 	now        func() time.Time
 }
@@ -114,19 +105,15 @@ type assertionSigner struct { // makes assertions. The parsed key is inside pars
 func newAssertionSigner(cfg ClientCertificateConfig, now func() time.Time) (*assertionSigner, error) {
 	thumbprint, err := hex.DecodeString(strings.ReplaceAll(cfg.Thumbprint, ":", ""))
 	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.name == cfg.Algorithm })
-	n := len(thumbprint)
-	err = refuse("cdfauth: ", []refusal{
+	s, n := &assertionSigner{cfg, thumbprint, algorithms[max(i, 0)].kind, cachedKeys(), now}, len(thumbprint)
+	provider := map[string]string{kindAuthority: entra, kindADFS: adfs, kindTokenURL: providerOf(cfg.Endpoint.url)}[cfg.Endpoint.kind] // of others it is not yet known
+	return s, cmp.Or(refuse("cdfauth: ", []refusal{
 		{cfg.Certificate == nil && cfg.Signer == nil, "Certificate is missing (is its environment variable empty?), and so is Signer"},
 		{cfg.Passphrase != nil && (cfg.Certificate == nil || cfg.Signer != nil), "Passphrase is for a key in Certificate, and Signer is set instead"},
 		{cfg.SendChain && cfg.Certificate == nil, "SendChain wants the chain in Certificate, which is missing"},
 		{cfg.Thumbprint != "" && (err != nil || n != sha1.Size && n != sha256.Size), "Thumbprint: want 40 hexadecimal digits (SHA-1) or 64 (SHA-256), with or without colons"},
 		{cfg.Algorithm != "" && i < 0, "Algorithm: want RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA"},
-	})
-	s := &assertionSigner{cfg, thumbprint, algorithms[max(i, 0)].kind, "Certificate", cachedKeys(), now}
-	if cfg.Signer != nil {
-		s.field = "Signer"
-	}
-	return s, err
+	}), checkFor(provider, "Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != ""))
 }
 
 func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (string, error) { // returns a JWT in compact form (RFC 7515 §7.1), for one request
@@ -143,7 +130,7 @@ func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (strin
 		"iss": s.cfg.ClientID, "sub": s.cfg.ClientID, "aud": cmp.Or(s.cfg.Audience, tokenURL), // not an array: some providers take none
 		"jti": rand.Text(), "iat": now, "exp": now + 600,
 	})
-	signature, err := alg.sign(ctx, s.field, key.signer, input)
+	signature, err := alg.sign(ctx, key.field, key.signer, input)
 	return input + "." + base64.RawURLEncoding.EncodeToString(signature), err
 }
 
@@ -218,8 +205,8 @@ func (s *assertionSigner) header(key keyPair, provider string) (algorithm, any, 
 		alg = "PS256"
 	}
 	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.kind == key.kind && (alg == "" || alg == a.name) })
-	if err := cmp.Or(checkFor(provider, s.field, key.kind, len(thumbprint) > 0), refuse("cdfauth: ", []refusal{
-		{i < 0, fmt.Sprintf("Algorithm: %s is for keys of %s, and the one of %s is of %s", alg, s.kind, s.field, key.kind)},
+	if err := cmp.Or(checkFor(provider, key.field, key.kind, len(thumbprint) > 0), refuse("cdfauth: ", []refusal{
+		{i < 0, fmt.Sprintf("Algorithm: %s is for keys of %s, and the one of %s is of %s", alg, s.kind, key.field, key.kind)},
 		{s.cfg.SendChain && len(key.chain) == 0, "SendChain: Certificate has no certificate to send"},
 	})); err != nil {
 		return algorithm{}, nil, err
@@ -291,6 +278,7 @@ type keySource struct { // all that a key pair is made from: while it stays the 
 }
 
 type keyPair struct { // a private key with its certificates. It lives in function values alone, never in a field of what a provider leads to.
+	field  string              // of the configuration, that the private key is from
 	signer crypto.Signer       // nil when a Signer holds the key
 	kind   string              // "RSA", "P-256", "P-384", "P-521" or "Ed25519"
 	chain  []*x509.Certificate // the key's certificate, then its issuers; empty if the text has none
@@ -304,7 +292,7 @@ func cachedKeys() func(keySource, time.Time) (keyPair, error) {
 	return func(from keySource, now time.Time) (keyPair, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if last.kind == "" || from != lastFrom || len(last.chain) > 0 && !isValid(last.chain[0], now) {
+		if last.kind == "" || from != lastFrom || len(last.chain) > 0 && validUntil(last.chain[0], now).IsZero() {
 			pair, err := parseKeys(from, now)
 			if err != nil {
 				return keyPair{}, err
@@ -316,46 +304,40 @@ func cachedKeys() func(keySource, time.Time) (keyPair, error) {
 }
 
 func parseKeys(from keySource, now time.Time) (pair keyPair, err error) {
-	if len(from.text) > maxKeyText {
-		return pair, fmt.Errorf("cdfauth: Certificate: has more than %d KiB: want a private key, its certificate and the chain", maxKeyText>>10)
-	}
 	var keys []*pem.Block
 	var certs []*x509.Certificate
-	sawCertificate := false
-	rest := []byte(strings.ReplaceAll(from.text, "\ufeff", "")) // editors on Windows write a byte order mark, which would hide the first block
+	text, held := from.text[:min(len(from.text), maxKeyText)], from.held != ""
+	rest := []byte(strings.ReplaceAll(text, "\ufeff", "")) // editors on Windows write a byte order mark, which would hide the first block
 	for block, rest := pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
 		switch block.Type {
 		case "CERTIFICATE":
-			sawCertificate = true
-			if cert, err := x509.ParseCertificate(block.Bytes); err == nil { // else it matters only if it was the key's: then none matches
-				certs = append(certs, cert)
-			}
+			cert, _ := x509.ParseCertificate(block.Bytes)
+			certs = append(certs, cmp.Or(cert, new(x509.Certificate))) // a damaged one matters only if it was the key's: then none matches
 		case "PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY":
 			keys = append(keys, block)
 		}
 	}
-	field, held := "Certificate", from.held != ""
 	err = refuse("cdfauth: Certificate: ", []refusal{
+		{text != from.text, fmt.Sprintf("has more than %d KiB: want a private key, its certificate and the chain", maxKeyText>>10)},
 		{held && len(keys) > 0, "has a private key although Signer is set: want one of them"},
-		{held && from.text != "" && !sawCertificate, "has no PEM block CERTIFICATE, and Signer has the key: want one, or leave Certificate out"},
+		{held && text != "" && len(certs) == 0, "has no PEM block CERTIFICATE, and Signer has the key: want one, or leave Certificate out"},
 		{len(keys) > 1, fmt.Sprintf("has %d private keys: want exactly one", len(keys))}, // guessing would sign with one that nobody chose
-		{!held && len(keys) == 0 && isPKCS12(from.text), "is PKCS#12 (.pfx, .p12), which is not supported: convert it to PEM with " + convertPFX},
+		{!held && len(keys) == 0 && isPKCS12(text), "is PKCS#12 (.pfx, .p12), which is not supported: convert it to PEM with " + convertPFX},
 		{!held && len(keys) == 0, "has no private key: want a PEM block PRIVATE KEY, ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer"},
 	})
-	if err == nil && !held {
-		pair.signer, err = parsePrivateKey(keys[0], from.passphrase)
+	var public crypto.PublicKey // nil if there is none that can be read, which keyKind refuses
+	switch pair.field = "Certificate"; {
+	case err != nil:
+	case held:
+		pair.field = "Signer"
+		public, _ = x509.ParsePKIXPublicKey([]byte(from.held))
+	default:
+		pair.signer, public, err = parsePrivateKey(keys[0], from.passphrase)
 	}
-	if err != nil {
-		return keyPair{}, err
+	if err == nil {
+		pair.kind, err = keyKind(pair.field, public)
 	}
-	var public crypto.PublicKey
-	if held {
-		field = "Signer"
-		public, _ = x509.ParsePKIXPublicKey([]byte(from.held)) // nil if that fails, which keyKind refuses
-	} else {
-		public = pair.signer.Public()
-	}
-	if pair.kind, err = keyKind(field, public); err == nil && sawCertificate {
+	if err == nil && len(certs) > 0 {
 		pair.chain, err = orderChain(certs, public, now)
 	}
 	if err != nil {
@@ -372,29 +354,27 @@ func keyKind(field string, public crypto.PublicKey) (string, error) { // names t
 		}
 		return "RSA", nil
 	case *ecdsa.PublicKey:
-		if slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, public.Curve) {
-			return public.Curve.Params().Name, nil
+		if curve := public.Params().Name; slices.Contains([]string{"P-256", "P-384", "P-521"}, curve) { // crypto/x509 reads P-224 too
+			return curve, nil
 		}
 	case ed25519.PublicKey:
 		return "Ed25519", nil
 	}
-	return "", errUnusableKey(field)
+	return "", fmt.Errorf("cdfauth: %s: the key is damaged or of no usable kind: want RSA (%d bits or more), ECDSA on P-256, P-384 or P-521, or Ed25519",
+		field, minRSABits)
 }
 
-func errUnusableKey(field string) error {
-	return fmt.Errorf("cdfauth: %s: the key is damaged or of no usable kind: want RSA (%d bits or more), ECDSA on P-256, P-384 or P-521, or Ed25519", field, minRSABits)
-}
-
-func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, error) { // keeps the parsers' errors to itself: they quote what they read
+// parsePrivateKey returns nil for a key that is damaged or of no usable kind. It keeps the parsers' errors to itself: they quote what they read.
+func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, crypto.PublicKey, error) {
 	der, err := block.Bytes, error(nil)
 	switch {
 	case len(der) > maxKeyDER:
-		return nil, errUnusableKey("Certificate")
+		return nil, nil, nil
 	case strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-		return nil, errEncryption(procType)
+		return nil, nil, errEncryption(procType)
 	case block.Type == "ENCRYPTED PRIVATE KEY":
 		if der, err = decryptPKCS8(der, passphrase); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	key, err := x509.ParsePKCS8PrivateKey(der) // RFC 5958; the label does not decide: some tools write one format under that of another
@@ -405,9 +385,9 @@ func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, error)
 		key, err = x509.ParseECPrivateKey(der) // RFC 5915, also called SEC 1
 	}
 	if signer, ok := key.(crypto.Signer); ok && err == nil {
-		return signer, nil
+		return signer, signer.Public(), nil
 	}
-	return nil, errUnusableKey("Certificate")
+	return nil, nil, nil
 }
 
 func isPKCS12(text string) bool { // recognises the beginning of a file of RFC 7292, a SEQUENCE whose first element is the INTEGER 3; also in base64, as Azure Key Vault gives it
@@ -482,13 +462,9 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 	plain := make([]byte, len(info.Data))
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, info.Data)
 	pad := int(plain[len(plain)-1]) // RFC 8018 §6.1.1, step 4
-	var outline struct {            // which one wrong passphrase in 256, with good padding, still does not give
-		Version   int
-		Algorithm pkix.AlgorithmIdentifier
-		Key       []byte
-	}
+	var outline []asn1.RawValue     // of a key (RFC 5958 §2), which one wrong passphrase in 256, with good padding, still does not give
 	if pad < 1 || pad > aes.BlockSize || !bytes.Equal(plain[len(plain)-pad:], bytes.Repeat([]byte{byte(pad)}, pad)) ||
-		!unmarshalDER(plain[:len(plain)-pad], &outline) {
+		!unmarshalDER(plain[:len(plain)-pad], &outline) || len(outline) < 3 {
 		return nil, errWrongPassphrase
 	}
 	return plain[:len(plain)-pad], nil
@@ -499,41 +475,36 @@ func unmarshalDER(der []byte, v any) bool {
 	return err == nil && len(rest) == 0
 }
 
-// orderChain finds the key's certificate and, link by link, the issuers of it. Certificates that are not on that path are left out.
+// orderChain finds the key's certificate and, link by link, the issuers of it. Certificates that are not on that path are left out. Around a renewal, files have
+// the old one and the new one: a valid one is preferred, and of those the one valid for longest.
 func orderChain(certs []*x509.Certificate, public crypto.PublicKey, now time.Time) (chain []*x509.Certificate, err error) {
-	leaf := pickCertificate(certs, now, func(c *x509.Certificate) bool {
-		key, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-		return ok && key.Equal(public)
-	})
-	switch {
-	case leaf == nil:
-		return nil, errors.New("cdfauth: Certificate: no certificate in it belongs to the private key")
-	case now.After(leaf.NotAfter):
-		return nil, fmt.Errorf("cdfauth: Certificate: the certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
-	case now.Before(leaf.NotBefore):
-		return nil, fmt.Errorf("cdfauth: Certificate: the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	slices.SortStableFunc(certs, func(a, b *x509.Certificate) int { return validUntil(b, now).Compare(validUntil(a, now)) })
+	isNext := func(c *x509.Certificate) bool {
+		if len(chain) == 0 {
+			key, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+			return ok && key.Equal(public)
+		}
+		child := chain[len(chain)-1]
+		return bytes.Equal(c.RawSubject, child.RawIssuer) && !slices.ContainsFunc(chain, c.Equal) && // a root is its own issuer
+			(len(c.SubjectKeyId) == 0 || len(child.AuthorityKeyId) == 0 || bytes.Equal(c.SubjectKeyId, child.AuthorityKeyId))
 	}
-	for next := leaf; next != nil && len(chain) < maxChain; {
-		child := next
-		chain = append(chain, child)
-		next = pickCertificate(certs, now, func(c *x509.Certificate) bool {
-			return bytes.Equal(c.RawSubject, child.RawIssuer) && !slices.ContainsFunc(chain, c.Equal) && // a root is its own issuer
-				(len(c.SubjectKeyId) == 0 || len(child.AuthorityKeyId) == 0 || bytes.Equal(c.SubjectKeyId, child.AuthorityKeyId))
-		})
+	for i := slices.IndexFunc(certs, isNext); i >= 0 && len(chain) < maxChain; i = slices.IndexFunc(certs, isNext) {
+		chain = append(chain, certs[i])
+	}
+	switch {
+	case len(chain) == 0:
+		return nil, errors.New("cdfauth: Certificate: no certificate in it belongs to the private key")
+	case now.After(chain[0].NotAfter):
+		return nil, fmt.Errorf("cdfauth: Certificate: the certificate expired at %s", chain[0].NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(chain[0].NotBefore):
+		return nil, fmt.Errorf("cdfauth: Certificate: the certificate is not valid before %s", chain[0].NotBefore.UTC().Format(time.RFC3339))
 	}
 	return chain, nil
 }
 
-// pickCertificate prefers a valid certificate, and of those the one valid for longest: around a renewal, files have the old one and the new one.
-func pickCertificate(certs []*x509.Certificate, now time.Time, match func(*x509.Certificate) bool) (best *x509.Certificate) {
-	for _, c := range certs {
-		if match(c) && (best == nil || isValid(c, now) && (!isValid(best, now) || c.NotAfter.After(best.NotAfter))) {
-			best = c
-		}
+func validUntil(c *x509.Certificate, now time.Time) time.Time { // zero if it is not valid now
+	if now.Before(c.NotBefore) || now.After(c.NotAfter) {
+		return time.Time{}
 	}
-	return best
-}
-
-func isValid(c *x509.Certificate, now time.Time) bool {
-	return !now.Before(c.NotBefore) && !now.After(c.NotAfter)
+	return c.NotAfter
 }
