@@ -12,10 +12,7 @@ import (
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" // AD FS knows certificates by it (RFC 7515 §4.1.7), PBKDF2 has it for a default (RFC 8018 A.2); nothing is signed with it
-	"crypto/sha256"
-	"crypto/sha512"
-	"crypto/x509"
+	"crypto/x509" // which has linked all that crypto.Hash names here
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
@@ -24,7 +21,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"hash"
 	"maps"
 	"math/big"
 	"net/url"
@@ -111,7 +107,7 @@ func newAssertionSigner(cfg ClientCertificateConfig, now func() time.Time) (*ass
 		{cfg.Certificate == nil && cfg.Signer == nil, "Certificate is missing (is its environment variable empty?), and so is Signer"},
 		{cfg.Passphrase != nil && (cfg.Certificate == nil || cfg.Signer != nil), "Passphrase is for a key in Certificate, and Signer is set instead"},
 		{cfg.SendChain && cfg.Certificate == nil, "SendChain wants the chain in Certificate, which is missing"},
-		{cfg.Thumbprint != "" && (err != nil || n != sha1.Size && n != sha256.Size), "Thumbprint: want 40 hexadecimal digits (SHA-1) or 64 (SHA-256), with or without colons"},
+		{cfg.Thumbprint != "" && (err != nil || n != crypto.SHA1.Size() && n != crypto.SHA256.Size()), "Thumbprint: want 40 hexadecimal digits (SHA-1) or 64 (SHA-256), with or without colons"},
 		{cfg.Algorithm != "" && i < 0, "Algorithm: want RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA"},
 	}), checkFor(provider, "Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != ""))
 }
@@ -162,9 +158,7 @@ func (s *assertionSigner) key(ctx context.Context) (key keyPair, err error) {
 	if err == nil {
 		key, err = s.parse(from, s.now())
 	}
-	if signer != nil {
-		key.signer = signer
-	}
+	key.signer = cmp.Or(key.signer, signer)
 	return key, err
 }
 
@@ -192,16 +186,13 @@ func checkFor(provider, field, kind string, certified bool) error { // refuses w
 func (s *assertionSigner) header(key keyPair, provider string) (algorithm, any, error) { // picks the algorithm and returns the JWS header (RFC 7515 §4)
 	thumbprint, alg := s.thumbprint, s.cfg.Algorithm
 	if len(thumbprint) == 0 && len(key.chain) > 0 {
-		sum := sha256.New()
-		if provider == adfs {
-			sum = sha1.New()
-		}
+		sum := cmp.Or(map[string]crypto.Hash{adfs: crypto.SHA1 /* RFC 7515 §4.1.7; nothing is signed with it */}[provider], crypto.SHA256).New()
 		if _, err := sum.Write(key.chain[0].Raw); err != nil { // so does FIPS 140 mode refuse SHA-1; Sum would panic
 			return algorithm{}, nil, errors.New("cdfauth: Thumbprint is missing: AD FS wants that of SHA-1, which FIPS 140 mode does not compute but `openssl x509 -noout -fingerprint -sha1 -in tls.crt` does")
 		}
 		thumbprint = sum.Sum(nil)
 	}
-	if alg == "" && key.kind == "RSA" && len(thumbprint) == sha256.Size && (provider == entra || len(s.thumbprint) > 0) {
+	if alg == "" && key.kind == "RSA" && len(thumbprint) == crypto.SHA256.Size() && (provider == entra || len(s.thumbprint) > 0) {
 		alg = "PS256"
 	}
 	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.kind == key.kind && (alg == "" || alg == a.name) })
@@ -212,7 +203,7 @@ func (s *assertionSigner) header(key keyPair, provider string) (algorithm, any, 
 		return algorithm{}, nil, err
 	}
 	h := map[string]any{"alg": algorithms[i].name, "typ": "JWT" /* RFC 7519 §5.1 */, "kid": s.cfg.KeyID, // RFC 7515 §4.1.4, §4.1.7, §4.1.8
-		map[bool]string{true: "x5t", false: "x5t#S256"}[len(thumbprint) == sha1.Size]: base64.RawURLEncoding.EncodeToString(thumbprint)}
+		map[bool]string{true: "x5t", false: "x5t#S256"}[len(thumbprint) == crypto.SHA1.Size()]: base64.RawURLEncoding.EncodeToString(thumbprint)}
 	maps.DeleteFunc(h, func(_ string, v any) bool { return v == "" })
 	if s.cfg.SendChain { // §4.1.6: base64 with padding, which is how json writes bytes
 		var chain [][]byte
@@ -225,7 +216,7 @@ func (s *assertionSigner) header(key keyPair, provider string) (algorithm, any, 
 }
 
 type algorithm struct { // a JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1)
-	name, kind string      // kind of key
+	name, kind string            // kind of key
 	hash       crypto.Hash // 0: the message itself is signed
 	pss        bool
 	size       int // of a number in an ECDSA signature, in bytes
@@ -401,8 +392,8 @@ func isPKCS12(text string) bool { // recognises the beginning of a file of RFC 7
 const procType = "Proc-Type: 4,ENCRYPTED" // RFC 1421 §4.6.1.1, with one round of MD5
 var (
 	oidPBES2, oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12} // RFC 8018 appendix C
-	hmacHashes          = map[string]func() hash.Hash{"": sha1.New /* left out: RFC 8018 A.2 */, "1.2.840.113549.2.7": sha1.New,
-		"1.2.840.113549.2.9": sha256.New, "1.2.840.113549.2.10": sha512.New384, "1.2.840.113549.2.11": sha512.New}
+	hmacHashes          = map[string]crypto.Hash{"": crypto.SHA1 /* left out: RFC 8018 A.2 */, "1.2.840.113549.2.7": crypto.SHA1,
+		"1.2.840.113549.2.9": crypto.SHA256, "1.2.840.113549.2.10": crypto.SHA384, "1.2.840.113549.2.11": crypto.SHA512}
 	aesKeySizes        = map[string]int{"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24, "2.16.840.1.101.3.4.1.42": 32}
 	errDamagedKey      = errors.New("cdfauth: Certificate: the ENCRYPTED PRIVATE KEY is damaged")
 	errWrongPassphrase = errors.New("cdfauth: Passphrase: does not decrypt the private key in Certificate") // whatever it was that showed it
@@ -431,7 +422,6 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
 	}
 	var iv []byte
-	prf := func() string { return kdf.PRF.Algorithm.String() }
 	switch { // each case has read what the next ones judge
 	case !unmarshalDER(der, &info):
 		return nil, errDamagedKey
@@ -447,14 +437,15 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 		kdf.KeyLength != 0 && kdf.KeyLength != aesKeySizes[params.Cipher.Algorithm.String()],
 		len(iv) != aes.BlockSize || len(info.Data) == 0 || len(info.Data)%aes.BlockSize != 0:
 		return nil, errDamagedKey
-	case hmacHashes[prf()] == nil:
-		return nil, errEncryption(prf())
+	case hmacHashes[kdf.PRF.Algorithm.String()] == 0:
+		return nil, errEncryption(kdf.PRF.Algorithm.String())
 	case kdf.Iterations < 1 || kdf.Iterations > maxIterations:
 		return nil, fmt.Errorf("cdfauth: Certificate: the private key asks for %d iterations of PBKDF2: want 1 to %d", kdf.Iterations, maxIterations)
 	case passphrase == "":
 		return nil, errors.New("cdfauth: Passphrase is missing, and the private key in Certificate is encrypted")
 	}
-	secret, err := pbkdf2.Key(hmacHashes[prf()], passphrase, kdf.Salt, kdf.Iterations, aesKeySizes[params.Cipher.Algorithm.String()])
+	prf, size := hmacHashes[kdf.PRF.Algorithm.String()], aesKeySizes[params.Cipher.Algorithm.String()]
+	secret, err := pbkdf2.Key(prf.New, passphrase, kdf.Salt, kdf.Iterations, size)
 	if err != nil { // of such arguments it refuses only what FIPS 140 forbids (SP 800-132 §5.1)
 		return nil, fmt.Errorf("cdfauth: Certificate: FIPS 140 mode refuses to decrypt the private key, which has %d bytes of salt: want 16, and not SHA-1, as written by %s", len(kdf.Salt), convertFIPS)
 	}
