@@ -216,7 +216,7 @@ func (s *assertionSigner) header(key keyPair, provider string) (algorithm, any, 
 }
 
 type algorithm struct { // a JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1)
-	name, kind string            // kind of key
+	name, kind string      // kind of key
 	hash       crypto.Hash // 0: the message itself is signed
 	pss        bool
 	size       int // of a number in an ECDSA signature, in bytes

@@ -52,9 +52,8 @@ func Authority(authorityURL string) Endpoint {
 	if strings.HasSuffix(strings.ToLower(e.url), "/adfs") {
 		e.kind = kindADFS
 	}
-	if e.err == nil && (strings.Contains(e.url, "/oauth2/") || strings.HasSuffix(e.url, "/v2.0")) {
-		e.err = errors.New("cdfauth: Endpoint: Authority: the URL goes beyond the authority: want it without /oauth2/… and /v2.0, or TokenURL or Issuer")
-	}
+	e.err = cmp.Or(e.err, refuse("cdfauth: Endpoint: Authority: the URL ", []refusal{{strings.Contains(e.url, "/oauth2/") || strings.HasSuffix(e.url, "/v2.0"),
+		"goes beyond the authority: want it without /oauth2/… and /v2.0, or TokenURL or Issuer"}}))
 	return e
 }
 
@@ -71,14 +70,12 @@ func TokenURL(tokenURL string) Endpoint { return newEndpoint(kindTokenURL, token
 
 func newEndpoint(kind, raw string) Endpoint {
 	u, err := parseURL(raw)
-	if err == nil && kind != kindTokenURL && (u.RawQuery != "" || u.ForceQuery) {
-		err = errors.New("has a query")
+	if kind != kindTokenURL {
+		raw = strings.TrimRight(strings.TrimSuffix(strings.TrimRight(raw, "/"), wellKnown), "/")
+		err = cmp.Or(err, refuse("", []refusal{{u.RawQuery != "" || u.ForceQuery, "has a query"}}))
 	}
 	if err != nil {
 		return Endpoint{kind: kind, err: fmt.Errorf("cdfauth: Endpoint: %s: the URL %w", kind, err)}
-	}
-	if kind != kindTokenURL {
-		raw = strings.TrimRight(strings.TrimSuffix(strings.TrimRight(raw, "/"), wellKnown), "/")
 	}
 	return Endpoint{kind: kind, url: raw}
 }
@@ -174,9 +171,8 @@ func newClient(flow string, ep Endpoint, id string, scopes []string, params url.
 	}
 	c := &client{flow: flow, endpoint: ep, id: id, scope: strings.Join(scopes, " "), logger: o.Logger, params: make(url.Values, len(params))}
 	for name, values := range params {
-		if name == "" || slices.Contains(reserved, name) {
-			err = cmp.Or(err, fmt.Errorf("cdfauth: Params: %q is not for callers to set", name))
-		}
+		taken := name == "" || slices.Contains(reserved, name)
+		err = cmp.Or(err, refuse("cdfauth: Params: ", []refusal{{taken, fmt.Sprintf("%q is not for callers to set", name)}}))
 		c.params[name] = slices.Clone(values)
 	}
 	if err != nil {
@@ -267,19 +263,16 @@ func again(ctx context.Context, tries int, do func() error) (try int, err error)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	pause, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-pause.Done()
+	return ctx.Err() == nil
 }
 
 func askedFor(err error) time.Duration {
-	if oe := (*OAuthError)(nil); errors.As(err, &oe) {
-		return oe.RetryAfter
-	}
-	return 0
+	oe := new(OAuthError)
+	errors.As(err, &oe)
+	return oe.RetryAfter
 }
 
 func (c *client) report(ctx context.Context, grant string, i issued, a answer, err error, try int, start time.Time) {
@@ -295,25 +288,23 @@ func (c *client) report(ctx context.Context, grant string, i issued, a answer, e
 		slog.String("correlation_id", a.correlationID), last)
 }
 
-func (c *client) attempt(ctx context.Context, grant string, fill filler) (issued, answer, error) {
-	tokenURL, err := c.endpointURL(ctx, "token")
-	if err != nil {
-		return issued{}, answer{}, err
-	}
+func (c *client) attempt(ctx context.Context, grant string, fill filler) (i issued, a answer, err error) {
 	f := c.newForm()
 	f.Set("grant_type", grant)
-	if err := fill(ctx, tokenURL, f); err != nil {
-		return issued{}, answer{}, err
+	tokenURL, err := c.endpointURL(ctx, "token")
+	if err == nil {
+		err = fill(ctx, tokenURL, f)
+	}
+	if err != nil {
+		return i, a, err
 	}
 	sent := c.now()
-	a, err := c.send(ctx, "token request", tokenURL, f)
-	if err != nil {
-		return issued{}, a, err
+	if a, err = c.send(ctx, "token request", tokenURL, f); err == nil {
+		i, err = c.token(a, sent, f.secrets)
 	}
 	if a.status == http.StatusNotFound || a.status == http.StatusGone {
 		c.found.Store(nil) // the metadata is out of date
 	}
-	i, err := c.token(a, sent, f.secrets)
 	return i, a, err
 }
 
@@ -379,10 +370,7 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if m := c.metadata(); m != nil {
 		return m, nil
 	}
-	at := c.endpoint.url + wellKnown
-	if c.endpoint.kind == kindAuthority {
-		at = c.endpoint.url + "/v2.0" + wellKnown
-	}
+	at := c.endpoint.url + map[string]string{kindAuthority: "/v2.0"}[c.endpoint.kind] + wellKnown
 	a, err := c.send(ctx, "discovery", at, new(form))
 	if err != nil {
 		return nil, err
@@ -416,9 +404,7 @@ func (c *client) checkMetadata(m *metadata) error {
 	}
 	for name, raw := range map[string]string{"token": m.TokenURL, "authorization": m.AuthorizeURL, "device_authorization": m.DeviceURL} {
 		u, err := parseURL(raw)
-		if err == nil && u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:") {
-			err = errors.New("is not https")
-		}
+		err = cmp.Or(err, refuse("", []refusal{{u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:"), "is not https"}}))
 		if err != nil && (raw != "" || name == "token") {
 			return fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", name, err)
 		}
@@ -566,10 +552,7 @@ func retryAfter(v string, now time.Time) time.Duration { // reads the header of 
 	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
 		return time.Duration(n) * time.Second
 	}
-	t, err := http.ParseTime(v)
-	if err != nil {
-		return 0
-	}
+	t, _ := http.ParseTime(v) // in the year 1 if it is neither
 	return max(0, t.Sub(now))
 }
 
@@ -591,7 +574,7 @@ func scrub(text string, limit int, secrets ...string) string {
 			n := min(run, len(form))
 			for i := 0; n > 0 && i+n <= len(text); i++ {
 				if strings.Contains(form, text[i:i+n]) {
-					copy(left[i:i+n], make([]byte, run))
+					clear(left[i : i+n])
 				}
 			}
 		}

@@ -54,11 +54,10 @@ type issued struct { // a token as a flow got it, and what only the engine needs
 }
 
 type held struct { // the current token with the moments, in Unix nanoseconds of the wall clock, at which its treatment changes. It is only ever replaced.
-	fresh   int64 // from here on refreshed in the background
-	urgent  int64 // from here on callers wait for that
-	dead    int64 // from here on not handed out
-	token   Token
-	refused bool // by Invalidate; fresh is then long past
+	fresh  int64 // from here on refreshed in the background; 0 once Invalidate has refused it, which takes it off the hot path
+	urgent int64 // from here on callers wait for that
+	dead   int64 // from here on not handed out
+	token  Token
 }
 
 func hold(i issued, leeway time.Duration) *held {
@@ -71,10 +70,10 @@ func hold(i issued, leeway time.Duration) *held {
 	if asked := i.sent.Add(max(i.refresh.Sub(i.sent), leeway)); !i.refresh.IsZero() && asked.Before(fresh) {
 		fresh = asked // but a server cannot ask for a request per call
 	}
-	return &held{fresh.UnixNano(), dead.Add(-leeway / 3).UnixNano(), dead.UnixNano(), i.token, false}
+	return &held{fresh.UnixNano(), dead.Add(-leeway / 3).UnixNano(), dead.UnixNano(), i.token}
 }
 
-func (h *held) refuse()              { h.fresh, h.refused = 0, true } // takes h off the hot path
+func (h *held) refused() bool        { return h != nil && h.fresh == 0 }
 func (h *held) valid(now int64) bool { return h != nil && now < h.dead }
 
 type flight struct { // one refresh. Its result is set before done is closed.
@@ -132,7 +131,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 		e.mu.Lock()
 		h, now := e.current.Load(), e.now().UnixNano()
 		valid := h.valid(now)
-		mustWait, asker := !valid || h.refused || now >= h.urgent, !valid && ctx.Value(noInteraction{}) != true
+		mustWait, asker := !valid || h.refused() || now >= h.urgent, !valid && ctx.Value(noInteraction{}) != true
 		if mustWait && ctx.Err() != nil {
 			e.mu.Unlock()
 			return Token{}, ctx.Err()
@@ -143,7 +142,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 			if e.flight = f; e.ask != nil {
 				f.asks = make(chan struct{})
 			}
-			if h != nil && h.refused {
+			if h.refused() {
 				e.renewedAt = time.Now()
 			}
 			if e.failures >= 2 { // the first failure may have been an accident
@@ -172,9 +171,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 		}
 		var last <-chan time.Time
 		if valid {
-			timer := time.NewTimer(time.Duration(h.dead-now) - lastMoment)
-			defer timer.Stop()
-			last = timer.C
+			last = time.After(time.Duration(h.dead-now) - lastMoment)
 		}
 		select {
 		case <-f.done:
@@ -191,21 +188,14 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 			}
 			return Token{}, ctx.Err()
 		}
-		switch {
-		case !landed && h.valid(e.now().UnixNano()):
-			return h.token, nil
-		case !landed:
-			continue // the wall clock has jumped
-		case f.err == nil && !mine && f.token.Expiry().IsZero():
-			continue // a token without an expiry is asked for on every call
-		case f.err == nil:
+		switch { // what returns nothing has another look
+		case landed && f.err == nil && (mine || !f.token.Expiry().IsZero()):
 			return f.token, nil
-		case h.valid(e.now().UnixNano()):
+		case (!landed || f.err != nil) && h.valid(e.now().UnixNano()):
 			return h.token, nil // a failed refresh takes no valid token away
-		case f.err == errNobodyWaits, f.err == errSignedOut && f.session != session:
-			continue // this caller came when the others had just left, or had been signed out
-		case asker && f.asks != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired):
-			continue // or when it had just been found that nobody was there to ask
+		case !landed, f.err == nil: // the wall clock has jumped, or the token has no expiry: such are asked for on every call
+		case f.err == errNobodyWaits, f.err == errSignedOut && f.session != session: // this caller came when the others had just left, or had been signed out,
+		case asker && f.asks != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired): // or when it had just been found that nobody was there to ask
 		default:
 			return Token{}, f.err
 		}
@@ -218,7 +208,7 @@ func (e *engine) due(h *held, now int64) bool { // reports whether a flight may 
 		return true
 	case time.Now().Before(e.retryAt):
 		return false
-	case h.refused:
+	case h.refused():
 		gap := min(renewGapMin<<min(max(e.refusals-2, 0), 10), renewGapMax) // doubles from the second refusal in a row on
 		return e.renewedAt.IsZero() || time.Since(e.renewedAt) >= gap
 	}
@@ -287,8 +277,8 @@ func (e *engine) land(f *flight, got issued, err error) {
 		switch {
 		case e.isRefused(got.token): // the server gave out again what was refused: leave it alone for longer
 			e.refusals++
-			next.refuse()
-		case h != nil && !h.refused:
+			next.fresh = 0
+		case h != nil && !h.refused():
 			e.refusals = 0
 		}
 		e.current.Store(next)
@@ -325,14 +315,12 @@ func (e *engine) Invalidate(t Token) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.current.Load()
-	if h == nil || h.refused || h.token.AccessToken() != t.AccessToken() {
+	if h == nil || h.refused() || h.token.AccessToken() != t.AccessToken() {
 		return
 	}
 	e.refusals++
 	e.refused.Store(&h.token)
-	old := *h
-	old.refuse()
-	e.current.Store(&old)
+	e.current.Store(&held{0, h.urgent, h.dead, h.token})
 }
 
 func (e *engine) forget() { // drops what is in memory. A flight that is under way lands without its token, one that asks a person at once.
@@ -349,22 +337,22 @@ func (e *engine) forget() { // drops what is in memory. A flight that is under w
 
 // guard calls a function that is not ours. A panic becomes an error that names it; if it ignores its context, it is abandoned.
 func guard[T any](ctx context.Context, name string, f func(context.Context) (T, error)) (T, error) {
-	c := make(chan func() (T, error), 1)
+	v, err := *new(T), errors.New("cdfauth: "+name+" ended its goroutine") // if it calls runtime.Goexit
+	done := make(chan struct{})
 	go func() {
-		v, err := *new(T), errors.New("cdfauth: "+name+" ended its goroutine") // if it calls runtime.Goexit
+		defer close(done)
 		defer func() {
 			if p := recover(); p != nil {
 				err = panicked(name, p)
 			}
-			c <- func() (T, error) { return v, err }
 		}()
 		if v, err = f(ctx); err != nil {
 			err = fmt.Errorf("cdfauth: %s: %w", name, err)
 		}
 	}()
 	select {
-	case result := <-c:
-		return result()
+	case <-done:
+		return v, err
 	case <-ctx.Done():
 		return *new(T), fmt.Errorf("cdfauth: %s did not return in time: %w", name, ctx.Err())
 	}
