@@ -77,9 +77,7 @@ func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, erro
 		return nil, err
 	}
 	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, tokenURL string, f *form) error {
-		jwt, err := s.assertion(ctx, tokenURL)
-		f.setAssertion(jwt)
-		return err
+		return f.setAssertion(s.assertion(ctx, tokenURL))
 	})
 	return &ClientCertificate{e}, nil
 }
@@ -423,12 +421,10 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 	}
 	var iv []byte
 	switch { // each case has read what the next ones judge
-	case !unmarshalDER(der, &info):
+	case !unmarshalDER(der, &info), info.Algorithm.Algorithm.Equal(oidPBES2) && !unmarshalDER(info.Algorithm.Parameters.FullBytes, &params):
 		return nil, errDamagedKey
 	case !info.Algorithm.Algorithm.Equal(oidPBES2):
 		return nil, errEncryption(info.Algorithm.Algorithm.String())
-	case !unmarshalDER(info.Algorithm.Parameters.FullBytes, &params):
-		return nil, errDamagedKey
 	case !params.KDF.Algorithm.Equal(oidPBKDF2):
 		return nil, errEncryption(params.KDF.Algorithm.String())
 	case aesKeySizes[params.Cipher.Algorithm.String()] == 0:

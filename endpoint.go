@@ -45,8 +45,7 @@ func Entra(tenantID string) Endpoint {
 	return Authority("https://login.microsoftonline.com/" + tenantID)
 }
 
-// Authority is an Entra-style authority, whose endpoints are {authority}/oauth2/v2.0/{authorize,token,devicecode}; that of an AD FS, known by a last path segment
-// adfs, has {authority}/oauth2/… instead.
+// Authority is Entra-style: its endpoints are {authority}/oauth2/v2.0/{authorize,token,devicecode}, or of an AD FS (last path segment adfs) {authority}/oauth2/….
 func Authority(authorityURL string) Endpoint {
 	e := newEndpoint(kindAuthority, authorityURL)
 	if strings.HasSuffix(strings.ToLower(e.url), "/adfs") {
@@ -57,12 +56,10 @@ func Authority(authorityURL string) Endpoint {
 	return e
 }
 
-// Issuer is any OpenID provider, found by its metadata at {issuer}/.well-known/openid-configuration (OpenID Connect Discovery §4). The issuer named there must be
-// the one asked for, but for a trailing slash.
+// Issuer is any OpenID provider, by its metadata at {issuer}/.well-known/openid-configuration (OpenID Discovery §4), which must name it, but for a trailing slash.
 func Issuer(issuerURL string) Endpoint { return newEndpoint(kindIssuer, issuerURL) }
 
-// Discovery is an OpenID provider found by the same document as with [Issuer], which may name any issuer on the origin of rootURL. It is what Cognite calls
-// oauth_discovery_url; prefer Issuer.
+// Discovery is Cognite's oauth_discovery_url: an OpenID provider by the document of [Issuer], which may name any issuer on rootURL's origin. Prefer Issuer.
 func Discovery(rootURL string) Endpoint { return newEndpoint(kindDiscovery, rootURL) }
 
 // TokenURL is a bare token endpoint (RFC 6749 §3.2), for flows that need no other.
@@ -81,10 +78,8 @@ func newEndpoint(kind, raw string) Endpoint {
 }
 
 func parseURL(raw string) (*url.URL, error) { // parses a URL that requests may be sent to. Its error does not show the URL, which may have a password in it.
-	u, err := url.Parse(raw)
-	if err != nil {
-		u = new(url.URL)
-	}
+	parsed, _ := url.Parse(raw)
+	u := cmp.Or(parsed, new(url.URL)) // which has no host
 	host := u.Hostname()
 	loopback := net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
 	return u, refuse("", []refusal{
@@ -188,14 +183,9 @@ func newClient(flow string, ep Endpoint, id string, scopes []string, params url.
 }
 
 var privateTransport = sync.OnceValue(func() http.RoundTripper { // shared by all providers without an HTTPClient. Its connections are soon closed: a provider at rest costs nothing.
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    5 * time.Second,
-		IdleConnTimeout:        5 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-	}
+	const limit = 5 * time.Second
+	return &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, MaxResponseHeaderBytes: 64 << 10,
+		DialContext: (&net.Dialer{Timeout: limit}).DialContext, TLSHandshakeTimeout: limit, IdleConnTimeout: limit}
 })
 
 const attempts, attemptLimit, maxBody, discoveryLimit = 3, 10 * time.Second, 1 << 20 /* 1 MiB */, 24 * time.Hour
@@ -220,16 +210,15 @@ func (c *client) newForm() *form {
 
 type tokenResponse struct { // an answer of either kind (RFC 6749 §5.1, §5.2)
 	errorResponse
-	AccessToken string          `json:"access_token"`
-	TokenType   string          `json:"token_type"`
-	ExpiresIn   json.RawMessage `json:"expires_in"`
-	RefreshIn   json.RawMessage `json:"refresh_in"` // Entra: when it would like a refresh
-	Scope       string          `json:"scope"`
-	// For the flows of a user:
-	RefreshToken string `json:"refresh_token"`
-	IDToken      string `json:"id_token"`
-	ClientInfo   string `json:"client_info"` // Entra: which account, base64url
-	FamilyID     string `json:"foci"`
+	AccessToken  string          `json:"access_token"`
+	TokenType    string          `json:"token_type"`
+	ExpiresIn    json.RawMessage `json:"expires_in"`
+	RefreshIn    json.RawMessage `json:"refresh_in"` // Entra: when it would like a refresh
+	Scope        string          `json:"scope"`
+	RefreshToken string          `json:"refresh_token"` // this and the rest are for the flows of a user
+	IDToken      string          `json:"id_token"`
+	ClientInfo   string          `json:"client_info"` // Entra: which account, base64url
+	FamilyID     string          `json:"foci"`
 }
 
 type errorResponse struct {
@@ -379,10 +368,20 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if why := a.decode(m); why != "" || a.status != http.StatusOK {
 		return nil, a.error(nil, strings.TrimPrefix(why+": it was asked for its metadata at "+at, ": "))
 	}
-	if err = c.checkMetadata(m); err == nil {
-		c.found.Store(m)
+	// What speaks for another provider is refused (RFC 9207 §1; OpenID Connect Discovery §4.3). Entra has one name in addresses and another in tokens.
+	own := strings.TrimSuffix(m.Issuer, "/") == c.endpoint.url || c.endpoint.kind == kindDiscovery && origin(m.Issuer) == origin(c.endpoint.url)
+	if !own && !(c.entraStyle() && m.Issuer != "") {
+		return nil, fmt.Errorf("cdfauth: Endpoint: asked %.200q for its metadata, but the issuer named there is %q", c.endpoint.url, scrub(m.Issuer, 200))
 	}
-	return m, err
+	for name, raw := range map[string]string{"token": m.TokenURL, "authorization": m.AuthorizeURL, "device_authorization": m.DeviceURL} {
+		u, err := parseURL(raw)
+		err = cmp.Or(err, refuse("", []refusal{{u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:"), "is not https"}}))
+		if err != nil && (raw != "" || name == "token") {
+			return nil, fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", name, err)
+		}
+	}
+	c.found.Store(m)
+	return m, nil
 }
 
 func (c *client) metadata() *metadata { // returns what discovery found, if that is not too old
@@ -396,22 +395,6 @@ func (c *client) entraStyle() bool { // says that the provider is Entra or behav
 	return c.endpoint.kind == kindAuthority || c.endpoint.kind == kindADFS
 }
 
-// checkMetadata refuses what speaks for another provider (RFC 9207 §1; OpenID Connect Discovery §4.3). Entra has one name in addresses and another in tokens.
-func (c *client) checkMetadata(m *metadata) error {
-	own := strings.TrimSuffix(m.Issuer, "/") == c.endpoint.url || c.endpoint.kind == kindDiscovery && origin(m.Issuer) == origin(c.endpoint.url)
-	if !own && !(c.entraStyle() && m.Issuer != "") {
-		return fmt.Errorf("cdfauth: Endpoint: asked %.200q for its metadata, but the issuer named there is %q", c.endpoint.url, scrub(m.Issuer, 200))
-	}
-	for name, raw := range map[string]string{"token": m.TokenURL, "authorization": m.AuthorizeURL, "device_authorization": m.DeviceURL} {
-		u, err := parseURL(raw)
-		err = cmp.Or(err, refuse("", []refusal{{u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:"), "is not https"}}))
-		if err != nil && (raw != "" || name == "token") {
-			return fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", name, err)
-		}
-	}
-	return nil
-}
-
 type answer struct {
 	host, correlationID string
 	status              int
@@ -423,18 +406,17 @@ type answer struct {
 func (c *client) send(ctx context.Context, what, rawURL string, f *form) (a answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
-	method, header := http.MethodGet, http.Header{"Accept": {"application/json"}, "User-Agent": {"cdfauth"}}
-	if f.Values != nil {
-		method, header["Content-Type"] = http.MethodPost, []string{"application/x-www-form-urlencoded"}
-	}
-	if f.basicAuth != "" {
-		header["Authorization"] = []string{f.basicAuth}
-	}
-	r, err := http.NewRequestWithContext(ctx, method, rawURL, strings.NewReader(f.Encode()))
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, strings.NewReader(f.Encode()))
 	if err != nil {
 		return a, errors.New("cdfauth: the identity provider's URL is not usable")
 	}
-	r.Header = header
+	r.Header = http.Header{"Accept": {"application/json"}, "User-Agent": {"cdfauth"}}
+	if f.Values != nil {
+		r.Method, r.Header["Content-Type"] = http.MethodPost, []string{"application/x-www-form-urlencoded"}
+	}
+	if f.basicAuth != "" {
+		r.Header["Authorization"] = []string{f.basicAuth}
+	}
 	_, known := c.http.Transport.(*http.Transport)
 	if known = known || c.http.Transport == nil; known { // net/http obeys the context; what else there is has to be guarded
 		a, err = c.roundTrip(r)

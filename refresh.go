@@ -40,10 +40,7 @@ type noInteraction struct{}
 // WithoutInteraction marks ctx so that a Token call under it never waits for a person: when no token is to be had without one, it returns [ErrSignInRequired]. It
 // binds this caller alone; others may be asked meanwhile.
 func WithoutInteraction(ctx context.Context) context.Context {
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	return context.WithValue(ctx, noInteraction{}, true)
+	return context.WithValue(cmp.Or(ctx, context.Background()), noInteraction{}, true)
 }
 
 type issued struct { // a token as a flow got it, and what only the engine needs to know
@@ -94,21 +91,20 @@ var errSignedOut = errors.New("cdfauth: SignOut was called while the token was o
 type engine struct {
 	current atomic.Pointer[held]
 	// Set by the constructor and then left alone.
-	flow      string
-	leeway    time.Duration
-	logger    *slog.Logger
-	now       func() time.Time // the wall clock; all else is timed by the monotonic one
-	silent    func(context.Context) (issued, error)
-	ask       func(context.Context) (issued, error) // nil: the flow has nobody to ask
-	signOut   func(context.Context) error
-	mu        sync.Mutex
-	flight    *flight
-	failures  int                   // flights that failed since one succeeded
-	retryAt   time.Time             // no flight for the sake of a valid token before this
-	refusals  int                   // refused tokens since one was replaced unrefused
-	renewedAt time.Time             // when Invalidate last caused a flight
-	session   atomic.Int64          // counts sign-outs; written under mu
-	refused   atomic.Pointer[Token] // the last one that Invalidate was told of: not to be taken from a cache again; written under mu
+	flow        string
+	leeway      time.Duration
+	logger      *slog.Logger
+	now         func() time.Time                      // the wall clock; all else is timed by the monotonic one
+	silent, ask func(context.Context) (issued, error) // ask is nil if the flow has nobody to ask
+	signOut     func(context.Context) error
+	mu          sync.Mutex
+	flight      *flight
+	failures    int                   // flights that failed since one succeeded
+	retryAt     time.Time             // no flight for the sake of a valid token before this
+	refusals    int                   // refused tokens since one was replaced unrefused
+	renewedAt   time.Time             // when Invalidate last caused a flight
+	session     atomic.Int64          // counts sign-outs; written under mu
+	refused     atomic.Pointer[Token] // the last one that Invalidate was told of: not to be taken from a cache again; written under mu
 }
 
 func newEngine(flow string, o Options) *engine {
@@ -176,9 +172,6 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 		select {
 		case <-f.done:
 		case <-asks:
-			if !valid {
-				return Token{}, ErrSignInRequired
-			}
 			landed = false
 		case <-last:
 			landed = false
@@ -189,6 +182,8 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 			return Token{}, ctx.Err()
 		}
 		switch { // what returns nothing has another look
+		case !landed && !valid: // so a person is asked
+			return Token{}, ErrSignInRequired
 		case landed && f.err == nil && (mine || !f.token.Expiry().IsZero()):
 			return f.token, nil
 		case (!landed || f.err != nil) && h.valid(e.now().UnixNano()):

@@ -26,8 +26,7 @@ import (
 // A Provider supplies access tokens. It is safe for concurrent use. One that also has a method Invalidate(Token) is told by [Transport] when a token was refused;
 // a wrapper around a Provider passes the call on.
 type Provider interface {
-	// Token returns a token that has not expired, from memory if it can. An ending ctx ends only the wait of this caller: the error is then ctx.Err(), and a
-	// request under way goes on for the others.
+	// Token returns a token that has not expired, from memory if it can. An ending ctx ends this caller's wait alone, with ctx.Err(): a request under way goes on.
 	Token(ctx context.Context) (Token, error)
 }
 
