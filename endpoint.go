@@ -302,24 +302,20 @@ func (c *client) token(a answer, sent time.Time, secrets []string) (issued, erro
 	why, invalid := a.decode(&r), checkAccessToken(r.AccessToken)
 	life, ok := seconds(r.ExpiresIn, 10*time.Minute)
 	refresh, ok2 := seconds(r.RefreshIn, 0)
-	switch {
-	case r.Code != "" || a.status/100 != 2:
-		why = ""
-	case why != "":
-	case invalid != nil:
-		why = "the answer's " + invalid.Error()
-	case r.TokenType != "" && !strings.EqualFold(r.TokenType, "Bearer"): // missing: RFC 6749 §7.1 lets the client decide
-		why = "the answer's token_type is not Bearer"
-	case !ok || !ok2:
-		why = "the answer's expires_in or refresh_in is not a number"
-	default:
-		i := issued{sent: sent, answer: &r, token: newToken(tokenData{header: bearer + r.AccessToken, expiry: sent.Add(life), scope: printable(r.Scope)})}
-		if refresh > 0 {
-			i.refresh = sent.Add(refresh)
-		}
-		return i, nil
+	if bad := refuse("", []refusal{
+		{r.Code != "" || a.status/100 != 2, ""}, // which says enough
+		{why != "", why},
+		{invalid != "", "the answer's " + invalid},
+		{r.TokenType != "" && !strings.EqualFold(r.TokenType, "Bearer"), "the answer's token_type is not Bearer"}, // missing: RFC 6749 §7.1 lets the client decide
+		{!ok || !ok2, "the answer's expires_in or refresh_in is not a number"},
+	}); bad != nil {
+		return issued{}, a.error(secrets, bad.Error())
 	}
-	return issued{}, a.error(secrets, why)
+	i := issued{sent: sent, answer: &r, token: newToken(tokenData{header: bearer + r.AccessToken, expiry: sent.Add(life), scope: printable(r.Scope)})}
+	if refresh > 0 {
+		i.refresh = sent.Add(refresh)
+	}
+	return i, nil
 }
 
 // seconds reads a number of seconds, which real servers also send as a string and with a fraction. What exceeds maxLife is cut to it.
@@ -561,11 +557,8 @@ func scrub(text string, limit int, secrets ...string) string {
 			}
 		}
 	}
-	text = string(left)
-	for strings.Contains(text, "\x00\x00") { // of its own it has none
-		text = strings.ReplaceAll(text, "\x00\x00", "\x00")
-	}
-	text = strings.ReplaceAll(text, "\x00", "[removed]")
+	left = slices.CompactFunc(left, func(a, b byte) bool { return a == 0 && b == 0 }) // of its own, the text has no zeros
+	text = strings.ReplaceAll(string(left), "\x00", "[removed]")
 	return strings.ToValidUTF8(text[:min(len(text), limit)], "")
 }
 

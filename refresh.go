@@ -149,13 +149,11 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 			f.askers++
 		}
 		e.mu.Unlock()
-		if mine {
-			// The flight keeps the values of ctx (for tracing), but not its end. A caller who could not leave anyway makes it himself, which is cheaper.
-			if free := context.WithoutCancel(ctx); !valid && e.ask == nil && ctx.Done() == nil {
-				e.fly(free, f)
-			} else {
-				go e.fly(free, f)
-			}
+		// The flight keeps the values of ctx (for tracing), but not its end. A caller who could not leave anyway makes it himself, which is cheaper.
+		if mine && !valid && e.ask == nil && ctx.Done() == nil {
+			e.fly(context.WithoutCancel(ctx), f)
+		} else if mine {
+			go e.fly(context.WithoutCancel(ctx), f)
 		}
 		if valid && (f == nil || !mustWait) {
 			return h.token, nil

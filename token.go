@@ -44,8 +44,8 @@ const bearer = "Bearer "
 // NewToken returns a Token for the token function of a [FuncProvider] and for tests. A zero expiry means that it is not known. It is an error if accessToken is
 // empty or has anything but visible ASCII characters in it (RFC 6750 §2.1); the error does not show it.
 func NewToken(accessToken string, expiry time.Time) (Token, error) {
-	if err := checkAccessToken(accessToken); err != nil {
-		return Token{}, fmt.Errorf("cdfauth: %w", err)
+	if bad := checkAccessToken(accessToken); bad != "" {
+		return Token{}, errors.New("cdfauth: " + bad)
 	}
 	return newToken(tokenData{header: bearer + accessToken, expiry: expiry}), nil
 }
@@ -55,14 +55,14 @@ func newToken(d tokenData) Token {
 	return Token{func() *tokenData { return &d }}
 }
 
-func checkAccessToken(s string) error { // keeps header injection out: a token goes into a header as it is. RFC 6750's grammar is narrower, but real providers go beyond it.
+func checkAccessToken(s string) (bad string) { // keeps header injection out: a token goes into a header as it is. RFC 6750's grammar is narrower, but real providers go beyond it.
 	if s == "" {
-		return errors.New("access token is empty")
+		return "access token is empty"
 	}
 	if i := strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
-		return fmt.Errorf("access token has a character that is not visible ASCII at byte %d of %d (it is wanted without the word Bearer, blanks or line ends)", i, len(s))
+		return fmt.Sprintf("access token has a character that is not visible ASCII at byte %d of %d (it is wanted without the word Bearer, blanks or line ends)", i, len(s))
 	}
-	return nil
+	return ""
 }
 
 func (t Token) load() *tokenData {
