@@ -165,11 +165,10 @@ const entra, adfs = "Entra", "AD FS"
 
 func providerOf(tokenURL string) string { // goes by the token endpoint: every kind of Endpoint leads to one
 	u, _, _ := strings.Cut(strings.ToLower(tokenURL), "?") // where Azure AD B2C names its policy
-	switch u = strings.TrimSuffix(u, "/"); {
-	case strings.HasSuffix(u, "/oauth2/v2.0/token"):
-		return entra
-	case strings.HasSuffix(u, "/adfs/oauth2/token"):
-		return adfs
+	for end, provider := range map[string]string{"/oauth2/v2.0/token": entra, "/adfs/oauth2/token": adfs} {
+		if strings.HasSuffix(strings.TrimSuffix(u, "/"), end) {
+			return provider
+		}
 	}
 	return ""
 }
@@ -296,8 +295,8 @@ func parseKeys(from keySource, now time.Time) (pair keyPair, err error) {
 	var keys []*pem.Block
 	var certs []*x509.Certificate
 	text, held := from.text[:min(len(from.text), maxKeyText)], from.held != ""
-	rest := []byte(strings.ReplaceAll(text, "\ufeff", "")) // editors on Windows write a byte order mark, which would hide the first block
-	for block, rest := pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
+	seen := []byte(strings.ReplaceAll(text, "\ufeff", "")) // editors on Windows write a byte order mark, which would hide the first block
+	for block, rest := pem.Decode(seen); block != nil; block, rest = pem.Decode(rest) {
 		switch block.Type {
 		case "CERTIFICATE":
 			cert, _ := x509.ParseCertificate(block.Bytes)

@@ -28,21 +28,20 @@ type ClientCredentials struct{ engine *engine }
 // NewClientCredentials returns a provider for programs that have a client secret, or an assertion. It checks cfg, names the field that is wrong, and does no I/O.
 func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, error) {
 	c, e, err := newClient("client credentials", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
-	secret, assertion, basic := cfg.ClientSecret, cfg.ClientAssertion, cfg.BasicAuth
 	if err = cmp.Or(err, refuse("cdfauth: ", []refusal{
-		{secret == nil && assertion == nil, "ClientSecret is missing (is its environment variable empty?), and so is ClientAssertion"},
-		{secret != nil && assertion != nil, "ClientSecret and ClientAssertion are both set: want one of them"},
-		{assertion != nil && basic, "BasicAuth is for ClientSecret, and ClientAssertion is set"},
+		{cfg.ClientSecret == nil && cfg.ClientAssertion == nil, "ClientSecret is missing (is its environment variable empty?), and so is ClientAssertion"},
+		{cfg.ClientSecret != nil && cfg.ClientAssertion != nil, "ClientSecret and ClientAssertion are both set: want one of them"},
+		{cfg.ClientAssertion != nil && cfg.BasicAuth, "BasicAuth is for ClientSecret, and ClientAssertion is set"},
 	})); err != nil {
 		return nil, err
 	}
 	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, _ string, f *form) error {
-		if assertion != nil {
-			return f.setAssertion(assertion.read(ctx, "ClientAssertion"))
+		if cfg.ClientAssertion != nil {
+			return f.setAssertion(cfg.ClientAssertion.read(ctx, "ClientAssertion"))
 		}
-		s, err := secret.read(ctx, "ClientSecret")
+		s, err := cfg.ClientSecret.read(ctx, "ClientSecret")
 		f.secrets = append(f.secrets, s)
-		if !basic {
+		if !cfg.BasicAuth {
 			f.Set("client_secret", s)
 			return err
 		}

@@ -183,9 +183,8 @@ func newClient(flow string, ep Endpoint, id string, scopes []string, params url.
 }
 
 var privateTransport = sync.OnceValue(func() http.RoundTripper { // shared by all providers without an HTTPClient. Its connections are soon closed: a provider at rest costs nothing.
-	const limit = 5 * time.Second
 	return &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, MaxResponseHeaderBytes: 64 << 10,
-		DialContext: (&net.Dialer{Timeout: limit}).DialContext, TLSHandshakeTimeout: limit, IdleConnTimeout: limit}
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: 5 * time.Second}
 })
 
 const attempts, attemptLimit, maxBody, discoveryLimit = 3, 10 * time.Second, 1 << 20 /* 1 MiB */, 24 * time.Hour
@@ -454,8 +453,7 @@ func (c *client) roundTrip(r *http.Request) (a answer, err error) { // has an *u
 	a.status = resp.StatusCode
 	a.retryAfter = retryAfter(resp.Header.Get("Retry-After"), c.now())
 	a.correlationID = cmp.Or(resp.Header.Get("X-Ms-Request-Id"), resp.Header.Get("X-Request-Id"), resp.Header.Get("X-Correlation-Id"))
-	var b bytes.Buffer
-	b.Grow(int(min(max(resp.ContentLength, 0), maxBody)) + bytes.MinRead + 1)
+	b := bytes.NewBuffer(make([]byte, 0, min(max(resp.ContentLength, 0), maxBody)+bytes.MinRead+1))
 	if _, e := b.ReadFrom(io.LimitReader(resp.Body, maxBody+1)); e != nil {
 		err = &url.Error{Err: e}
 	}

@@ -131,18 +131,16 @@ func SecretFile(path ...string) Secret {
 		return nil
 	}
 	return func(context.Context) (text string, err error) {
-		for i, p := range paths {
+		for _, p := range paths {
 			f, e := os.Open(p)
 			b, e2 := io.ReadAll(io.LimitReader(f, 1<<20+1))
 			if f.Close(); len(b) > 1<<20 { // it is no secret
 				e2 = &os.PathError{Op: "read", Path: p, Err: errTooBig}
 			}
-			if err = cmp.Or(err, e, e2); i > 0 { // *PathErrors: the path, never the content
-				text += "\n"
-			}
-			text += string(b)
+			err = cmp.Or(err, e, e2) // *PathErrors: the path, never the content
+			text += string(b) + "\n"
 		}
-		return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r"), err
+		return strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\n"), "\r"), err
 	}
 }
 
