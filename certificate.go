@@ -31,8 +31,7 @@ import (
 )
 
 // This file is the client credentials flow with a key instead of a secret: the program signs a JWT that says who it is (RFC 7523 §2.2, §3), so that nothing
-// leaves it that could be used for long. The request is that of clientcredentials.go. In this order: the configuration, the assertion, the header by which the
-// provider finds the key, the signature, and how the key and its certificates are read.
+// leaves it that could be used for long. In this order: the configuration, the assertion, its header, its signature, and how the key and certificates are read.
 
 // ClientCertificateConfig configures [NewClientCertificate]. Endpoint, ClientID, Scopes and Params are as in [ClientCredentialsConfig].
 type ClientCertificateConfig struct {
@@ -160,8 +159,7 @@ func (s *assertionSigner) key(ctx context.Context) (key keyPair, err error) {
 	return key, err
 }
 
-// The providers with wants of their own: see Algorithm.
-const entra, adfs = "Entra", "AD FS"
+const entra, adfs = "Entra", "AD FS" // the providers with wants of their own: see Algorithm
 
 func providerOf(tokenURL string) string { // goes by the token endpoint: every kind of Endpoint leads to one
 	u, _, _ := strings.Cut(strings.ToLower(tokenURL), "?") // where Azure AD B2C names its policy
@@ -272,8 +270,7 @@ type keyPair struct { // a private key with its certificates. It lives in functi
 	chain  []*x509.Certificate // the key's certificate, then its issuers; empty if the text has none
 }
 
-// cachedKeys returns parseKeys with a memory of the last key pair, good for as long as its source stays the same and its certificate valid.
-func cachedKeys() func(keySource, time.Time) (keyPair, error) {
+func cachedKeys() func(keySource, time.Time) (keyPair, error) { // parses anew when the source has changed or the certificate is no longer valid
 	var mu sync.Mutex
 	var last keyPair
 	var lastFrom keySource

@@ -78,20 +78,18 @@ type flight struct { // one refresh. Its result is set before done is closed.
 	done, asks chan struct{} // closed when it has landed, and when it begins to ask a person
 	token      Token
 	err        error
-	// Under engine.mu:
-	session int64              // engine's, when it was launched
-	askers  int                // callers who have no token and may be asked
-	stop    context.CancelFunc // ends the asking when the last of them has left
-	over    bool               // it was called
+	session    int64              // engine's, when it was launched. This and what follows is under engine.mu.
+	askers     int                // callers who have no token and may be asked
+	stop       context.CancelFunc // ends the asking when the last of them has left
+	over       bool               // it was called
 }
 
 var errNobodyWaits = errors.New("cdfauth: everybody who waited for the sign-in has left")
 var errSignedOut = errors.New("cdfauth: SignOut was called while the token was on its way")
 
 type engine struct {
-	current atomic.Pointer[held]
-	// Set by the constructor and then left alone.
-	flow        string
+	current     atomic.Pointer[held]
+	flow        string // this and what follows, up to mu, is set by the constructor and then left alone
 	leeway      time.Duration
 	logger      *slog.Logger
 	now         func() time.Time                      // the wall clock; all else is timed by the monotonic one
@@ -111,8 +109,7 @@ func newEngine(flow string, o Options) *engine {
 	return &engine{flow: flow, leeway: cmp.Or(o.Leeway, DefaultLeeway), logger: o.Logger, now: time.Now}
 }
 
-// Token is the hot path: an atomic load and a look at the clock.
-func (e *engine) Token(ctx context.Context) (Token, error) {
+func (e *engine) Token(ctx context.Context) (Token, error) { // the hot path: an atomic load and a look at the clock
 	if h := e.current.Load(); h != nil && e.now().UnixNano() < h.fresh {
 		return h.token, nil
 	}
@@ -159,11 +156,10 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 			return h.token, nil
 		}
 		// Those who have a token, or must not wait for a person, leave when the flight begins to ask; those who have one also before it expires.
-		asks, landed := f.asks, true
+		asks, last, landed := f.asks, (<-chan time.Time)(nil), true
 		if asker {
 			asks = nil
 		}
-		var last <-chan time.Time
 		if valid {
 			last = time.After(time.Duration(h.dead-now) - lastMoment)
 		}
@@ -202,8 +198,7 @@ func (e *engine) due(h *held, now int64) bool { // reports whether a flight may 
 	case time.Now().Before(e.retryAt):
 		return false
 	case h.refused():
-		gap := min(renewGapMin<<min(max(e.refusals-2, 0), 10), renewGapMax) // doubles from the second refusal in a row on
-		return e.renewedAt.IsZero() || time.Since(e.renewedAt) >= gap
+		return time.Since(e.renewedAt) >= min(renewGapMin<<min(max(e.refusals-2, 0), 10), renewGapMax) // doubles from the second refusal in a row on
 	}
 	return now >= h.fresh
 }
