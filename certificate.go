@@ -272,8 +272,7 @@ type keyPair struct { // a private key with its certificates. It lives in functi
 
 func cachedKeys() func(keySource, time.Time) (keyPair, error) { // parses anew when the source has changed or the certificate is no longer valid
 	var mu sync.Mutex
-	var last keyPair
-	var lastFrom keySource
+	last, lastFrom := keyPair{}, keySource{}
 	return func(from keySource, now time.Time) (keyPair, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -334,10 +333,8 @@ func parseKeys(from keySource, now time.Time) (pair keyPair, err error) {
 func keyKind(field string, public crypto.PublicKey) (string, error) { // names the kind of key as the table of algorithms does
 	switch public := public.(type) {
 	case *rsa.PublicKey:
-		if bits := public.N.BitLen(); bits < minRSABits {
-			return "", fmt.Errorf("cdfauth: %s: the RSA key has %d bits: want at least %d (RFC 7518 §3.3)", field, bits, minRSABits)
-		}
-		return "RSA", nil
+		small := fmt.Sprintf("%s: the RSA key has %d bits: want at least %d (RFC 7518 §3.3)", field, public.N.BitLen(), minRSABits)
+		return "RSA", refuse("cdfauth: ", []refusal{{public.N.BitLen() < minRSABits, small}})
 	case *ecdsa.PublicKey:
 		if curve := public.Params().Name; slices.Contains([]string{"P-256", "P-384", "P-521"}, curve) { // crypto/x509 reads P-224 too
 			return curve, nil
@@ -394,12 +391,11 @@ var (
 )
 
 func errEncryption(what string) error { // names an encryption, by its object identifier or as it is, and what to do about it
-	name := map[string]string{procType: procType, "1.3.6.1.4.1.11591.4.11": "scrypt" /* RFC 7914 §7 */, "1.2.840.113549.3.7": "3DES"}[what]
-	if name == "" && strings.HasPrefix(what, "1.2.840.113549.1.") { // below it, with numbers of PKCS#5 or PKCS#12
+	name := cmp.Or(map[string]string{procType: procType, "1.3.6.1.4.1.11591.4.11": "scrypt" /* RFC 7914 §7 */, "1.2.840.113549.3.7": "3DES"}[what], "something unknown")
+	if strings.HasPrefix(what, "1.2.840.113549.1.") { // below it, with numbers of PKCS#5 or PKCS#12
 		name = "PBES1 (3DES, RC2 or DES)"
 	}
-	return fmt.Errorf("cdfauth: Certificate: the private key is encrypted with %s: want PBES2 with PBKDF2 and AES-CBC, as written by %s",
-		cmp.Or(name, "something unknown"), convertKey)
+	return fmt.Errorf("cdfauth: Certificate: the private key is encrypted with %s: want PBES2 with PBKDF2 and AES-CBC, as written by "+convertKey, name)
 }
 
 // decryptPKCS8 undoes PBES2 (RFC 8018 §6.2) with PBKDF2 and AES-CBC, which is what openssl has encrypted PKCS#8 keys (RFC 5958 §3) with since 1.1.0.

@@ -386,9 +386,8 @@ func (c *client) metadata() *metadata { // returns what discovery found, if that
 	return nil
 }
 
-func (c *client) entraStyle() bool { // says that the provider is Entra or behaves so
-	return c.endpoint.kind == kindAuthority || c.endpoint.kind == kindADFS
-}
+// entraStyle says that the provider is Entra or behaves so.
+func (c *client) entraStyle() bool { return c.endpoint.kind == kindAuthority || c.endpoint.kind == kindADFS }
 
 type answer struct {
 	host, correlationID string
@@ -528,8 +527,8 @@ func retryAfter(v string, now time.Time) time.Duration { // reads the header of 
 	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
 		return time.Duration(n) * time.Second
 	}
-	t, _ := http.ParseTime(v) // in the year 1 if it is neither
-	return max(0, t.Sub(now))
+	date, _ := http.ParseTime(v) // long past if it is neither
+	return max(0, date.Sub(now))
 }
 
 // scrub makes text from outside fit to show: printable, bounded, and without any eight bytes in a row that a secret has too, plain or encoded.
@@ -543,8 +542,7 @@ func scrub(text string, limit int, secrets ...string) string {
 	for _, s := range secrets {
 		forms := []string{s, url.QueryEscape(s), url.PathEscape(s)}
 		for pad := range 3 { // base64 of something longer (Basic's pair) has it at one of three alignments
-			b := []byte("  "[:pad] + s)
-			forms = append(forms, base64.StdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(b))
+			forms = append(forms, base64.StdEncoding.EncodeToString([]byte("  "[:pad]+s)), base64.URLEncoding.EncodeToString([]byte("  "[:pad]+s)))
 		}
 		for _, form := range forms {
 			n := min(run, len(form))

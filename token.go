@@ -149,10 +149,7 @@ func (s Secret) read(ctx context.Context, field string) (string, error) { // cal
 		return s(ctx)
 	}
 	v, err := guard(ctx, field, s)
-	if err == nil && v == "" {
-		err = fmt.Errorf("cdfauth: %s yielded an empty string", field)
-	}
-	return v, err
+	return v, cmp.Or(err, refuse("cdfauth: "+field, []refusal{{v == "", " yielded an empty string"}}))
 }
 
 // DefaultLeeway is how long before its expiry a token is refreshed, unless [Options] say otherwise.
@@ -233,10 +230,7 @@ func NewFuncProvider(f func(context.Context) (Token, error)) (*FuncProvider, err
 			defer busy.end()
 			return f(ctx)
 		})
-		if err == nil && t.data == nil {
-			err = errors.New("cdfauth: token function returned the zero Token")
-		}
-		return issued{token: t, sent: e.now()}, err
+		return issued{token: t, sent: e.now()}, cmp.Or(err, refuse("cdfauth: ", []refusal{{t.data == nil, "token function returned the zero Token"}}))
 	}
 	e.ask = e.silent
 	return &FuncProvider{e}, nil

@@ -104,10 +104,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (t *Transport) token(ctx context.Context) (Token, error) {
 	token, err := t.Provider.Token(ctx)
-	if err == nil && token.AccessToken() == "" {
-		err = errors.New("cdfauth: Transport: Provider returned the zero Token")
-	}
-	return token, err
+	return token, cmp.Or(err, refuse("cdfauth: Transport: ", []refusal{{token.AccessToken() == "", "Provider returned the zero Token"}}))
 }
 
 func authorized(r *http.Request, token Token) *http.Request { // returns a copy of r with the header: a RoundTripper must not change the request
