@@ -9,14 +9,10 @@ import (
 	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" // AD FS knows certificates by it (RFC 7515 §4.1.7), PBKDF2 has it for a default (RFC 8018 A.2); nothing is signed with it
-	"crypto/sha256"
-	"crypto/sha512"
-	"crypto/x509"
+	"crypto/x509" // which has linked all that crypto.Hash names here
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
@@ -25,7 +21,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"hash"
 	"maps"
 	"math/big"
 	"net/url"
@@ -36,8 +31,7 @@ import (
 )
 
 // This file is the client credentials flow with a key instead of a secret: the program signs a JWT that says who it is (RFC 7523 §2.2, §3), so that nothing
-// leaves it that could be used for long. The request is that of clientcredentials.go. In this order: the configuration, the assertion, the header by which the
-// provider finds the key, the signature, and how the key and its certificates are read.
+// leaves it that could be used for long. In this order: the configuration, the assertion, its header, its signature, and how the key and certificates are read.
 
 // ClientCertificateConfig configures [NewClientCertificate]. Endpoint, ClientID, Scopes and Params are as in [ClientCredentialsConfig].
 type ClientCertificateConfig struct {
@@ -77,21 +71,12 @@ type ClientCertificate struct{ engine *engine }
 // NewClientCertificate returns a provider for programs that have a private key. It checks cfg and does no I/O: what is wrong with the key itself, Token says.
 func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, error) {
 	c, e, err := newClient("client certificate", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
-	if err != nil {
-		return nil, err
-	}
-	s, err := newAssertionSigner(cfg, c.now)
-	if k := cfg.Endpoint.kind; err == nil && k != kindIssuer && k != kindDiscovery { // theirs is not yet known
-		tokenURL, _ := c.endpointURL(context.Background(), "token")
-		err = checkFor(providerOf(tokenURL), "Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != "")
-	}
-	if err != nil {
+	s, bad := newAssertionSigner(cfg, func() time.Time { return c.now() })
+	if err = cmp.Or(err, bad); err != nil {
 		return nil, err
 	}
 	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, tokenURL string, f *form) error {
-		jwt, err := s.assertion(ctx, tokenURL)
-		f.setAssertion(jwt)
-		return err
+		return f.setAssertion(s.assertion(ctx, tokenURL))
 	})
 	return &ClientCertificate{e}, nil
 }
@@ -106,7 +91,6 @@ type assertionSigner struct { // makes assertions. The parsed key is inside pars
 	cfg        ClientCertificateConfig // checked
 	thumbprint []byte                  // cfg.Thumbprint, decoded
 	kind       string                  // of the key that cfg.Algorithm is for; "" when that is ""
-	field      string                  // where the private key comes from, for errors
 	parse      func(keySource, time.Time) (keyPair, error)
 	now        func() time.Time
 }
@@ -114,19 +98,15 @@ type assertionSigner struct { // makes assertions. The parsed key is inside pars
 func newAssertionSigner(cfg ClientCertificateConfig, now func() time.Time) (*assertionSigner, error) {
 	thumbprint, err := hex.DecodeString(strings.ReplaceAll(cfg.Thumbprint, ":", ""))
 	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.name == cfg.Algorithm })
-	n := len(thumbprint)
-	err = refuse("cdfauth: ", []refusal{
+	s, n := &assertionSigner{cfg, thumbprint, algorithms[max(i, 0)].kind, cachedKeys(), now}, len(thumbprint)
+	provider := map[string]string{kindAuthority: entra, kindADFS: adfs, kindTokenURL: providerOf(cfg.Endpoint.url)}[cfg.Endpoint.kind] // of others it is not yet known
+	return s, cmp.Or(refuse("cdfauth: ", []refusal{
 		{cfg.Certificate == nil && cfg.Signer == nil, "Certificate is missing (is its environment variable empty?), and so is Signer"},
 		{cfg.Passphrase != nil && (cfg.Certificate == nil || cfg.Signer != nil), "Passphrase is for a key in Certificate, and Signer is set instead"},
 		{cfg.SendChain && cfg.Certificate == nil, "SendChain wants the chain in Certificate, which is missing"},
-		{cfg.Thumbprint != "" && (err != nil || n != sha1.Size && n != sha256.Size), "Thumbprint: want 40 hexadecimal digits (SHA-1) or 64 (SHA-256), with or without colons"},
+		{cfg.Thumbprint != "" && (err != nil || n != crypto.SHA1.Size() && n != crypto.SHA256.Size()), "Thumbprint: want 40 hexadecimal digits (SHA-1) or 64 (SHA-256), with or without colons"},
 		{cfg.Algorithm != "" && i < 0, "Algorithm: want RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA"},
-	})
-	s := &assertionSigner{cfg, thumbprint, algorithms[max(i, 0)].kind, "Certificate", cachedKeys(), now}
-	if cfg.Signer != nil {
-		s.field = "Signer"
-	}
-	return s, err
+	}), checkFor(provider, "Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != ""))
 }
 
 func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (string, error) { // returns a JWT in compact form (RFC 7515 §7.1), for one request
@@ -143,7 +123,7 @@ func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (strin
 		"iss": s.cfg.ClientID, "sub": s.cfg.ClientID, "aud": cmp.Or(s.cfg.Audience, tokenURL), // not an array: some providers take none
 		"jti": rand.Text(), "iat": now, "exp": now + 600,
 	})
-	signature, err := alg.sign(ctx, s.field, key.signer, input)
+	signature, err := alg.sign(ctx, key.field, key.signer, input)
 	return input + "." + base64.RawURLEncoding.EncodeToString(signature), err
 }
 
@@ -175,22 +155,18 @@ func (s *assertionSigner) key(ctx context.Context) (key keyPair, err error) {
 	if err == nil {
 		key, err = s.parse(from, s.now())
 	}
-	if signer != nil {
-		key.signer = signer
-	}
+	key.signer = cmp.Or(key.signer, signer)
 	return key, err
 }
 
-// The providers with wants of their own: see Algorithm.
-const entra, adfs = "Entra", "AD FS"
+const entra, adfs = "Entra", "AD FS" // the providers with wants of their own: see Algorithm
 
 func providerOf(tokenURL string) string { // goes by the token endpoint: every kind of Endpoint leads to one
 	u, _, _ := strings.Cut(strings.ToLower(tokenURL), "?") // where Azure AD B2C names its policy
-	switch u = strings.TrimSuffix(u, "/"); {
-	case strings.HasSuffix(u, "/oauth2/v2.0/token"):
-		return entra
-	case strings.HasSuffix(u, "/adfs/oauth2/token"):
-		return adfs
+	for end, provider := range map[string]string{"/oauth2/v2.0/token": entra, "/adfs/oauth2/token": adfs} {
+		if strings.HasSuffix(strings.TrimSuffix(u, "/"), end) {
+			return provider
+		}
 	}
 	return ""
 }
@@ -205,27 +181,24 @@ func checkFor(provider, field, kind string, certified bool) error { // refuses w
 func (s *assertionSigner) header(key keyPair, provider string) (algorithm, any, error) { // picks the algorithm and returns the JWS header (RFC 7515 §4)
 	thumbprint, alg := s.thumbprint, s.cfg.Algorithm
 	if len(thumbprint) == 0 && len(key.chain) > 0 {
-		sum := sha256.New()
-		if provider == adfs {
-			sum = sha1.New()
-		}
+		sum := cmp.Or(map[string]crypto.Hash{adfs: crypto.SHA1 /* RFC 7515 §4.1.7; nothing is signed with it */}[provider], crypto.SHA256).New()
 		if _, err := sum.Write(key.chain[0].Raw); err != nil { // so does FIPS 140 mode refuse SHA-1; Sum would panic
 			return algorithm{}, nil, errors.New("cdfauth: Thumbprint is missing: AD FS wants that of SHA-1, which FIPS 140 mode does not compute but `openssl x509 -noout -fingerprint -sha1 -in tls.crt` does")
 		}
 		thumbprint = sum.Sum(nil)
 	}
-	if alg == "" && key.kind == "RSA" && len(thumbprint) == sha256.Size && (provider == entra || len(s.thumbprint) > 0) {
+	if alg == "" && key.kind == "RSA" && len(thumbprint) == crypto.SHA256.Size() && (provider == entra || len(s.thumbprint) > 0) {
 		alg = "PS256"
 	}
 	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.kind == key.kind && (alg == "" || alg == a.name) })
-	if err := cmp.Or(checkFor(provider, s.field, key.kind, len(thumbprint) > 0), refuse("cdfauth: ", []refusal{
-		{i < 0, fmt.Sprintf("Algorithm: %s is for keys of %s, and the one of %s is of %s", alg, s.kind, s.field, key.kind)},
+	if err := cmp.Or(checkFor(provider, key.field, key.kind, len(thumbprint) > 0), refuse("cdfauth: ", []refusal{
+		{i < 0, fmt.Sprintf("Algorithm: %s is for keys of %s, and the one of %s is of %s", alg, s.kind, key.field, key.kind)},
 		{s.cfg.SendChain && len(key.chain) == 0, "SendChain: Certificate has no certificate to send"},
 	})); err != nil {
 		return algorithm{}, nil, err
 	}
 	h := map[string]any{"alg": algorithms[i].name, "typ": "JWT" /* RFC 7519 §5.1 */, "kid": s.cfg.KeyID, // RFC 7515 §4.1.4, §4.1.7, §4.1.8
-		map[bool]string{true: "x5t", false: "x5t#S256"}[len(thumbprint) == sha1.Size]: base64.RawURLEncoding.EncodeToString(thumbprint)}
+		map[bool]string{true: "x5t", false: "x5t#S256"}[len(thumbprint) == crypto.SHA1.Size()]: base64.RawURLEncoding.EncodeToString(thumbprint)}
 	maps.DeleteFunc(h, func(_ string, v any) bool { return v == "" })
 	if s.cfg.SendChain { // §4.1.6: base64 with padding, which is how json writes bytes
 		var chain [][]byte
@@ -291,20 +264,19 @@ type keySource struct { // all that a key pair is made from: while it stays the 
 }
 
 type keyPair struct { // a private key with its certificates. It lives in function values alone, never in a field of what a provider leads to.
+	field  string              // of the configuration, that the private key is from
 	signer crypto.Signer       // nil when a Signer holds the key
 	kind   string              // "RSA", "P-256", "P-384", "P-521" or "Ed25519"
 	chain  []*x509.Certificate // the key's certificate, then its issuers; empty if the text has none
 }
 
-// cachedKeys returns parseKeys with a memory of the last key pair, good for as long as its source stays the same and its certificate valid.
-func cachedKeys() func(keySource, time.Time) (keyPair, error) {
+func cachedKeys() func(keySource, time.Time) (keyPair, error) { // parses anew when the source has changed or the certificate is no longer valid
 	var mu sync.Mutex
-	var last keyPair
-	var lastFrom keySource
+	last, lastFrom := keyPair{}, keySource{}
 	return func(from keySource, now time.Time) (keyPair, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if last.kind == "" || from != lastFrom || len(last.chain) > 0 && !isValid(last.chain[0], now) {
+		if last.kind == "" || from != lastFrom || len(last.chain) > 0 && validUntil(last.chain[0], now).IsZero() {
 			pair, err := parseKeys(from, now)
 			if err != nil {
 				return keyPair{}, err
@@ -316,46 +288,40 @@ func cachedKeys() func(keySource, time.Time) (keyPair, error) {
 }
 
 func parseKeys(from keySource, now time.Time) (pair keyPair, err error) {
-	if len(from.text) > maxKeyText {
-		return pair, fmt.Errorf("cdfauth: Certificate: has more than %d KiB: want a private key, its certificate and the chain", maxKeyText>>10)
-	}
 	var keys []*pem.Block
 	var certs []*x509.Certificate
-	sawCertificate := false
-	rest := []byte(strings.ReplaceAll(from.text, "\ufeff", "")) // editors on Windows write a byte order mark, which would hide the first block
-	for block, rest := pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
+	text, held := from.text[:min(len(from.text), maxKeyText)], from.held != ""
+	seen := []byte(strings.ReplaceAll(text, "\ufeff", "")) // editors on Windows write a byte order mark, which would hide the first block
+	for block, rest := pem.Decode(seen); block != nil; block, rest = pem.Decode(rest) {
 		switch block.Type {
 		case "CERTIFICATE":
-			sawCertificate = true
-			if cert, err := x509.ParseCertificate(block.Bytes); err == nil { // else it matters only if it was the key's: then none matches
-				certs = append(certs, cert)
-			}
+			cert, _ := x509.ParseCertificate(block.Bytes)
+			certs = append(certs, cmp.Or(cert, new(x509.Certificate))) // a damaged one matters only if it was the key's: then none matches
 		case "PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY":
 			keys = append(keys, block)
 		}
 	}
-	field, held := "Certificate", from.held != ""
 	err = refuse("cdfauth: Certificate: ", []refusal{
+		{text != from.text, fmt.Sprintf("has more than %d KiB: want a private key, its certificate and the chain", maxKeyText>>10)},
 		{held && len(keys) > 0, "has a private key although Signer is set: want one of them"},
-		{held && from.text != "" && !sawCertificate, "has no PEM block CERTIFICATE, and Signer has the key: want one, or leave Certificate out"},
+		{held && text != "" && len(certs) == 0, "has no PEM block CERTIFICATE, and Signer has the key: want one, or leave Certificate out"},
 		{len(keys) > 1, fmt.Sprintf("has %d private keys: want exactly one", len(keys))}, // guessing would sign with one that nobody chose
-		{!held && len(keys) == 0 && isPKCS12(from.text), "is PKCS#12 (.pfx, .p12), which is not supported: convert it to PEM with " + convertPFX},
+		{!held && len(keys) == 0 && isPKCS12(text), "is PKCS#12 (.pfx, .p12), which is not supported: convert it to PEM with " + convertPFX},
 		{!held && len(keys) == 0, "has no private key: want a PEM block PRIVATE KEY, ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer"},
 	})
-	if err == nil && !held {
-		pair.signer, err = parsePrivateKey(keys[0], from.passphrase)
+	var public crypto.PublicKey // nil if there is none that can be read, which keyKind refuses
+	switch pair.field = "Certificate"; {
+	case err != nil:
+	case held:
+		pair.field = "Signer"
+		public, _ = x509.ParsePKIXPublicKey([]byte(from.held))
+	default:
+		pair.signer, public, err = parsePrivateKey(keys[0], from.passphrase)
 	}
-	if err != nil {
-		return keyPair{}, err
+	if err == nil {
+		pair.kind, err = keyKind(pair.field, public)
 	}
-	var public crypto.PublicKey
-	if held {
-		field = "Signer"
-		public, _ = x509.ParsePKIXPublicKey([]byte(from.held)) // nil if that fails, which keyKind refuses
-	} else {
-		public = pair.signer.Public()
-	}
-	if pair.kind, err = keyKind(field, public); err == nil && sawCertificate {
+	if err == nil && len(certs) > 0 {
 		pair.chain, err = orderChain(certs, public, now)
 	}
 	if err != nil {
@@ -367,34 +333,30 @@ func parseKeys(from keySource, now time.Time) (pair keyPair, err error) {
 func keyKind(field string, public crypto.PublicKey) (string, error) { // names the kind of key as the table of algorithms does
 	switch public := public.(type) {
 	case *rsa.PublicKey:
-		if bits := public.N.BitLen(); bits < minRSABits {
-			return "", fmt.Errorf("cdfauth: %s: the RSA key has %d bits: want at least %d (RFC 7518 §3.3)", field, bits, minRSABits)
-		}
-		return "RSA", nil
+		small := fmt.Sprintf("%s: the RSA key has %d bits: want at least %d (RFC 7518 §3.3)", field, public.N.BitLen(), minRSABits)
+		return "RSA", refuse("cdfauth: ", []refusal{{public.N.BitLen() < minRSABits, small}})
 	case *ecdsa.PublicKey:
-		if slices.Contains([]elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()}, public.Curve) {
-			return public.Curve.Params().Name, nil
+		if curve := public.Params().Name; slices.Contains([]string{"P-256", "P-384", "P-521"}, curve) { // crypto/x509 reads P-224 too
+			return curve, nil
 		}
 	case ed25519.PublicKey:
 		return "Ed25519", nil
 	}
-	return "", errUnusableKey(field)
+	return "", fmt.Errorf("cdfauth: %s: the key is damaged or of no usable kind: want RSA (%d bits or more), ECDSA on P-256, P-384 or P-521, or Ed25519",
+		field, minRSABits)
 }
 
-func errUnusableKey(field string) error {
-	return fmt.Errorf("cdfauth: %s: the key is damaged or of no usable kind: want RSA (%d bits or more), ECDSA on P-256, P-384 or P-521, or Ed25519", field, minRSABits)
-}
-
-func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, error) { // keeps the parsers' errors to itself: they quote what they read
+// parsePrivateKey returns nil for a key that is damaged or of no usable kind. It keeps the parsers' errors to itself: they quote what they read.
+func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, crypto.PublicKey, error) {
 	der, err := block.Bytes, error(nil)
 	switch {
 	case len(der) > maxKeyDER:
-		return nil, errUnusableKey("Certificate")
+		return nil, nil, nil
 	case strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-		return nil, errEncryption(procType)
+		return nil, nil, errEncryption(procType)
 	case block.Type == "ENCRYPTED PRIVATE KEY":
 		if der, err = decryptPKCS8(der, passphrase); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	key, err := x509.ParsePKCS8PrivateKey(der) // RFC 5958; the label does not decide: some tools write one format under that of another
@@ -405,9 +367,9 @@ func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, error)
 		key, err = x509.ParseECPrivateKey(der) // RFC 5915, also called SEC 1
 	}
 	if signer, ok := key.(crypto.Signer); ok && err == nil {
-		return signer, nil
+		return signer, signer.Public(), nil
 	}
-	return nil, errUnusableKey("Certificate")
+	return nil, nil, nil
 }
 
 func isPKCS12(text string) bool { // recognises the beginning of a file of RFC 7292, a SEQUENCE whose first element is the INTEGER 3; also in base64, as Azure Key Vault gives it
@@ -421,20 +383,19 @@ func isPKCS12(text string) bool { // recognises the beginning of a file of RFC 7
 const procType = "Proc-Type: 4,ENCRYPTED" // RFC 1421 §4.6.1.1, with one round of MD5
 var (
 	oidPBES2, oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12} // RFC 8018 appendix C
-	hmacHashes          = map[string]func() hash.Hash{"": sha1.New /* left out: RFC 8018 A.2 */, "1.2.840.113549.2.7": sha1.New,
-		"1.2.840.113549.2.9": sha256.New, "1.2.840.113549.2.10": sha512.New384, "1.2.840.113549.2.11": sha512.New}
+	hmacHashes          = map[string]crypto.Hash{"": crypto.SHA1 /* left out: RFC 8018 A.2 */, "1.2.840.113549.2.7": crypto.SHA1,
+		"1.2.840.113549.2.9": crypto.SHA256, "1.2.840.113549.2.10": crypto.SHA384, "1.2.840.113549.2.11": crypto.SHA512}
 	aesKeySizes        = map[string]int{"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24, "2.16.840.1.101.3.4.1.42": 32}
 	errDamagedKey      = errors.New("cdfauth: Certificate: the ENCRYPTED PRIVATE KEY is damaged")
 	errWrongPassphrase = errors.New("cdfauth: Passphrase: does not decrypt the private key in Certificate") // whatever it was that showed it
 )
 
 func errEncryption(what string) error { // names an encryption, by its object identifier or as it is, and what to do about it
-	name := map[string]string{procType: procType, "1.3.6.1.4.1.11591.4.11": "scrypt" /* RFC 7914 §7 */, "1.2.840.113549.3.7": "3DES"}[what]
-	if name == "" && strings.HasPrefix(what, "1.2.840.113549.1.") { // below it, with numbers of PKCS#5 or PKCS#12
+	name := cmp.Or(map[string]string{procType: procType, "1.3.6.1.4.1.11591.4.11": "scrypt" /* RFC 7914 §7 */, "1.2.840.113549.3.7": "3DES"}[what], "something unknown")
+	if strings.HasPrefix(what, "1.2.840.113549.1.") { // below it, with numbers of PKCS#5 or PKCS#12
 		name = "PBES1 (3DES, RC2 or DES)"
 	}
-	return fmt.Errorf("cdfauth: Certificate: the private key is encrypted with %s: want PBES2 with PBKDF2 and AES-CBC, as written by %s",
-		cmp.Or(name, "something unknown"), convertKey)
+	return fmt.Errorf("cdfauth: Certificate: the private key is encrypted with %s: want PBES2 with PBKDF2 and AES-CBC, as written by "+convertKey, name)
 }
 
 // decryptPKCS8 undoes PBES2 (RFC 8018 §6.2) with PBKDF2 and AES-CBC, which is what openssl has encrypted PKCS#8 keys (RFC 5958 §3) with since 1.1.0.
@@ -451,14 +412,11 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
 	}
 	var iv []byte
-	prf := func() string { return kdf.PRF.Algorithm.String() }
 	switch { // each case has read what the next ones judge
-	case !unmarshalDER(der, &info):
+	case !unmarshalDER(der, &info), info.Algorithm.Algorithm.Equal(oidPBES2) && !unmarshalDER(info.Algorithm.Parameters.FullBytes, &params):
 		return nil, errDamagedKey
 	case !info.Algorithm.Algorithm.Equal(oidPBES2):
 		return nil, errEncryption(info.Algorithm.Algorithm.String())
-	case !unmarshalDER(info.Algorithm.Parameters.FullBytes, &params):
-		return nil, errDamagedKey
 	case !params.KDF.Algorithm.Equal(oidPBKDF2):
 		return nil, errEncryption(params.KDF.Algorithm.String())
 	case aesKeySizes[params.Cipher.Algorithm.String()] == 0:
@@ -467,14 +425,15 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 		kdf.KeyLength != 0 && kdf.KeyLength != aesKeySizes[params.Cipher.Algorithm.String()],
 		len(iv) != aes.BlockSize || len(info.Data) == 0 || len(info.Data)%aes.BlockSize != 0:
 		return nil, errDamagedKey
-	case hmacHashes[prf()] == nil:
-		return nil, errEncryption(prf())
+	case hmacHashes[kdf.PRF.Algorithm.String()] == 0:
+		return nil, errEncryption(kdf.PRF.Algorithm.String())
 	case kdf.Iterations < 1 || kdf.Iterations > maxIterations:
 		return nil, fmt.Errorf("cdfauth: Certificate: the private key asks for %d iterations of PBKDF2: want 1 to %d", kdf.Iterations, maxIterations)
 	case passphrase == "":
 		return nil, errors.New("cdfauth: Passphrase is missing, and the private key in Certificate is encrypted")
 	}
-	secret, err := pbkdf2.Key(hmacHashes[prf()], passphrase, kdf.Salt, kdf.Iterations, aesKeySizes[params.Cipher.Algorithm.String()])
+	prf, size := hmacHashes[kdf.PRF.Algorithm.String()], aesKeySizes[params.Cipher.Algorithm.String()]
+	secret, err := pbkdf2.Key(prf.New, passphrase, kdf.Salt, kdf.Iterations, size)
 	if err != nil { // of such arguments it refuses only what FIPS 140 forbids (SP 800-132 §5.1)
 		return nil, fmt.Errorf("cdfauth: Certificate: FIPS 140 mode refuses to decrypt the private key, which has %d bytes of salt: want 16, and not SHA-1, as written by %s", len(kdf.Salt), convertFIPS)
 	}
@@ -482,13 +441,9 @@ func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
 	plain := make([]byte, len(info.Data))
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, info.Data)
 	pad := int(plain[len(plain)-1]) // RFC 8018 §6.1.1, step 4
-	var outline struct {            // which one wrong passphrase in 256, with good padding, still does not give
-		Version   int
-		Algorithm pkix.AlgorithmIdentifier
-		Key       []byte
-	}
+	var outline []asn1.RawValue     // of a key (RFC 5958 §2), which one wrong passphrase in 256, with good padding, still does not give
 	if pad < 1 || pad > aes.BlockSize || !bytes.Equal(plain[len(plain)-pad:], bytes.Repeat([]byte{byte(pad)}, pad)) ||
-		!unmarshalDER(plain[:len(plain)-pad], &outline) {
+		!unmarshalDER(plain[:len(plain)-pad], &outline) || len(outline) < 3 {
 		return nil, errWrongPassphrase
 	}
 	return plain[:len(plain)-pad], nil
@@ -499,41 +454,36 @@ func unmarshalDER(der []byte, v any) bool {
 	return err == nil && len(rest) == 0
 }
 
-// orderChain finds the key's certificate and, link by link, the issuers of it. Certificates that are not on that path are left out.
+// orderChain finds the key's certificate and, link by link, the issuers of it. Certificates that are not on that path are left out. Around a renewal, files have
+// the old one and the new one: a valid one is preferred, and of those the one valid for longest.
 func orderChain(certs []*x509.Certificate, public crypto.PublicKey, now time.Time) (chain []*x509.Certificate, err error) {
-	leaf := pickCertificate(certs, now, func(c *x509.Certificate) bool {
-		key, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-		return ok && key.Equal(public)
-	})
-	switch {
-	case leaf == nil:
-		return nil, errors.New("cdfauth: Certificate: no certificate in it belongs to the private key")
-	case now.After(leaf.NotAfter):
-		return nil, fmt.Errorf("cdfauth: Certificate: the certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
-	case now.Before(leaf.NotBefore):
-		return nil, fmt.Errorf("cdfauth: Certificate: the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	slices.SortStableFunc(certs, func(a, b *x509.Certificate) int { return validUntil(b, now).Compare(validUntil(a, now)) })
+	isNext := func(c *x509.Certificate) bool {
+		if len(chain) == 0 {
+			key, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+			return ok && key.Equal(public)
+		}
+		child := chain[len(chain)-1]
+		return bytes.Equal(c.RawSubject, child.RawIssuer) && !slices.ContainsFunc(chain, c.Equal) && // a root is its own issuer
+			(len(c.SubjectKeyId) == 0 || len(child.AuthorityKeyId) == 0 || bytes.Equal(c.SubjectKeyId, child.AuthorityKeyId))
 	}
-	for next := leaf; next != nil && len(chain) < maxChain; {
-		child := next
-		chain = append(chain, child)
-		next = pickCertificate(certs, now, func(c *x509.Certificate) bool {
-			return bytes.Equal(c.RawSubject, child.RawIssuer) && !slices.ContainsFunc(chain, c.Equal) && // a root is its own issuer
-				(len(c.SubjectKeyId) == 0 || len(child.AuthorityKeyId) == 0 || bytes.Equal(c.SubjectKeyId, child.AuthorityKeyId))
-		})
+	for i := slices.IndexFunc(certs, isNext); i >= 0 && len(chain) < maxChain; i = slices.IndexFunc(certs, isNext) {
+		chain = append(chain, certs[i])
+	}
+	switch {
+	case len(chain) == 0:
+		return nil, errors.New("cdfauth: Certificate: no certificate in it belongs to the private key")
+	case now.After(chain[0].NotAfter):
+		return nil, fmt.Errorf("cdfauth: Certificate: the certificate expired at %s", chain[0].NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(chain[0].NotBefore):
+		return nil, fmt.Errorf("cdfauth: Certificate: the certificate is not valid before %s", chain[0].NotBefore.UTC().Format(time.RFC3339))
 	}
 	return chain, nil
 }
 
-// pickCertificate prefers a valid certificate, and of those the one valid for longest: around a renewal, files have the old one and the new one.
-func pickCertificate(certs []*x509.Certificate, now time.Time, match func(*x509.Certificate) bool) (best *x509.Certificate) {
-	for _, c := range certs {
-		if match(c) && (best == nil || isValid(c, now) && (!isValid(best, now) || c.NotAfter.After(best.NotAfter))) {
-			best = c
-		}
+func validUntil(c *x509.Certificate, now time.Time) time.Time { // zero if it is not valid now
+	if now.Before(c.NotBefore) || now.After(c.NotAfter) {
+		return time.Time{}
 	}
-	return best
-}
-
-func isValid(c *x509.Certificate, now time.Time) bool {
-	return !now.Before(c.NotBefore) && !now.After(c.NotAfter)
+	return c.NotAfter
 }

@@ -8,8 +8,7 @@ import (
 )
 
 // This file is the client credentials flow (RFC 6749 §4.4): a program proves who it is and gets a token for itself. One request is sent, a POST of grant_type,
-// client_id, scope and Params with one of: client_secret in the body; the same as HTTP Basic; or a client_assertion, a JWT that somebody else has signed for it
-// (RFC 7523 §2.2).
+// client_id, scope and Params with one of: client_secret in the body; the same as HTTP Basic; or a client_assertion, a JWT signed elsewhere (RFC 7523 §2.2).
 
 // ClientCredentialsConfig configures [NewClientCredentials].
 type ClientCredentialsConfig struct {
@@ -29,23 +28,20 @@ type ClientCredentials struct{ engine *engine }
 // NewClientCredentials returns a provider for programs that have a client secret, or an assertion. It checks cfg, names the field that is wrong, and does no I/O.
 func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, error) {
 	c, e, err := newClient("client credentials", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
-	secret, assertion, basic := cfg.ClientSecret, cfg.ClientAssertion, cfg.BasicAuth
 	if err = cmp.Or(err, refuse("cdfauth: ", []refusal{
-		{secret == nil && assertion == nil, "ClientSecret is missing (is its environment variable empty?), and so is ClientAssertion"},
-		{secret != nil && assertion != nil, "ClientSecret and ClientAssertion are both set: want one of them"},
-		{assertion != nil && basic, "BasicAuth is for ClientSecret, and ClientAssertion is set"},
+		{cfg.ClientSecret == nil && cfg.ClientAssertion == nil, "ClientSecret is missing (is its environment variable empty?), and so is ClientAssertion"},
+		{cfg.ClientSecret != nil && cfg.ClientAssertion != nil, "ClientSecret and ClientAssertion are both set: want one of them"},
+		{cfg.ClientAssertion != nil && cfg.BasicAuth, "BasicAuth is for ClientSecret, and ClientAssertion is set"},
 	})); err != nil {
 		return nil, err
 	}
 	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, _ string, f *form) error {
-		if assertion != nil {
-			jwt, err := assertion.read(ctx, "ClientAssertion")
-			f.setAssertion(jwt)
-			return err
+		if cfg.ClientAssertion != nil {
+			return f.setAssertion(cfg.ClientAssertion.read(ctx, "ClientAssertion"))
 		}
-		s, err := secret.read(ctx, "ClientSecret")
+		s, err := cfg.ClientSecret.read(ctx, "ClientSecret")
 		f.secrets = append(f.secrets, s)
-		if !basic {
+		if !cfg.BasicAuth {
 			f.Set("client_secret", s)
 			return err
 		}
@@ -64,8 +60,9 @@ func (p *ClientCredentials) Token(ctx context.Context) (Token, error) { return (
 // Invalidate says that t was refused: if it is the current token, the next call of Token gets another. It may be called at any rate.
 func (p *ClientCredentials) Invalidate(t Token) { (*app)(p).invalidate(t) }
 
-func (f *form) setAssertion(jwt string) { // authenticates the client by a JWT (RFC 7523 §2.2)
+func (f *form) setAssertion(jwt string, err error) error { // authenticates the client by a JWT (RFC 7523 §2.2)
 	f.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 	f.Set("client_assertion", jwt)
 	f.secrets = append(f.secrets, jwt)
+	return err
 }

@@ -45,25 +45,21 @@ func Entra(tenantID string) Endpoint {
 	return Authority("https://login.microsoftonline.com/" + tenantID)
 }
 
-// Authority is an Entra-style authority, whose endpoints are {authority}/oauth2/v2.0/{authorize,token,devicecode}; that of an AD FS, known by a last path segment
-// adfs, has {authority}/oauth2/… instead.
+// Authority is Entra-style: its endpoints are {authority}/oauth2/v2.0/{authorize,token,devicecode}, or of an AD FS (last path segment adfs) {authority}/oauth2/….
 func Authority(authorityURL string) Endpoint {
 	e := newEndpoint(kindAuthority, authorityURL)
 	if strings.HasSuffix(strings.ToLower(e.url), "/adfs") {
 		e.kind = kindADFS
 	}
-	if e.err == nil && (strings.Contains(e.url, "/oauth2/") || strings.HasSuffix(e.url, "/v2.0")) {
-		e.err = errors.New("cdfauth: Endpoint: Authority: the URL goes beyond the authority: want it without /oauth2/… and /v2.0, or TokenURL or Issuer")
-	}
+	e.err = cmp.Or(e.err, refuse("cdfauth: Endpoint: Authority: the URL ", []refusal{{strings.Contains(e.url, "/oauth2/") || strings.HasSuffix(e.url, "/v2.0"),
+		"goes beyond the authority: want it without /oauth2/… and /v2.0, or TokenURL or Issuer"}}))
 	return e
 }
 
-// Issuer is any OpenID provider, found by its metadata at {issuer}/.well-known/openid-configuration (OpenID Connect Discovery §4). The issuer named there must be
-// the one asked for, but for a trailing slash.
+// Issuer is any OpenID provider, by its metadata at {issuer}/.well-known/openid-configuration (OpenID Discovery §4), which must name it, but for a trailing slash.
 func Issuer(issuerURL string) Endpoint { return newEndpoint(kindIssuer, issuerURL) }
 
-// Discovery is an OpenID provider found by the same document as with [Issuer], which may name any issuer on the origin of rootURL. It is what Cognite calls
-// oauth_discovery_url; prefer Issuer.
+// Discovery is Cognite's oauth_discovery_url: an OpenID provider by the document of [Issuer], which may name any issuer on rootURL's origin. Prefer Issuer.
 func Discovery(rootURL string) Endpoint { return newEndpoint(kindDiscovery, rootURL) }
 
 // TokenURL is a bare token endpoint (RFC 6749 §3.2), for flows that need no other.
@@ -71,23 +67,19 @@ func TokenURL(tokenURL string) Endpoint { return newEndpoint(kindTokenURL, token
 
 func newEndpoint(kind, raw string) Endpoint {
 	u, err := parseURL(raw)
-	if err == nil && kind != kindTokenURL && (u.RawQuery != "" || u.ForceQuery) {
-		err = errors.New("has a query")
+	if kind != kindTokenURL {
+		raw = strings.TrimRight(strings.TrimSuffix(strings.TrimRight(raw, "/"), wellKnown), "/")
+		err = cmp.Or(err, refuse("", []refusal{{u.RawQuery != "" || u.ForceQuery, "has a query"}}))
 	}
 	if err != nil {
 		return Endpoint{kind: kind, err: fmt.Errorf("cdfauth: Endpoint: %s: the URL %w", kind, err)}
-	}
-	if kind != kindTokenURL {
-		raw = strings.TrimRight(strings.TrimSuffix(strings.TrimRight(raw, "/"), wellKnown), "/")
 	}
 	return Endpoint{kind: kind, url: raw}
 }
 
 func parseURL(raw string) (*url.URL, error) { // parses a URL that requests may be sent to. Its error does not show the URL, which may have a password in it.
-	u, err := url.Parse(raw)
-	if err != nil {
-		u = new(url.URL)
-	}
+	parsed, _ := url.Parse(raw)
+	u := cmp.Or(parsed, new(url.URL)) // which has no host
 	host := u.Hostname()
 	loopback := net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
 	return u, refuse("", []refusal{
@@ -174,9 +166,8 @@ func newClient(flow string, ep Endpoint, id string, scopes []string, params url.
 	}
 	c := &client{flow: flow, endpoint: ep, id: id, scope: strings.Join(scopes, " "), logger: o.Logger, params: make(url.Values, len(params))}
 	for name, values := range params {
-		if name == "" || slices.Contains(reserved, name) {
-			err = cmp.Or(err, fmt.Errorf("cdfauth: Params: %q is not for callers to set", name))
-		}
+		taken := name == "" || slices.Contains(reserved, name)
+		err = cmp.Or(err, refuse("cdfauth: Params: ", []refusal{{taken, fmt.Sprintf("%q is not for callers to set", name)}}))
 		c.params[name] = slices.Clone(values)
 	}
 	if err != nil {
@@ -192,14 +183,8 @@ func newClient(flow string, ep Endpoint, id string, scopes []string, params url.
 }
 
 var privateTransport = sync.OnceValue(func() http.RoundTripper { // shared by all providers without an HTTPClient. Its connections are soon closed: a provider at rest costs nothing.
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    5 * time.Second,
-		IdleConnTimeout:        5 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-	}
+	return &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, MaxResponseHeaderBytes: 64 << 10,
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: 5 * time.Second}
 })
 
 const attempts, attemptLimit, maxBody, discoveryLimit = 3, 10 * time.Second, 1 << 20 /* 1 MiB */, 24 * time.Hour
@@ -224,16 +209,15 @@ func (c *client) newForm() *form {
 
 type tokenResponse struct { // an answer of either kind (RFC 6749 §5.1, §5.2)
 	errorResponse
-	AccessToken string          `json:"access_token"`
-	TokenType   string          `json:"token_type"`
-	ExpiresIn   json.RawMessage `json:"expires_in"`
-	RefreshIn   json.RawMessage `json:"refresh_in"` // Entra: when it would like a refresh
-	Scope       string          `json:"scope"`
-	// For the flows of a user:
-	RefreshToken string `json:"refresh_token"`
-	IDToken      string `json:"id_token"`
-	ClientInfo   string `json:"client_info"` // Entra: which account, base64url
-	FamilyID     string `json:"foci"`
+	AccessToken  string          `json:"access_token"`
+	TokenType    string          `json:"token_type"`
+	ExpiresIn    json.RawMessage `json:"expires_in"`
+	RefreshIn    json.RawMessage `json:"refresh_in"` // Entra: when it would like a refresh
+	Scope        string          `json:"scope"`
+	RefreshToken string          `json:"refresh_token"` // this and the rest are for the flows of a user
+	IDToken      string          `json:"id_token"`
+	ClientInfo   string          `json:"client_info"` // Entra: which account, base64url
+	FamilyID     string          `json:"foci"`
 }
 
 type errorResponse struct {
@@ -267,19 +251,16 @@ func again(ctx context.Context, tries int, do func() error) (try int, err error)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	pause, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-pause.Done()
+	return ctx.Err() == nil
 }
 
 func askedFor(err error) time.Duration {
-	if oe := (*OAuthError)(nil); errors.As(err, &oe) {
-		return oe.RetryAfter
-	}
-	return 0
+	oe := new(OAuthError)
+	errors.As(err, &oe)
+	return oe.RetryAfter
 }
 
 func (c *client) report(ctx context.Context, grant string, i issued, a answer, err error, try int, start time.Time) {
@@ -295,22 +276,20 @@ func (c *client) report(ctx context.Context, grant string, i issued, a answer, e
 		slog.String("correlation_id", a.correlationID), last)
 }
 
-func (c *client) attempt(ctx context.Context, grant string, fill filler) (issued, answer, error) {
-	tokenURL, err := c.endpointURL(ctx, "token")
-	if err != nil {
-		return issued{}, answer{}, err
-	}
+func (c *client) attempt(ctx context.Context, grant string, fill filler) (i issued, a answer, err error) {
 	f := c.newForm()
 	f.Set("grant_type", grant)
-	if err := fill(ctx, tokenURL, f); err != nil {
-		return issued{}, answer{}, err
+	tokenURL, err := c.endpointURL(ctx, "token")
+	if err == nil {
+		err = fill(ctx, tokenURL, f)
+	}
+	if err != nil {
+		return i, a, err
 	}
 	sent := c.now()
-	a, err := c.send(ctx, "token request", tokenURL, f)
-	if err != nil {
-		return issued{}, a, err
+	if a, err = c.send(ctx, "token request", tokenURL, f); err == nil {
+		i, err = c.token(a, sent, f.secrets)
 	}
-	i, err := c.token(a, sent, f.secrets)
 	return i, a, err
 }
 
@@ -319,24 +298,20 @@ func (c *client) token(a answer, sent time.Time, secrets []string) (issued, erro
 	why, invalid := a.decode(&r), checkAccessToken(r.AccessToken)
 	life, ok := seconds(r.ExpiresIn, 10*time.Minute)
 	refresh, ok2 := seconds(r.RefreshIn, 0)
-	switch {
-	case r.Code != "" || a.status/100 != 2:
-		why = ""
-	case why != "":
-	case invalid != nil:
-		why = "the answer's " + invalid.Error()
-	case r.TokenType != "" && !strings.EqualFold(r.TokenType, "Bearer"): // missing: RFC 6749 §7.1 lets the client decide
-		why = "the answer's token_type is not Bearer"
-	case !ok || !ok2:
-		why = "the answer's expires_in or refresh_in is not a number"
-	default:
-		i := issued{sent: sent, answer: &r, token: newToken(tokenData{header: bearer + r.AccessToken, expiry: sent.Add(life), scope: printable(r.Scope)})}
-		if refresh > 0 {
-			i.refresh = sent.Add(refresh)
-		}
-		return i, nil
+	if bad := refuse("", []refusal{
+		{r.Code != "" || a.status/100 != 2, ""}, // which says enough
+		{why != "", why},
+		{invalid != "", "the answer's " + invalid},
+		{r.TokenType != "" && !strings.EqualFold(r.TokenType, "Bearer"), "the answer's token_type is not Bearer"}, // missing: RFC 6749 §7.1 lets the client decide
+		{!ok || !ok2, "the answer's expires_in or refresh_in is not a number"},
+	}); bad != nil {
+		return issued{}, a.error(secrets, bad.Error())
 	}
-	return issued{}, a.error(secrets, why)
+	i := issued{sent: sent, answer: &r, token: newToken(tokenData{header: bearer + r.AccessToken, expiry: sent.Add(life), scope: printable(r.Scope)})}
+	if refresh > 0 {
+		i.refresh = sent.Add(refresh)
+	}
+	return i, nil
 }
 
 // seconds reads a number of seconds, which real servers also send as a string and with a fraction. What exceeds maxLife is cut to it.
@@ -376,10 +351,7 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if m := c.metadata(); m != nil {
 		return m, nil
 	}
-	at := c.endpoint.url + wellKnown
-	if c.endpoint.kind == kindAuthority {
-		at = c.endpoint.url + "/v2.0" + wellKnown
-	}
+	at := c.endpoint.url + map[string]string{kindAuthority: "/v2.0"}[c.endpoint.kind] + wellKnown
 	a, err := c.send(ctx, "discovery", at, new(form))
 	if err != nil {
 		return nil, err
@@ -388,10 +360,20 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if why := a.decode(m); why != "" || a.status != http.StatusOK {
 		return nil, a.error(nil, strings.TrimPrefix(why+": it was asked for its metadata at "+at, ": "))
 	}
-	if err = c.checkMetadata(m); err == nil {
-		c.found.Store(m)
+	// What speaks for another provider is refused (RFC 9207 §1; OpenID Connect Discovery §4.3). Entra has one name in addresses and another in tokens.
+	own := strings.TrimSuffix(m.Issuer, "/") == c.endpoint.url || c.endpoint.kind == kindDiscovery && origin(m.Issuer) == origin(c.endpoint.url)
+	if !own && !(c.entraStyle() && m.Issuer != "") {
+		return nil, fmt.Errorf("cdfauth: Endpoint: asked %.200q for its metadata, but the issuer named there is %q", c.endpoint.url, scrub(m.Issuer, 200))
 	}
-	return m, err
+	for name, raw := range map[string]string{"token": m.TokenURL, "authorization": m.AuthorizeURL, "device_authorization": m.DeviceURL} {
+		u, err := parseURL(raw)
+		err = cmp.Or(err, refuse("", []refusal{{u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:"), "is not https"}}))
+		if err != nil && (raw != "" || name == "token") {
+			return nil, fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", name, err)
+		}
+	}
+	c.found.Store(m)
+	return m, nil
 }
 
 func (c *client) metadata() *metadata { // returns what discovery found, if that is not too old
@@ -401,26 +383,9 @@ func (c *client) metadata() *metadata { // returns what discovery found, if that
 	return nil
 }
 
-func (c *client) entraStyle() bool { // says that the provider is Entra or behaves so
+// entraStyle says that the provider is Entra or behaves so.
+func (c *client) entraStyle() bool {
 	return c.endpoint.kind == kindAuthority || c.endpoint.kind == kindADFS
-}
-
-// checkMetadata refuses what speaks for another provider (RFC 9207 §1; OpenID Connect Discovery §4.3). Entra has one name in addresses and another in tokens.
-func (c *client) checkMetadata(m *metadata) error {
-	own := strings.TrimSuffix(m.Issuer, "/") == c.endpoint.url || c.endpoint.kind == kindDiscovery && origin(m.Issuer) == origin(c.endpoint.url)
-	if !own && !(c.entraStyle() && m.Issuer != "") {
-		return fmt.Errorf("cdfauth: Endpoint: asked %.200q for its metadata, but the issuer named there is %q", c.endpoint.url, scrub(m.Issuer, 200))
-	}
-	for name, raw := range map[string]string{"token": m.TokenURL, "authorization": m.AuthorizeURL, "device_authorization": m.DeviceURL} {
-		u, err := parseURL(raw)
-		if err == nil && u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:") {
-			err = errors.New("is not https")
-		}
-		if err != nil && (raw != "" || name == "token") {
-			return fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", name, err)
-		}
-	}
-	return nil
 }
 
 type answer struct {
@@ -434,18 +399,17 @@ type answer struct {
 func (c *client) send(ctx context.Context, what, rawURL string, f *form) (a answer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
-	method, header := http.MethodGet, http.Header{"Accept": {"application/json"}, "User-Agent": {"cdfauth"}}
-	if f.Values != nil {
-		method, header["Content-Type"] = http.MethodPost, []string{"application/x-www-form-urlencoded"}
-	}
-	if f.basicAuth != "" {
-		header["Authorization"] = []string{f.basicAuth}
-	}
-	r, err := http.NewRequestWithContext(ctx, method, rawURL, strings.NewReader(f.Encode()))
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, strings.NewReader(f.Encode()))
 	if err != nil {
 		return a, errors.New("cdfauth: the identity provider's URL is not usable")
 	}
-	r.Header = header
+	r.Header = http.Header{"Accept": {"application/json"}, "User-Agent": {"cdfauth"}}
+	if f.Values != nil {
+		r.Method, r.Header["Content-Type"] = http.MethodPost, []string{"application/x-www-form-urlencoded"}
+	}
+	if f.basicAuth != "" {
+		r.Header["Authorization"] = []string{f.basicAuth}
+	}
 	_, known := c.http.Transport.(*http.Transport)
 	if known = known || c.http.Transport == nil; known { // net/http obeys the context; what else there is has to be guarded
 		a, err = c.roundTrip(r)
@@ -490,8 +454,7 @@ func (c *client) roundTrip(r *http.Request) (a answer, err error) { // has an *u
 	a.status = resp.StatusCode
 	a.retryAfter = retryAfter(resp.Header.Get("Retry-After"), c.now())
 	a.correlationID = cmp.Or(resp.Header.Get("X-Ms-Request-Id"), resp.Header.Get("X-Request-Id"), resp.Header.Get("X-Correlation-Id"))
-	var b bytes.Buffer
-	b.Grow(int(min(max(resp.ContentLength, 0), maxBody)) + bytes.MinRead + 1)
+	b := bytes.NewBuffer(make([]byte, 0, min(max(resp.ContentLength, 0), maxBody)+bytes.MinRead+1))
 	if _, e := b.ReadFrom(io.LimitReader(resp.Body, maxBody+1)); e != nil {
 		err = &url.Error{Err: e}
 	}
@@ -566,11 +529,8 @@ func retryAfter(v string, now time.Time) time.Duration { // reads the header of 
 	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
 		return time.Duration(n) * time.Second
 	}
-	t, err := http.ParseTime(v)
-	if err != nil {
-		return 0
-	}
-	return max(0, t.Sub(now))
+	date, _ := http.ParseTime(v) // long past if it is neither
+	return max(0, date.Sub(now))
 }
 
 // scrub makes text from outside fit to show: printable, bounded, and without any eight bytes in a row that a secret has too, plain or encoded.
@@ -584,23 +544,19 @@ func scrub(text string, limit int, secrets ...string) string {
 	for _, s := range secrets {
 		forms := []string{s, url.QueryEscape(s), url.PathEscape(s)}
 		for pad := range 3 { // base64 of something longer (Basic's pair) has it at one of three alignments
-			b := []byte("  "[:pad] + s)
-			forms = append(forms, base64.StdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(b))
+			forms = append(forms, base64.StdEncoding.EncodeToString([]byte("  "[:pad]+s)), base64.URLEncoding.EncodeToString([]byte("  "[:pad]+s)))
 		}
 		for _, form := range forms {
 			n := min(run, len(form))
 			for i := 0; n > 0 && i+n <= len(text); i++ {
 				if strings.Contains(form, text[i:i+n]) {
-					copy(left[i:i+n], make([]byte, run))
+					clear(left[i : i+n])
 				}
 			}
 		}
 	}
-	text = string(left)
-	for strings.Contains(text, "\x00\x00") { // of its own it has none
-		text = strings.ReplaceAll(text, "\x00\x00", "\x00")
-	}
-	text = strings.ReplaceAll(text, "\x00", "[removed]")
+	left = slices.CompactFunc(left, func(a, b byte) bool { return a == 0 && b == 0 }) // of its own, the text has no zeros
+	text = strings.ReplaceAll(string(left), "\x00", "[removed]")
 	return strings.ToValidUTF8(text[:min(len(text), limit)], "")
 }
 

@@ -40,10 +40,7 @@ type noInteraction struct{}
 // WithoutInteraction marks ctx so that a Token call under it never waits for a person: when no token is to be had without one, it returns [ErrSignInRequired]. It
 // binds this caller alone; others may be asked meanwhile.
 func WithoutInteraction(ctx context.Context) context.Context {
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	return context.WithValue(ctx, noInteraction{}, true)
+	return context.WithValue(cmp.Or(ctx, context.Background()), noInteraction{}, true)
 }
 
 type issued struct { // a token as a flow got it, and what only the engine needs to know
@@ -54,11 +51,10 @@ type issued struct { // a token as a flow got it, and what only the engine needs
 }
 
 type held struct { // the current token with the moments, in Unix nanoseconds of the wall clock, at which its treatment changes. It is only ever replaced.
-	fresh   int64 // from here on refreshed in the background
-	urgent  int64 // from here on callers wait for that
-	dead    int64 // from here on not handed out
-	token   Token
-	refused bool // by Invalidate; fresh is then long past
+	fresh  int64 // from here on refreshed in the background; 0 once Invalidate has refused it, which takes it off the hot path
+	urgent int64 // from here on callers wait for that
+	dead   int64 // from here on not handed out
+	token  Token
 }
 
 func hold(i issued, leeway time.Duration) *held {
@@ -71,10 +67,10 @@ func hold(i issued, leeway time.Duration) *held {
 	if asked := i.sent.Add(max(i.refresh.Sub(i.sent), leeway)); !i.refresh.IsZero() && asked.Before(fresh) {
 		fresh = asked // but a server cannot ask for a request per call
 	}
-	return &held{fresh.UnixNano(), dead.Add(-leeway / 3).UnixNano(), dead.UnixNano(), i.token, false}
+	return &held{fresh.UnixNano(), dead.Add(-leeway / 3).UnixNano(), dead.UnixNano(), i.token}
 }
 
-func (h *held) refuse()              { h.fresh, h.refused = 0, true } // takes h off the hot path
+func (h *held) refused() bool        { return h != nil && h.fresh == 0 }
 func (h *held) valid(now int64) bool { return h != nil && now < h.dead }
 
 type flight struct { // one refresh. Its result is set before done is closed.
@@ -82,42 +78,38 @@ type flight struct { // one refresh. Its result is set before done is closed.
 	done, asks chan struct{} // closed when it has landed, and when it begins to ask a person
 	token      Token
 	err        error
-	// Under engine.mu:
-	session int64              // engine's, when it was launched
-	askers  int                // callers who have no token and may be asked
-	stop    context.CancelFunc // ends the asking when the last of them has left
-	over    bool               // it was called
+	session    int64              // engine's, when it was launched. This and what follows is under engine.mu.
+	askers     int                // callers who have no token and may be asked
+	stop       context.CancelFunc // ends the asking when the last of them has left
+	over       bool               // it was called
 }
 
 var errNobodyWaits = errors.New("cdfauth: everybody who waited for the sign-in has left")
 var errSignedOut = errors.New("cdfauth: SignOut was called while the token was on its way")
 
 type engine struct {
-	current atomic.Pointer[held]
-	// Set by the constructor and then left alone.
-	flow      string
-	leeway    time.Duration
-	logger    *slog.Logger
-	now       func() time.Time // the wall clock; all else is timed by the monotonic one
-	silent    func(context.Context) (issued, error)
-	ask       func(context.Context) (issued, error) // nil: the flow has nobody to ask
-	signOut   func(context.Context) error
-	mu        sync.Mutex
-	flight    *flight
-	failures  int                   // flights that failed since one succeeded
-	retryAt   time.Time             // no flight for the sake of a valid token before this
-	refusals  int                   // refused tokens since one was replaced unrefused
-	renewedAt time.Time             // when Invalidate last caused a flight
-	session   atomic.Int64          // counts sign-outs; written under mu
-	refused   atomic.Pointer[Token] // the last one that Invalidate was told of: not to be taken from a cache again; written under mu
+	current     atomic.Pointer[held]
+	flow        string // this and what follows, up to mu, is set by the constructor and then left alone
+	leeway      time.Duration
+	logger      *slog.Logger
+	now         func() time.Time                      // the wall clock; all else is timed by the monotonic one
+	silent, ask func(context.Context) (issued, error) // ask is nil if the flow has nobody to ask
+	signOut     func(context.Context) error
+	mu          sync.Mutex
+	flight      *flight
+	failures    int                   // flights that failed since one succeeded
+	retryAt     time.Time             // no flight for the sake of a valid token before this
+	refusals    int                   // refused tokens since one was replaced unrefused
+	renewedAt   time.Time             // when Invalidate last caused a flight
+	session     atomic.Int64          // counts sign-outs; written under mu
+	refused     atomic.Pointer[Token] // the last one that Invalidate was told of: not to be taken from a cache again; written under mu
 }
 
 func newEngine(flow string, o Options) *engine {
 	return &engine{flow: flow, leeway: cmp.Or(o.Leeway, DefaultLeeway), logger: o.Logger, now: time.Now}
 }
 
-// Token is the hot path: an atomic load and a look at the clock.
-func (e *engine) Token(ctx context.Context) (Token, error) {
+func (e *engine) Token(ctx context.Context) (Token, error) { // the hot path: an atomic load and a look at the clock
 	if h := e.current.Load(); h != nil && e.now().UnixNano() < h.fresh {
 		return h.token, nil
 	}
@@ -132,7 +124,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 		e.mu.Lock()
 		h, now := e.current.Load(), e.now().UnixNano()
 		valid := h.valid(now)
-		mustWait, asker := !valid || h.refused || now >= h.urgent, !valid && ctx.Value(noInteraction{}) != true
+		mustWait, asker := !valid || h.refused() || now >= h.urgent, !valid && ctx.Value(noInteraction{}) != true
 		if mustWait && ctx.Err() != nil {
 			e.mu.Unlock()
 			return Token{}, ctx.Err()
@@ -143,7 +135,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 			if e.flight = f; e.ask != nil {
 				f.asks = make(chan struct{})
 			}
-			if h != nil && h.refused {
+			if h.refused() {
 				e.renewedAt = time.Now()
 			}
 			if e.failures >= 2 { // the first failure may have been an accident
@@ -154,34 +146,26 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 			f.askers++
 		}
 		e.mu.Unlock()
-		if mine {
-			// The flight keeps the values of ctx (for tracing), but not its end. A caller who could not leave anyway makes it himself, which is cheaper.
-			if free := context.WithoutCancel(ctx); !valid && e.ask == nil && ctx.Done() == nil {
-				e.fly(free, f)
-			} else {
-				go e.fly(free, f)
-			}
+		// The flight keeps the values of ctx (for tracing), but not its end. A caller who could not leave anyway makes it himself, which is cheaper.
+		if mine && !valid && e.ask == nil && ctx.Done() == nil {
+			e.fly(context.WithoutCancel(ctx), f)
+		} else if mine {
+			go e.fly(context.WithoutCancel(ctx), f)
 		}
 		if valid && (f == nil || !mustWait) {
 			return h.token, nil
 		}
 		// Those who have a token, or must not wait for a person, leave when the flight begins to ask; those who have one also before it expires.
-		asks, landed := f.asks, true
+		asks, last, landed := f.asks, (<-chan time.Time)(nil), true
 		if asker {
 			asks = nil
 		}
-		var last <-chan time.Time
 		if valid {
-			timer := time.NewTimer(time.Duration(h.dead-now) - lastMoment)
-			defer timer.Stop()
-			last = timer.C
+			last = time.After(time.Duration(h.dead-now) - lastMoment)
 		}
 		select {
 		case <-f.done:
 		case <-asks:
-			if !valid {
-				return Token{}, ErrSignInRequired
-			}
 			landed = false
 		case <-last:
 			landed = false
@@ -191,21 +175,16 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 			}
 			return Token{}, ctx.Err()
 		}
-		switch {
-		case !landed && h.valid(e.now().UnixNano()):
-			return h.token, nil
-		case !landed:
-			continue // the wall clock has jumped
-		case f.err == nil && !mine && f.token.Expiry().IsZero():
-			continue // a token without an expiry is asked for on every call
-		case f.err == nil:
+		switch { // what returns nothing has another look
+		case !landed && !valid: // so a person is asked
+			return Token{}, ErrSignInRequired
+		case landed && f.err == nil && (mine || !f.token.Expiry().IsZero()):
 			return f.token, nil
-		case h.valid(e.now().UnixNano()):
+		case (!landed || f.err != nil) && h.valid(e.now().UnixNano()):
 			return h.token, nil // a failed refresh takes no valid token away
-		case f.err == errNobodyWaits, f.err == errSignedOut && f.session != session:
-			continue // this caller came when the others had just left, or had been signed out
-		case asker && f.asks != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired):
-			continue // or when it had just been found that nobody was there to ask
+		case !landed, f.err == nil: // the wall clock has jumped, or the token has no expiry: such are asked for on every call
+		case f.err == errNobodyWaits, f.err == errSignedOut && f.session != session: // this caller came when the others had just left, or had been signed out,
+		case asker && f.asks != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired): // or when it had just been found that nobody was there to ask
 		default:
 			return Token{}, f.err
 		}
@@ -218,9 +197,8 @@ func (e *engine) due(h *held, now int64) bool { // reports whether a flight may 
 		return true
 	case time.Now().Before(e.retryAt):
 		return false
-	case h.refused:
-		gap := min(renewGapMin<<min(max(e.refusals-2, 0), 10), renewGapMax) // doubles from the second refusal in a row on
-		return e.renewedAt.IsZero() || time.Since(e.renewedAt) >= gap
+	case h.refused():
+		return time.Since(e.renewedAt) >= min(renewGapMin<<min(max(e.refusals-2, 0), 10), renewGapMax) // doubles from the second refusal in a row on
 	}
 	return now >= h.fresh
 }
@@ -287,8 +265,8 @@ func (e *engine) land(f *flight, got issued, err error) {
 		switch {
 		case e.isRefused(got.token): // the server gave out again what was refused: leave it alone for longer
 			e.refusals++
-			next.refuse()
-		case h != nil && !h.refused:
+			next.fresh = 0
+		case h != nil && !h.refused():
 			e.refusals = 0
 		}
 		e.current.Store(next)
@@ -325,14 +303,12 @@ func (e *engine) Invalidate(t Token) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.current.Load()
-	if h == nil || h.refused || h.token.AccessToken() != t.AccessToken() {
+	if h == nil || h.refused() || h.token.AccessToken() != t.AccessToken() {
 		return
 	}
 	e.refusals++
 	e.refused.Store(&h.token)
-	old := *h
-	old.refuse()
-	e.current.Store(&old)
+	e.current.Store(&held{0, h.urgent, h.dead, h.token})
 }
 
 func (e *engine) forget() { // drops what is in memory. A flight that is under way lands without its token, one that asks a person at once.
@@ -349,22 +325,22 @@ func (e *engine) forget() { // drops what is in memory. A flight that is under w
 
 // guard calls a function that is not ours. A panic becomes an error that names it; if it ignores its context, it is abandoned.
 func guard[T any](ctx context.Context, name string, f func(context.Context) (T, error)) (T, error) {
-	c := make(chan func() (T, error), 1)
+	v, err := *new(T), errors.New("cdfauth: "+name+" ended its goroutine") // if it calls runtime.Goexit
+	done := make(chan struct{})
 	go func() {
-		v, err := *new(T), errors.New("cdfauth: "+name+" ended its goroutine") // if it calls runtime.Goexit
+		defer close(done)
 		defer func() {
 			if p := recover(); p != nil {
 				err = panicked(name, p)
 			}
-			c <- func() (T, error) { return v, err }
 		}()
 		if v, err = f(ctx); err != nil {
 			err = fmt.Errorf("cdfauth: %s: %w", name, err)
 		}
 	}()
 	select {
-	case result := <-c:
-		return result()
+	case <-done:
+		return v, err
 	case <-ctx.Done():
 		return *new(T), fmt.Errorf("cdfauth: %s did not return in time: %w", name, ctx.Err())
 	}

@@ -26,8 +26,7 @@ import (
 // A Provider supplies access tokens. It is safe for concurrent use. One that also has a method Invalidate(Token) is told by [Transport] when a token was refused;
 // a wrapper around a Provider passes the call on.
 type Provider interface {
-	// Token returns a token that has not expired, from memory if it can. An ending ctx ends only the wait of this caller: the error is then ctx.Err(), and a
-	// request under way goes on for the others.
+	// Token returns a token that has not expired, from memory if it can. An ending ctx ends this caller's wait alone, with ctx.Err(): a request under way goes on.
 	Token(ctx context.Context) (Token, error)
 }
 
@@ -45,8 +44,8 @@ const bearer = "Bearer "
 // NewToken returns a Token for the token function of a [FuncProvider] and for tests. A zero expiry means that it is not known. It is an error if accessToken is
 // empty or has anything but visible ASCII characters in it (RFC 6750 §2.1); the error does not show it.
 func NewToken(accessToken string, expiry time.Time) (Token, error) {
-	if err := checkAccessToken(accessToken); err != nil {
-		return Token{}, fmt.Errorf("cdfauth: %w", err)
+	if bad := checkAccessToken(accessToken); bad != "" {
+		return Token{}, errors.New("cdfauth: " + bad)
 	}
 	return newToken(tokenData{header: bearer + accessToken, expiry: expiry}), nil
 }
@@ -56,14 +55,14 @@ func newToken(d tokenData) Token {
 	return Token{func() *tokenData { return &d }}
 }
 
-func checkAccessToken(s string) error { // keeps header injection out: a token goes into a header as it is. RFC 6750's grammar is narrower, but real providers go beyond it.
+func checkAccessToken(s string) (bad string) { // keeps header injection out: a token goes into a header as it is. RFC 6750's grammar is narrower, but real providers go beyond it.
 	if s == "" {
-		return errors.New("access token is empty")
+		return "access token is empty"
 	}
 	if i := strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
-		return fmt.Errorf("access token has a character that is not visible ASCII at byte %d of %d (it is wanted without the word Bearer, blanks or line ends)", i, len(s))
+		return fmt.Sprintf("access token has a character that is not visible ASCII at byte %d of %d (it is wanted without the word Bearer, blanks or line ends)", i, len(s))
 	}
-	return nil
+	return ""
 }
 
 func (t Token) load() *tokenData {
@@ -132,18 +131,16 @@ func SecretFile(path ...string) Secret {
 		return nil
 	}
 	return func(context.Context) (text string, err error) {
-		for i, p := range paths {
+		for _, p := range paths {
 			f, e := os.Open(p)
 			b, e2 := io.ReadAll(io.LimitReader(f, 1<<20+1))
 			if f.Close(); len(b) > 1<<20 { // it is no secret
 				e2 = &os.PathError{Op: "read", Path: p, Err: errTooBig}
 			}
-			if err = cmp.Or(err, e, e2); i > 0 { // *PathErrors: the path, never the content
-				text += "\n"
-			}
-			text += string(b)
+			err = cmp.Or(err, e, e2) // *PathErrors: the path, never the content
+			text += string(b) + "\n"
 		}
-		return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r"), err
+		return strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\n"), "\r"), err
 	}
 }
 
@@ -152,10 +149,7 @@ func (s Secret) read(ctx context.Context, field string) (string, error) { // cal
 		return s(ctx)
 	}
 	v, err := guard(ctx, field, s)
-	if err == nil && v == "" {
-		err = fmt.Errorf("cdfauth: %s yielded an empty string", field)
-	}
-	return v, err
+	return v, cmp.Or(err, refuse("cdfauth: "+field, []refusal{{v == "", " yielded an empty string"}}))
 }
 
 // DefaultLeeway is how long before its expiry a token is refreshed, unless [Options] say otherwise.
@@ -239,10 +233,7 @@ func NewFuncProvider(f func(context.Context) (Token, error)) (*FuncProvider, err
 			defer busy.end()
 			return f(ctx)
 		})
-		if err == nil && t.data == nil {
-			err = errors.New("cdfauth: token function returned the zero Token")
-		}
-		return issued{token: t, sent: e.now()}, err
+		return issued{token: t, sent: e.now()}, cmp.Or(err, refuse("cdfauth: ", []refusal{{t.data == nil, "token function returned the zero Token"}}))
 	}
 	e.ask = e.silent
 	return &FuncProvider{e}, nil

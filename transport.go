@@ -40,10 +40,8 @@ func (t *Transport) check() (string, error) { // returns the origin in the form 
 		return "", errors.New("cdfauth: Transport: Origin was made by ClusterURL of what is no cluster name (such as greenfield or westeurope-1)")
 	}
 	u, err := parseURL(t.Origin)
-	if err == nil && (strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.ForceQuery) {
-		err = errors.New("has a path or a query: want scheme, host and port alone")
-	}
-	if err != nil {
+	if err = cmp.Or(err, refuse("", []refusal{{strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.ForceQuery,
+		"has a path or a query: want scheme, host and port alone"}})); err != nil {
 		return "", fmt.Errorf("cdfauth: Transport: Origin %w", err)
 	}
 	return originOf(u.Scheme, u.Host), nil
@@ -68,38 +66,37 @@ func origin(raw string) string { // originOf a URL in a string, "" if that is no
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	origin, err := t.check()
+	foreign := r.URL == nil || originOf(r.URL.Scheme, r.URL.Host) != origin || r.Host != "" && originOf(r.URL.Scheme, r.Host) != origin
+	var token Token
+	if err == nil && !foreign {
+		token, err = t.token(r.Context())
+	}
 	if err != nil {
-		return nil, closeBody(r, err)
+		if r.Body != nil {
+			r.Body.Close() // as a RoundTripper has to, on errors too
+		}
+		return nil, err
 	}
 	base := cmp.Or(t.Base, http.DefaultTransport)
-	if r.URL == nil || originOf(r.URL.Scheme, r.URL.Host) != origin || r.Host != "" && originOf(r.URL.Scheme, r.Host) != origin {
+	if foreign {
 		return base.RoundTrip(r)
 	}
-	token, err := t.token(r.Context())
-	if err != nil {
-		return nil, closeBody(r, err)
-	}
 	resp, err := base.RoundTrip(authorized(r, token))
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
-		return resp, err
-	}
 	p, ok := t.Provider.(interface{ Invalidate(Token) })
-	if !ok {
-		return resp, nil
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !ok {
+		return resp, err
 	}
 	p.Invalidate(token)
 	if r.Body != nil && r.Body != http.NoBody && r.GetBody == nil {
 		return resp, nil
 	}
 	next, err := t.token(WithoutInteraction(r.Context()))
-	if err != nil || next.AccessToken() == token.AccessToken() {
-		return resp, nil
+	again, same := authorized(r, next), next.AccessToken() == token.AccessToken()
+	if err == nil && !same && r.GetBody != nil {
+		again.Body, err = r.GetBody()
 	}
-	again := authorized(r, next)
-	if r.GetBody != nil {
-		if again.Body, err = r.GetBody(); err != nil {
-			return resp, nil
-		}
+	if err != nil || same {
+		return resp, nil
 	}
 	resp.Body.Close()
 	return base.RoundTrip(again)
@@ -107,10 +104,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (t *Transport) token(ctx context.Context) (Token, error) {
 	token, err := t.Provider.Token(ctx)
-	if err == nil && token.AccessToken() == "" {
-		err = errors.New("cdfauth: Transport: Provider returned the zero Token")
-	}
-	return token, err
+	return token, cmp.Or(err, refuse("cdfauth: Transport: ", []refusal{{token.AccessToken() == "", "Provider returned the zero Token"}}))
 }
 
 func authorized(r *http.Request, token Token) *http.Request { // returns a copy of r with the header: a RoundTripper must not change the request
@@ -118,13 +112,6 @@ func authorized(r *http.Request, token Token) *http.Request { // returns a copy 
 	c.Header = r.Header.Clone()
 	token.SetAuthHeader(c)
 	return c
-}
-
-func closeBody(r *http.Request, err error) error { // keeps the RoundTripper contract: the body is closed on errors too
-	if r.Body != nil {
-		r.Body.Close()
-	}
-	return err
 }
 
 // CloseIdleConnections passes the call of http.Client's method on to Base.
