@@ -190,10 +190,11 @@ func interactive(t *testing.T, h *human, cache Cache, change func(*InteractiveCo
 	if change != nil {
 		change(&cfg)
 	}
-	p, err := newInteractive(cfg, h.net.listen)
+	p, err := NewInteractive(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.engine.listen = h.net.listen
 	return p
 }
 

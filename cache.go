@@ -68,34 +68,24 @@ func (t *turns) end() { <-t.free }
 // FileCache is a [Cache] in a file; [NewFileCache] makes one.
 //
 // The file is replaced as a whole: whenever a program is killed, a reader sees the old content or the new. Update locks a second file, named with ".lock" after
-// it; the system releases the lock when a program dies. That file stays: were it removed, one program could lock the removed and another a new one.
-//
-// Both files have to be regular, no symbolic links, of one link, ours, not writable by others, and of 1 MiB at most. Anything else is an error of Get and Update,
-// and nothing is touched. A mode wider than 0600 is narrowed. On Windows the access control list that the files inherit from their directory is the protection:
-// choose one that only its user can open, as that of [DefaultCachePath] is. Without flock and LockFileEx (Solaris, WebAssembly) the error is ErrUnsupported.
-type FileCache struct {
-	path  string
-	turns *turns
-}
-
-var fileTurns sync.Map // by path; keeps the goroutines of one process from polling for a lock that one of them has
+// it; the system releases the lock when a program dies. That file stays: were it removed, one program could lock the removed and another a new one. Both have to be
+// regular, no symbolic links, of one link, ours, not writable by others, and of 1 MiB at most. Anything else is an error of Get and Update, and nothing is touched.
+// A mode wider than 0600 is narrowed. On Windows the access control list that files inherit is the protection: choose a directory that only its user can open, as
+// that of [DefaultCachePath] is. Without flock and LockFileEx (Solaris, WebAssembly) the error is ErrUnsupported.
+type FileCache struct{ path string }
 
 // NewFileCache returns a Cache in the file at path, which must not be empty; a relative one is made absolute now. It is made, with its directory (mode 0700), when needed.
 func NewFileCache(path string) (*FileCache, error) {
 	abs, err := filepath.Abs(path)
-	switch {
-	case path == "":
-		return nil, errors.New("cdfauth: NewFileCache: path is empty (DefaultCachePath has a good one)")
-	case err != nil:
+	if err = cmp.Or(refuse("is empty", []refusal{{path == "", " (DefaultCachePath has a good one)"}}), err); err != nil {
 		return nil, fmt.Errorf("cdfauth: NewFileCache: path: %w", err)
 	}
-	t, _ := fileTurns.LoadOrStore(abs, new(turns))
-	return &FileCache{abs, t.(*turns)}, nil
+	return &FileCache{abs}, nil
 }
 
 // Get returns the content of the file; nil, nil if there is none.
 func (c *FileCache) Get(ctx context.Context) ([]byte, error) {
-	if err := checkCall(ctx, c != nil && c.turns != nil); err != nil {
+	if err := checkCall(ctx, c != nil && c.path != ""); err != nil {
 		return nil, err
 	}
 	f, err := patiently(ctx, func() (*os.File, error) { return tryOpen(c.path, false) })
@@ -118,20 +108,15 @@ func (c *FileCache) Get(ctx context.Context) ([]byte, error) {
 
 // Update implements [Cache]. Errors that are not f's own name the file.
 func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	if err := checkCall(ctx, c != nil && c.turns != nil && f != nil); err != nil {
+	if err := checkCall(ctx, c != nil && c.path != "" && f != nil); err != nil {
 		return err
 	}
-	name := c.path + ".lock"
-	if err := c.turns.begin(ctx); err != nil {
-		return cacheError(&os.PathError{Op: "lock", Path: name, Err: err})
-	}
-	defer c.turns.end() // also if f panics
-	mkdir := os.MkdirAll(filepath.Dir(name), 0o700)
-	lock, err := patiently(ctx, func() (*os.File, error) { return tryOpen(name, true) })
+	mkdir := os.MkdirAll(filepath.Dir(c.path), 0o700)
+	lock, err := patiently(ctx, func() (*os.File, error) { return tryOpen(c.path+".lock", true) })
 	if err != nil {
 		return cacheError(cmp.Or(mkdir, err))
 	}
-	defer lock.Close() // releases it
+	defer lock.Close() // releases it, also if f panics
 	old, err := c.Get(ctx)
 	if err != nil {
 		return err
@@ -218,21 +203,13 @@ func patiently(ctx context.Context, op func() (*os.File, error)) (*os.File, erro
 }
 
 // DefaultCachePath returns where the tokens of a client are kept, for each user of the system: {os.UserCacheDir}/cdfauth/cognitetokencache.{clientID}.bin. The
-// client id is path-escaped; so is a colon, which means something else in a Windows file name. Of an id that then has more than 200 bytes, the SHA-256 stands
-// there in hex after "sha256!", which no escaped id begins with. It is an error if clientID is empty or there is no user cache directory (HOME is not set).
+// client id is path-escaped; so is a colon, which means something else in a Windows file name. It is an error if clientID is empty or there is no such directory.
 func DefaultCachePath(clientID string) (string, error) {
 	dir, err := os.UserCacheDir()
-	if clientID == "" {
-		err = errors.New("clientID is empty")
-	}
-	if err != nil {
+	if err = cmp.Or(refuse("clientID", []refusal{{clientID == "", " is empty"}}), err); err != nil {
 		return "", fmt.Errorf("cdfauth: DefaultCachePath: %w", err)
 	}
-	id := strings.ReplaceAll(url.PathEscape(clientID), ":", "%3A")
-	if len(id) > 200 { // the names of lock and temporary files are longer, and 255 is the limit
-		id = fmt.Sprintf("sha256!%x", sha256.Sum256([]byte(clientID)))
-	}
-	return filepath.Join(dir, "cdfauth", "cognitetokencache."+id+".bin"), nil
+	return filepath.Join(dir, "cdfauth", "cognitetokencache."+strings.ReplaceAll(url.PathEscape(clientID), ":", "%3A")+".bin"), nil
 }
 
 // MemoryCache is a [Cache] that lives as long as the program, for providers that share a sign-in. The zero value is ready; it must not be copied.
@@ -278,12 +255,9 @@ func EncryptCache(c Cache, key []byte) (Cache, error) {
 	if c == nil || len(key) != 32 {
 		return nil, fmt.Errorf("cdfauth: EncryptCache: a cache and a key of 32 bytes are wanted, not %T and %d bytes", c, len(key))
 	}
-	block, _ := aes.NewCipher(key)                   // which refuses other lengths alone
-	aead, err := cipher.NewGCMWithRandomNonce(block) // draws the nonces itself, as FIPS 140 demands
-	if err != nil {
-		return nil, fmt.Errorf("cdfauth: EncryptCache: %w", err)
-	}
-	const sealed = "\x01cdfauth token cache" // the content's first byte, its version, and with what it is for the additional data: the key may be in use elsewhere
+	block, _ := aes.NewCipher(key)                 // which refuses other lengths alone
+	aead, _ := cipher.NewGCMWithRandomNonce(block) // refuses no AES; draws the nonces itself, as FIPS 140 demands
+	const sealed = "\x01cdfauth token cache"       // the content's first byte, its version, and with what it is for the additional data: the key may be in use elsewhere
 	return &codedCache{c, func(stored []byte) ([]byte, error) {
 		plain, err := aead.Open(nil, nil, stored[1:], []byte(sealed))
 		if err != nil || stored[0] != sealed[0] {
@@ -403,11 +377,9 @@ func (s *store) current() Cache {
 // transact does the work, once, with the content of the cache while all others wait, and stores what changed. Whatever is wrong with the cache costs persistence,
 // never the token: the work is then done in memory. Only a user's flow that does not get the lock fails: redeeming a refresh token twice may end the sign-in.
 func (s *store) transact(ctx context.Context, patience time.Duration, work func(context.Context, contents) (i issued, changed bool, err error)) (issued, error) {
-	var got issued
-	var content []byte // to be stored; nil if nothing has changed
-	var failed error
-	var begun atomic.Bool         // work was called, or will not be: the cache was given up
-	worked := make(chan struct{}) // closed when it has brought these three, whatever the cache does afterwards
+	got, content, failed := issued{}, []byte(nil), error(nil) // content is what is to be stored, nil if nothing has changed
+	var begun atomic.Bool                                     // work was called, or will not be: the cache was given up
+	worked := make(chan struct{})                             // closed when it has brought these three, whatever the cache does afterwards
 	session, spare, cache := s.engine.session.Load(), s.spare.Load(), s.current()
 	deadline, _ := ctx.Deadline() // which every phase has; the last second is for going on
 	waiting, stop := context.WithDeadline(ctx, deadline.Add(-time.Second))

@@ -43,22 +43,17 @@ type ClientCertificateConfig struct {
 	// PKCS#1 or SEC 1; RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519. It is read anew for each exchange and parsed when it has changed.
 	Certificate Secret
 	Passphrase  Secret // of the key in Certificate, which is then PKCS#8 with PBES2 (PBKDF2 and AES-CBC), as openssl writes it
-	// Signer replaces the key in Certificate, which then has certificates alone, or is nil: for an HSM, a TPM or a KMS. It is asked for each exchange. It and its
-	// Sign are abandoned when they outlast the exchange's deadline.
+	// Signer replaces the key in Certificate, which has certificates alone then, or is nil: for an HSM, TPM or KMS. Asked for each exchange; abandoned at its deadline.
 	Signer func(context.Context) (crypto.Signer, error)
-	// Thumbprint is that of the certificate as the provider knows it, in hex, with or without colons: 40 digits are SHA-1 and sent as x5t, 64 are SHA-256 and
-	// x5t#S256. "" derives it from the key's certificate, if there is one.
+	// Thumbprint is the certificate's, in hex, colons allowed: 40 digits are SHA-1, sent as x5t, 64 are SHA-256 and x5t#S256. "" derives it from Certificate.
 	Thumbprint string
 	KeyID      string // sent as kid, for providers that look keys up by it
 	// Algorithm is RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA, and must fit the key. "" picks the one there is for ECDSA and Ed25519
 	// keys. For RSA keys that is RS256 with a 40-digit Thumbprint and PS256 with a 64-digit one. Without, it is PS256 and x5t#S256 for Entra, which recommends
-	// them [1]; RS256 and x5t for AD FS, which knows nothing newer [2]; RS256 for others, since all know it (OpenID Connect Core §15.1). Entra and AD FS,
-	// recognised by their token endpoints, verify RSA signatures alone [3] and find the key by a thumbprint alone [1]: other keys, and keys with neither
-	// certificate nor Thumbprint, are refused before they do so.
-	//
-	// [1]: https://learn.microsoft.com/entra/identity-platform/certificate-credentials
-	// [2]: https://github.com/AzureAD/microsoft-authentication-library-for-dotnet/issues/4428
-	// [3]: https://github.com/AzureAD/microsoft-authentication-library-for-dotnet/issues/2573
+	// them; RS256 and x5t for AD FS, which knows nothing newer; RS256 for others, since all know it (OpenID Connect Core §15.1). Entra and AD FS, recognised by
+	// their token endpoints, verify RSA signatures alone and find the key by a thumbprint alone: other keys, and keys with neither certificate nor Thumbprint,
+	// are refused before they do so. See https://learn.microsoft.com/entra/identity-platform/certificate-credentials, and the issues 2573 and 4428 of
+	// https://github.com/AzureAD/microsoft-authentication-library-for-dotnet.
 	Algorithm string
 	SendChain bool   // sends the certificate and its chain as x5c, for Entra's subject name and issuer authentication
 	Audience  string // the assertion's aud; "" means the token endpoint (RFC 7523 §3); some providers insist on their issuer
@@ -254,8 +249,8 @@ const (
 	maxChain      = 10        // real ones have up to 4
 	minRSABits    = 2048      // RFC 7518 §3.3 and §3.5
 	convertKey    = "`openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -in old.key -out new.key`"
-	convertFIPS   = "`openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -saltlen 16 -in old.key -out new.key` (OpenSSL 3.2 or newer)"
 	convertPFX    = "`openssl pkcs12 -in old.pfx -aes256 -out new.pem`"
+	convertFIPS   = "`openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -saltlen 16 -in old.key -out new.key` (OpenSSL 3.2 or newer)"
 )
 
 type keySource struct { // all that a key pair is made from: while it stays the same, there is nothing to parse
@@ -306,8 +301,8 @@ func parseKeys(from keySource, now time.Time) (pair keyPair, err error) {
 		{held && len(keys) > 0, "has a private key although Signer is set: want one of them"},
 		{held && text != "" && len(certs) == 0, "has no PEM block CERTIFICATE, and Signer has the key: want one, or leave Certificate out"},
 		{len(keys) > 1, fmt.Sprintf("has %d private keys: want exactly one", len(keys))}, // guessing would sign with one that nobody chose
-		{!held && len(keys) == 0 && isPKCS12(text), "is PKCS#12 (.pfx, .p12), which is not supported: convert it to PEM with " + convertPFX},
-		{!held && len(keys) == 0, "has no private key: want a PEM block PRIVATE KEY, ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer"},
+		{!held && len(keys) == 0, "has no private key: want a PEM block PRIVATE KEY, ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer; PKCS#12 " +
+			"(.pfx, .p12) is not supported: convert it to PEM with " + convertPFX},
 	})
 	var public crypto.PublicKey // nil if there is none that can be read, which keyKind refuses
 	switch pair.field = "Certificate"; {
@@ -370,14 +365,6 @@ func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, crypto
 		return signer, signer.Public(), nil
 	}
 	return nil, nil, nil
-}
-
-func isPKCS12(text string) bool { // recognises the beginning of a file of RFC 7292, a SEQUENCE whose first element is the INTEGER 3; also in base64, as Azure Key Vault gives it
-	head := []byte(text[:min(len(text), 24)])
-	if decoded, err := base64.StdEncoding.DecodeString(string(head)); err == nil {
-		head = decoded
-	}
-	return len(head) > 9 && head[0] == 0x30 && bytes.Contains(head[:9], []byte{2, 1, 3})
 }
 
 const procType = "Proc-Type: 4,ENCRYPTED" // RFC 1421 §4.6.1.1, with one round of MD5

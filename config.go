@@ -68,9 +68,8 @@ func Load(config []byte, o Options) (Provider, error) {
 //	interactive         IDP_CLIENT_ID, IDP_AUTHORITY_URL (entra_id: or IDP_TENANT_ID or IDP_TOKEN_URL) or IDP_DISCOVERY_URL
 //	device_code         the same; of both URLs the latter counts, but for entra_id, where also IDP_CLIENT_ID has a default: Cognite's app registration
 //
-// IDP_SCOPES, separated by commas, and IDP_AUDIENCE have defaults too: for cdf none; for auth0 IDENTITY and user_impersonation, and the project's address by
-// CDF_PROJECT; else, by CDF_CLUSTER, [ClusterScopes] (with device codes the cluster's IDENTITY and user_impersonation) and [ClusterURL]. interactive has no default
-// for the audience.
+// IDP_SCOPES, separated by commas, and IDP_AUDIENCE have defaults, but for cdf: for auth0 IDENTITY and user_impersonation, and the project's address, by CDF_PROJECT;
+// else, by CDF_CLUSTER, [ClusterScopes] (device codes: the cluster's IDENTITY and user_impersonation) and [ClusterURL]; interactive has no default audience.
 func FromEnv(getenv func(string) string, o Options) (Provider, error) {
 	if getenv == nil {
 		getenv = os.Getenv

@@ -3,7 +3,6 @@ package cdfauth
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +15,7 @@ import (
 // endpoint again and again whether that has happened. Sent are a POST of client_id, scope and Params to the device authorization endpoint (§3.1), and POSTs of
 // grant_type, client_id, device_code, scope and Params to the token endpoint (§3.4).
 
-// DeviceCodeConfig configures [NewDeviceCode]. Endpoint (any but TokenURL), ClientID, Scopes and Params are as in [ClientCredentialsConfig]; openid, profile and
-// offline_access are added to the scopes.
+// DeviceCodeConfig configures [NewDeviceCode]. Fields are as in [ClientCredentialsConfig], but Endpoint is no TokenURL, and openid, profile, offline_access join Scopes.
 type DeviceCodeConfig struct {
 	Endpoint  Endpoint
 	ClientID  string
@@ -28,8 +26,7 @@ type DeviceCodeConfig struct {
 	Options
 }
 
-// DeviceAuthorization is what a person has to be told (RFC 8628 §3.2). Its texts are printable and its URLs https, or http on loopback. UserCode and
-// VerificationURI are there unless Message is, which says all.
+// DeviceAuthorization is what a person has to be told (RFC 8628 §3.2): printable texts, https URLs (http on loopback). If the first two are missing, Message says all.
 type DeviceAuthorization struct {
 	UserCode, VerificationURI string
 	VerificationURIComplete   string    // with the code in it, for a QR code; "" if there is none
@@ -91,24 +88,20 @@ func showCode(_ context.Context, a DeviceAuthorization) error { // has the URL a
 }
 
 func (u *user) authorizeDevice(ctx context.Context, q *question) (code string, d DeviceAuthorization, interval time.Duration, err error) { // asks for a code (§3.1, §3.2)
-	address, err := u.client.endpointURL(ctx, "devicecode")
-	if err != nil {
-		return "", d, 0, err
-	}
 	f := u.client.newForm()
 	f.Set("scope", q.scope)
-	var r deviceResponse
+	var r tokenResponse
 	var sent time.Time
 	if _, err = again(ctx, attempts, func() error {
-		r, sent = deviceResponse{}, u.client.now()
-		a, err := u.client.send(ctx, "device authorization", address, f)
-		if err != nil {
-			return err
+		var a answer
+		address, err := u.client.endpointURL(ctx, "devicecode")
+		if r, sent = (tokenResponse{}), u.client.now(); err == nil {
+			a, err = u.client.send(ctx, "device authorization", address, f)
 		}
-		if why := a.decode(&r); why != "" || r.Code != "" || a.status/100 != 2 {
-			return a.error(nil, why)
+		if why := a.decode(&r); err == nil && (why != "" || r.Code != "" || a.status/100 != 2) {
+			err = a.error(nil, why)
 		}
-		return nil
+		return err
 	}); err != nil {
 		return "", d, 0, err
 	}
@@ -164,16 +157,4 @@ func (u *user) poll(ctx context.Context, code string, interval time.Duration, ex
 			return i, err
 		}
 	}
-}
-
-type deviceResponse struct { // the answer of the device authorization endpoint (§3.2)
-	errorResponse
-	DeviceCode              string          `json:"device_code"`
-	UserCode                string          `json:"user_code"`
-	VerificationURI         string          `json:"verification_uri"`
-	VerificationURL         string          `json:"verification_url"` // a draft's spelling, still in use
-	VerificationURIComplete string          `json:"verification_uri_complete"`
-	Message                 string          `json:"message"`
-	ExpiresIn               json.RawMessage `json:"expires_in"`
-	Interval                json.RawMessage `json:"interval"`
 }

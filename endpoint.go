@@ -207,24 +207,24 @@ func (c *client) newForm() *form {
 	return f
 }
 
-type tokenResponse struct { // an answer of either kind (RFC 6749 §5.1, §5.2)
-	errorResponse
-	AccessToken  string          `json:"access_token"`
-	TokenType    string          `json:"token_type"`
-	ExpiresIn    json.RawMessage `json:"expires_in"`
-	RefreshIn    json.RawMessage `json:"refresh_in"` // Entra: when it would like a refresh
-	Scope        string          `json:"scope"`
-	RefreshToken string          `json:"refresh_token"` // this and the rest are for the flows of a user
-	IDToken      string          `json:"id_token"`
-	ClientInfo   string          `json:"client_info"` // Entra: which account, base64url
-	FamilyID     string          `json:"foci"`
-}
-
-type errorResponse struct {
-	Code          string `json:"error"`
-	Description   string `json:"error_description"`
-	URI           string `json:"error_uri"`
-	CorrelationID string `json:"correlation_id"`
+type tokenResponse struct { // an answer of any kind: RFC 6749 §5.1, §5.2; RFC 8628 §3.2
+	OAuthError
+	AccessToken             string          `json:"access_token"`
+	TokenType               string          `json:"token_type"`
+	ExpiresIn               json.RawMessage `json:"expires_in"`
+	RefreshIn               json.RawMessage `json:"refresh_in"` // Entra: when it would like a refresh
+	Scope                   string          `json:"scope"`
+	RefreshToken            string          `json:"refresh_token"` // this and the next three are for the flows of a user
+	IDToken                 string          `json:"id_token"`
+	ClientInfo              string          `json:"client_info"` // Entra: which account, base64url
+	FamilyID                string          `json:"foci"`
+	DeviceCode              string          `json:"device_code"` // this and the rest are of the device authorization endpoint
+	UserCode                string          `json:"user_code"`
+	VerificationURI         string          `json:"verification_uri"`
+	VerificationURL         string          `json:"verification_url"` // a draft's spelling, still in use
+	VerificationURIComplete string          `json:"verification_uri_complete"`
+	Message                 string          `json:"message"`
+	Interval                json.RawMessage `json:"interval"`
 }
 
 func (c *client) exchange(ctx context.Context, grant string, tries int, fill filler) (i issued, err error) {
@@ -383,8 +383,7 @@ func (c *client) metadata() *metadata { // returns what discovery found, if that
 	return nil
 }
 
-// entraStyle says that the provider is Entra or behaves so.
-func (c *client) entraStyle() bool {
+func (c *client) entraStyle() bool { // says that the provider is Entra or behaves so
 	return c.endpoint.kind == kindAuthority || c.endpoint.kind == kindADFS
 }
 
@@ -475,12 +474,12 @@ func (a answer) decode(v any) (why string) { // reads a JSON object, and says wh
 
 // OAuthError is what the identity provider answered (RFC 6749 §5.2), for errors.As. Its texts are bounded, printable, and without the request's secrets.
 type OAuthError struct {
-	Code          string        // error, such as "invalid_client"; "" when the answer was not of that form
-	Description   string        // error_description
-	URI           string        // error_uri
-	StatusCode    int           // of the HTTP response; 0 when a browser brought the answer
-	CorrelationID string        // for the provider's support
-	RetryAfter    time.Duration // as the server asked; 0 if it did not
+	Code          string        `json:"error"` // such as "invalid_client"; "" when the answer was not of that form
+	Description   string        `json:"error_description"`
+	URI           string        `json:"error_uri"`
+	StatusCode    int           `json:"-"`              // of the HTTP response; 0 when a browser brought the answer
+	CorrelationID string        `json:"correlation_id"` // for the provider's support
+	RetryAfter    time.Duration `json:"-"`              // as the server asked; 0 if it did not
 }
 
 func (e *OAuthError) Error() string {
@@ -499,7 +498,7 @@ var errorCodes = strings.Fields(`invalid_request invalid_client invalid_grant un
 	login_required consent_required account_selection_required`)
 
 func (a answer) error(secrets []string, why string) error { // makes an *OAuthError of an answer, wrapped in what else there is to say. A body's error decides before the status does.
-	var e errorResponse
+	var e OAuthError
 	_ = json.Unmarshal(a.body, &e) // fields of other types stay empty
 	oe := &OAuthError{Code: e.Code, Description: scrub(e.Description, 500, secrets...), URI: scrub(e.URI, 200, secrets...), StatusCode: a.status,
 		CorrelationID: cmp.Or(scrub(e.CorrelationID, 64, secrets...), a.correlationID), RetryAfter: a.retryAfter}

@@ -31,19 +31,16 @@ import (
 // browser at the authorization endpoint with response_type, client_id, redirect_uri, scope, state, nonce, code_challenge, code_challenge_method, prompt, login_hint
 // and Params; the code that it comes back with is exchanged by a POST of grant_type, client_id, code, redirect_uri, code_verifier, scope and Params.
 
-// InteractiveConfig configures [NewInteractive]. Endpoint (any but TokenURL), ClientID, Scopes and Params are as in [ClientCredentialsConfig]; openid, profile
-// and offline_access are added to the scopes.
+// InteractiveConfig configures [NewInteractive]. The first fields are as in [DeviceCodeConfig].
 type InteractiveConfig struct {
 	Endpoint     Endpoint
 	ClientID     string
 	Scopes       []string
 	Params       url.Values
 	RedirectPort int // of http://localhost:{port}, which the provider has to know as a redirect URI; 0 means DefaultRedirectPort
-	// RedirectURL replaces RedirectPort by a loopback URL as it is registered, such as http://127.0.0.1:8400/callback. Port 0 means a free one, for providers
-	// that do not mind (RFC 8252 §7.3).
+	// RedirectURL replaces it by a loopback URL as registered, such as http://127.0.0.1:8400/callback. Port 0 means a free one, if the provider permits (RFC 8252 §7.3).
 	RedirectURL string
-	// Prompt is "", "select_account", "login" or "consent" (OpenID Connect Core §3.1.2.1). Other than "" it makes the first Token call open the browser, whatever
-	// the cache has.
+	// Prompt is "", "select_account", "login" or "consent" (OpenID Connect Core §3.1.2.1). If not "", the first Token opens the browser, whatever the cache has.
 	Prompt    string
 	LoginHint string // the user name that is meant: picks among the accounts in the cache and is told to the provider
 	// OpenBrowser opens the URL; its error is no failure: the person is asked to do it. nil opens the system's browser, or what the variable BROWSER names.
@@ -63,10 +60,6 @@ const DefaultRedirectPort = 53000
 
 // NewInteractive returns a provider for a person with a browser. It checks cfg, names the field that is wrong, and does no I/O.
 func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
-	return newInteractive(cfg, net.Listen)
-}
-
-func newInteractive(cfg InteractiveConfig, listen func(network, address string) (net.Listener, error)) (*Interactive, error) {
 	raw, field := cfg.RedirectURL, "RedirectURL"
 	if raw == "" {
 		raw, field = "http://localhost:"+strconv.FormatUint(uint64(cmp.Or(cfg.RedirectPort, DefaultRedirectPort)), 10), "RedirectPort"
@@ -91,7 +84,7 @@ func newInteractive(cfg InteractiveConfig, listen func(network, address string) 
 	})); err != nil {
 		return nil, err
 	}
-	user.signIn = (&browser{user, u, field, listen}).signIn
+	user.engine.listen, user.signIn = net.Listen, (&browser{user, u, field}).signIn
 	return &Interactive{user.engine}, nil
 }
 
@@ -104,11 +97,10 @@ func (p *Interactive) Invalidate(t Token) { (*app)(p).invalidate(t) }
 // SignOut is as [DeviceCode.SignOut].
 func (p *Interactive) SignOut(ctx context.Context) error { return (*app)(p).signOut(ctx) }
 
-type browser struct { // how people sign in: listen is net.Listen, but in tests; redirect is from that field of the configuration
+type browser struct { // how people sign in; redirect is from that field of the configuration
 	*user
 	redirect *url.URL
 	field    string
-	listen   func(network, address string) (net.Listener, error)
 }
 
 type visit struct { // one sign-in: what was sent with the browser, and what has come back. What happens once is the end of a context.
@@ -199,10 +191,10 @@ func (b *browser) bind() (listeners []net.Listener, redirect *url.URL, err error
 		p := port
 		for _, address := range addresses {
 			var l net.Listener
-			if l, err = b.listen("tcp", net.JoinHostPort(address, p)); err == nil {
+			if l, err = b.engine.listen("tcp", net.JoinHostPort(address, p)); err == nil {
 				listeners = append(listeners, l)
 				_, p, _ = net.SplitHostPort(l.Addr().String())
-			} else if other, none := b.listen("tcp", net.JoinHostPort(address, "0")); none == nil {
+			} else if other, none := b.engine.listen("tcp", net.JoinHostPort(address, "0")); none == nil {
 				other.Close()
 				break
 			} else if len(listeners) > 0 {
@@ -353,16 +345,14 @@ func readLine(ctx context.Context, in io.Reader) (string, error) {
 	read := func(context.Context) (string, error) {
 		var line []byte
 		for b := make([]byte, 1); ; {
-			n, err := io.ReadFull(in, b) // which keeps a byte that comes with an error
-			switch {
-			case n > 0 && b[0] == '\n', err != nil && len(line) > 0:
-				if len(line) > 8<<10 {
-					line = nil
-				}
-				return string(line), nil
-			case err != nil:
+			switch _, err := io.ReadFull(in, b); { // which keeps a byte that comes with an error
+			case err != nil && len(line) == 0:
 				return "", err
-			case n > 0 && len(line) <= 8<<10:
+			case (err != nil || b[0] == '\n') && len(line) > 8<<10:
+				return "", nil
+			case err != nil || b[0] == '\n':
+				return string(line), nil
+			case len(line) <= 8<<10:
 				line = append(line, b[0])
 			}
 		}
@@ -392,7 +382,7 @@ func openBrowser(ctx context.Context, url string) error {
 	if _, err := parseURL(url); err != nil {
 		return err
 	}
-	version, _ := os.ReadFile("/proc/version") // which tells a Linux that is a guest of Windows (WSL), whose browser is wanted
+	version, _ := os.ReadFile("/proc/version") // tells a Linux that is a guest of Windows (WSL), whose browser is wanted
 	err := errors.New("there is no display (DISPLAY and WAYLAND_DISPLAY are not set), and BROWSER is not set")
 	for _, command := range openers(runtime.GOOS, os.Getenv, strings.Contains(strings.ToLower(string(version)), "microsoft")) {
 		ended := make(chan error, 1)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -37,8 +38,7 @@ var ErrSignInRequired error = errors.New("cdfauth: sign-in required")
 
 type noInteraction struct{}
 
-// WithoutInteraction marks ctx so that a Token call under it never waits for a person: when no token is to be had without one, it returns [ErrSignInRequired]. It
-// binds this caller alone; others may be asked meanwhile.
+// WithoutInteraction marks ctx: Token never waits for a person under it, but returns [ErrSignInRequired] if no token is to be had otherwise. It binds this caller alone.
 func WithoutInteraction(ctx context.Context) context.Context {
 	return context.WithValue(cmp.Or(ctx, context.Background()), noInteraction{}, true)
 }
@@ -92,8 +92,9 @@ type engine struct {
 	flow        string // this and what follows, up to mu, is set by the constructor and then left alone
 	leeway      time.Duration
 	logger      *slog.Logger
-	now         func() time.Time                      // the wall clock; all else is timed by the monotonic one
-	silent, ask func(context.Context) (issued, error) // ask is nil if the flow has nobody to ask
+	now         func() time.Time                                    // the wall clock; all else is timed by the monotonic one
+	listen      func(network, address string) (net.Listener, error) // net.Listen, but in tests
+	silent, ask func(context.Context) (issued, error)               // ask is nil if the flow has nobody to ask
 	signOut     func(context.Context) error
 	mu          sync.Mutex
 	flight      *flight

@@ -23,8 +23,7 @@ import (
 	"time"
 )
 
-// A Provider supplies access tokens. It is safe for concurrent use. One that also has a method Invalidate(Token) is told by [Transport] when a token was refused;
-// a wrapper around a Provider passes the call on.
+// A Provider supplies access tokens, concurrently. One that has a method Invalidate(Token) is told by [Transport] of a refused token; a wrapper passes the call on.
 type Provider interface {
 	// Token returns a token that has not expired, from memory if it can. An ending ctx ends this caller's wait alone, with ctx.Err(): a request under way goes on.
 	Token(ctx context.Context) (Token, error)
@@ -100,10 +99,10 @@ func (t Token) SetAuthHeader(r *http.Request) {
 	}
 }
 
-// Equal reports whether t and u are the same access token with the same expiry, scope and user.
+// Equal reports whether t and u are the same access token with the same expiry (to the second, as a cache keeps it), scope and user.
 func (t Token) Equal(u Token) bool {
 	a, b := t.load(), u.load()
-	return a.header == b.header && a.expiry.Equal(b.expiry) && a.scope == b.scope && a.username == b.username
+	return a.header == b.header && a.expiry.Unix() == b.expiry.Unix() && a.scope == b.scope && a.username == b.username
 }
 
 // Secret yields a secret when it is needed, anew for each exchange with the identity provider, so that one that was rotated on disk or in a vault is picked up
