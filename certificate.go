@@ -43,12 +43,10 @@ type ClientCertificateConfig struct {
 	// PKCS#1 or SEC 1; RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519. It is read anew for each exchange and parsed when it has changed.
 	Certificate Secret
 	Passphrase  Secret // of the key in Certificate, which is then PKCS#8 with PBES2 (PBKDF2 and AES-CBC), as openssl writes it
-	// Signer replaces the key in Certificate, which then has certificates alone, or is nil: for an HSM, a TPM or a KMS. It is asked for each exchange. It and its
-	// Sign are abandoned when they outlast the exchange's deadline.
-	Signer func(context.Context) (crypto.Signer, error)
-	// Thumbprint is that of the certificate as the provider knows it, in hex, with or without colons: 40 digits are SHA-1 and sent as x5t, 64 are SHA-256 and
-	// x5t#S256. "" derives it from the key's certificate, if there is one.
-	Thumbprint string
+	// Signer replaces the key in Certificate, which then has certificates alone, or is nil: for an HSM, a TPM or a KMS. It is asked for each exchange.
+	Signer func(context.Context) (crypto.Signer, error) // it and its Sign are abandoned when they outlast the exchange's deadline
+	// Thumbprint is that of the certificate as the provider knows it, in hex, colons or not: 40 digits are SHA-1, sent as x5t, 64 are SHA-256, sent as x5t#S256.
+	Thumbprint string // "" derives it from the key's certificate, if there is one
 	KeyID      string // sent as kid, for providers that look keys up by it
 	// Algorithm is RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA, and must fit the key. "" picks the one there is for ECDSA and Ed25519
 	// keys. For RSA keys that is RS256 with a 40-digit Thumbprint and PS256 with a 64-digit one. Without, it is PS256 and x5t#S256 for Entra, which recommends

@@ -78,8 +78,10 @@ func newEndpoint(kind, raw string) Endpoint {
 }
 
 func parseURL(raw string) (*url.URL, error) { // parses a URL that requests may be sent to. Its error does not show the URL, which may have a password in it.
-	parsed, _ := url.Parse(raw)
-	u := cmp.Or(parsed, new(url.URL)) // which has no host
+	u, err := url.Parse(raw)
+	if err != nil {
+		u = new(url.URL)
+	}
 	host := u.Hostname()
 	loopback := net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
 	return u, refuse("", []refusal{
@@ -386,8 +388,9 @@ func (c *client) metadata() *metadata { // returns what discovery found, if that
 	return nil
 }
 
-// entraStyle says that the provider is Entra or behaves so.
-func (c *client) entraStyle() bool { return c.endpoint.kind == kindAuthority || c.endpoint.kind == kindADFS }
+func (c *client) entraStyle() bool { // says that the provider is Entra or behaves so
+	return c.endpoint.kind == kindAuthority || c.endpoint.kind == kindADFS
+}
 
 type answer struct {
 	host, correlationID string

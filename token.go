@@ -158,12 +158,10 @@ const DefaultLeeway = 15 * time.Second
 // Options holds what every flow shares: plumbing that several providers can reuse. The zero value is right for most.
 type Options struct {
 	Leeway time.Duration // what is left of a token's lifetime when it is refreshed, half of it at most; 0 means DefaultLeeway; a negative one is refused
-	// Cache keeps tokens for other processes and later ones, in the format of MSAL. nil means a FileCache at [DefaultCachePath] for the two flows of a person,
-	// and none for the others. What goes wrong with it is logged and costs persistence, never the token.
-	Cache Cache
-	// HTTPClient sends the requests to the identity provider; it is used, never changed, and no redirect is followed. nil means one private client of the
-	// package: TLS 1.2 or later, a proxy from the environment, timeouts, a short idle time.
-	HTTPClient *http.Client
+	// Cache keeps tokens for other processes and later ones, in the format of MSAL. What goes wrong with it is logged and costs persistence, never the token.
+	Cache Cache // nil means a FileCache at [DefaultCachePath] for the two flows of a person, and none for the others
+	// HTTPClient sends the requests to the identity provider; it is used, never changed, and no redirect is followed.
+	HTTPClient *http.Client // nil means one private client of the package: TLS 1.2 or later, a proxy from the environment, timeouts, a short idle time
 	Logger     *slog.Logger // gets a record for each exchange and each refresh that failed, without secrets, tokens or URLs' queries; nil means silence
 }
 
