@@ -520,7 +520,7 @@ func (s *store) newest(c contents, match func(entry) bool) (l lookup) { // retur
 	now := s.client.now()
 	for _, e := range c.find(accessTokens, match) {
 		i := issued{sent: e.time("cached_at"), refresh: e.time("refresh_on")}
-		if checkAccessToken(e.text("secret")) != "" || i.sent.After(now.Add(5*time.Minute)) { // of a clock that is wrong
+		if checkAccessToken(e.text("secret")) != "" || i.sent.IsZero() || i.sent.After(now.Add(5*time.Minute)) { // of a clock that is wrong
 			continue
 		}
 		i.token = newToken(tokenData{header: bearer + e.text("secret"), expiry: e.time("expires_on"), scope: printable(e.text(fieldGranted))})

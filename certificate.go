@@ -99,7 +99,7 @@ func newAssertionSigner(cfg ClientCertificateConfig, now func() time.Time) (*ass
 		{cfg.Certificate == nil && cfg.Signer == nil, "Certificate is missing (is its environment variable empty?), and so is Signer"},
 		{cfg.Passphrase != nil && (cfg.Certificate == nil || cfg.Signer != nil), "Passphrase is for a key in Certificate, and Signer is set instead"},
 		{cfg.SendChain && cfg.Certificate == nil, "SendChain wants the chain in Certificate, which is missing"},
-		{cfg.Thumbprint != "" && (err != nil || n != crypto.SHA1.Size() && n != crypto.SHA256.Size()), "Thumbprint: want 40 hexadecimal digits (SHA-1) or 64 (SHA-256), with or without colons"},
+		{cfg.Thumbprint != "" && (err != nil || n != 20 && n != 32), "Thumbprint: want 40 hexadecimal digits (SHA-1) or 64 (SHA-256), with or without colons"},
 		{cfg.Algorithm != "" && i < 0, "Algorithm: want RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA"},
 	}), checkFor(provider, "Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != ""))
 }

@@ -78,8 +78,10 @@ func newEndpoint(kind, raw string) Endpoint {
 }
 
 func parseURL(raw string) (*url.URL, error) { // parses a URL that requests may be sent to. Its error does not show the URL, which may have a password in it.
-	parsed, _ := url.Parse(raw)
-	u := cmp.Or(parsed, new(url.URL)) // which has no host
+	u, err := url.Parse(raw)
+	if err != nil {
+		u = new(url.URL)
+	}
 	host := u.Hostname()
 	loopback := net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
 	return u, refuse("", []refusal{
@@ -115,7 +117,7 @@ const badCluster = `"not the name of a CDF cluster"` // what becomes of a cluste
 
 // ClusterURL returns https://{cluster}.cognitedata.com, the origin of a CDF cluster's API. Of a bad name it makes an origin that [NewHTTPClient] refuses.
 func ClusterURL(cluster string) string {
-	if !isName(cluster, "-.") || strings.Trim(cluster, ".-") != cluster || strings.Contains(cluster, "..") || strings.HasSuffix(cluster, "cognitedata.com") {
+	if !isName(cluster, "-.") || strings.Trim(cluster, ".-") != cluster || strings.Contains(cluster, "..") || strings.HasSuffix(strings.ToLower(cluster), "cognitedata.com") {
 		return badCluster
 	}
 	return "https://" + strings.ToLower(cluster) + ".cognitedata.com"
@@ -144,7 +146,7 @@ type client struct { // an OAuth client at its identity provider: what requests 
 	found           atomic.Pointer[metadata] // by discovery
 }
 
-var reserved = strings.Fields(`grant_type client_id client_secret client_assertion client_assertion_type scope code redirect_uri code_verifier // the parameters that are the flows' own
+var reserved = strings.Fields( /* the parameters that are the flows' own */ `grant_type client_id client_secret client_assertion client_assertion_type scope code redirect_uri code_verifier
 	code_challenge code_challenge_method refresh_token device_code response_type response_mode state nonce request request_uri prompt login_hint
 	client_info username password assertion`)
 

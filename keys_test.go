@@ -341,8 +341,8 @@ func TestParseKeysErrors(t *testing.T) {
 		{"small Signer", keySource{held: string(small)}, "Signer: the RSA key has 1024 bits"},
 		{"strange Signer", keySource{held: "x"}, "Signer: the key is damaged or of no usable kind"},
 
-		{"PKCS#12", keySource{text: pfx}, "PKCS#12 (.pfx, .p12) is not supported: convert it to PEM with `openssl pkcs12 "},
-		{"PKCS#12 in base64", keySource{text: base64.StdEncoding.EncodeToString([]byte(pfx))}, "Certificate: has no private key: want"},
+		{"PKCS#12", keySource{text: pfx}, "Certificate: has no private key: want a PEM block PRIVATE KEY, ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer; PKCS#12 (.pfx, .p12) is not supported: convert it to PEM with `openssl pkcs12 "},
+		{"PKCS#12 in base64", keySource{text: base64.StdEncoding.EncodeToString([]byte(pfx))}, "Certificate: has no private key: want a PEM block PRIVATE KEY, ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer; PKCS#12 (.pfx, .p12) is not supported: convert it to PEM with `openssl pkcs12 "},
 		{"RFC 1421", keySource{text: testKey(t, "refused-rfc1421.pem")}, "Certificate: the private key is encrypted with Proc-Type: 4,ENCRYPTED: want PBES2 with PBKDF2 and AES-CBC, as written by `openssl pkcs8 -topk8 "},
 		{"scrypt", keySource{text: testKey(t, "refused-scrypt.pem")}, "Certificate: the private key is encrypted with scrypt: want "},
 		{"3DES", keySource{text: testKey(t, "refused-3des.pem")}, "Certificate: the private key is encrypted with 3DES: want "},

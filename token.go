@@ -99,10 +99,10 @@ func (t Token) SetAuthHeader(r *http.Request) {
 	}
 }
 
-// Equal reports whether t and u are the same access token with the same expiry (to the second, as a cache keeps it), scope and user.
+// Equal reports whether t and u are the same access token with the same expiry, scope and user. A cache keeps the whole seconds of an expiry, and no more.
 func (t Token) Equal(u Token) bool {
 	a, b := t.load(), u.load()
-	return a.header == b.header && a.expiry.Unix() == b.expiry.Unix() && a.scope == b.scope && a.username == b.username
+	return a.header == b.header && a.expiry.Equal(b.expiry) && a.scope == b.scope && a.username == b.username
 }
 
 // Secret yields a secret when it is needed, anew for each exchange with the identity provider, so that one that was rotated on disk or in a vault is picked up
@@ -136,10 +136,12 @@ func SecretFile(path ...string) Secret {
 			if f.Close(); len(b) > 1<<20 { // it is no secret
 				e2 = &os.PathError{Op: "read", Path: p, Err: errTooBig}
 			}
-			err = cmp.Or(err, e, e2) // *PathErrors: the path, never the content
+			if err = cmp.Or(e, e2); err != nil {
+				return "", err // a *PathError: the path, never the content
+			}
 			text += string(b) + "\n"
 		}
-		return strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\n"), "\r"), err
+		return strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\n"), "\r"), nil
 	}
 }
 
@@ -157,12 +159,10 @@ const DefaultLeeway = 15 * time.Second
 // Options holds what every flow shares: plumbing that several providers can reuse. The zero value is right for most.
 type Options struct {
 	Leeway time.Duration // what is left of a token's lifetime when it is refreshed, half of it at most; 0 means DefaultLeeway; a negative one is refused
-	// Cache keeps tokens for other processes and later ones, in the format of MSAL. nil means a FileCache at [DefaultCachePath] for the two flows of a person,
-	// and none for the others. What goes wrong with it is logged and costs persistence, never the token.
-	Cache Cache
-	// HTTPClient sends the requests to the identity provider; it is used, never changed, and no redirect is followed. nil means one private client of the
-	// package: TLS 1.2 or later, a proxy from the environment, timeouts, a short idle time.
-	HTTPClient *http.Client
+	// Cache keeps tokens for other processes and later ones, in the format of MSAL. What goes wrong with it is logged and costs persistence, never the token.
+	Cache Cache // nil means a FileCache at [DefaultCachePath] for the two flows of a person, and none for the others
+	// HTTPClient sends the requests to the identity provider; it is used, never changed, and no redirect is followed.
+	HTTPClient *http.Client // nil means one private client of the package: TLS 1.2 or later, a proxy from the environment, timeouts, a short idle time
 	Logger     *slog.Logger // gets a record for each exchange and each refresh that failed, without secrets, tokens or URLs' queries; nil means silence
 }
 
