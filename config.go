@@ -155,7 +155,6 @@ func (s *settings) complain(is bool, format string, args ...any) {
 }
 
 func (s *settings) name(key string) string { return cmp.Or(s.names[key], key) }
-
 func (s *settings) text(key string) string { return s.str(s.name(key), s.values[key]) }
 
 func (s *settings) str(name string, v any) string {

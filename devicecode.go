@@ -143,7 +143,7 @@ func (u *user) poll(ctx context.Context, code string, interval time.Duration, ex
 		case oe.Code == "slow_down":
 			interval += 5 * time.Second // for good
 			wait, failures = interval, 0
-		case err != nil && isTransient(err):
+		case errors.As(err, &transient{}):
 			failures++
 			wait = max(interval, backoff(failures), min(askedFor(err), retryAfterMax))
 		default:

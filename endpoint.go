@@ -242,7 +242,7 @@ func (c *client) exchange(ctx context.Context, grant string, tries int, fill fil
 
 func again(ctx context.Context, tries int, do func() error) (try int, err error) { // calls do until its error is none that may pass, at most so many times, and waits in between
 	for try = 1; ; try++ {
-		if err = do(); err == nil || try == tries || !isTransient(err) {
+		if err = do(); err == nil || try == tries || !errors.As(err, &transient{}) {
 			return try, err
 		}
 		wait := max(backoff(try), min(askedFor(err), retryAfterMax))
@@ -523,8 +523,6 @@ func (a answer) error(secrets []string, why string) error { // makes an *OAuthEr
 type transient struct{ error } // marks an error that a later try may not meet
 
 func (t transient) Unwrap() error { return t.error }
-
-func isTransient(err error) bool { return errors.As(err, &transient{}) }
 
 func retryAfter(v string, now time.Time) time.Duration { // reads the header of that name (RFC 9110 §10.2.3): seconds or a date
 	if n, err := strconv.ParseUint(v, 10, 31); err == nil {

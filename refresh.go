@@ -84,8 +84,7 @@ type flight struct { // one refresh. Its result is set before done is closed.
 	over       bool               // it was called
 }
 
-var errNobodyWaits = errors.New("cdfauth: everybody who waited for the sign-in has left")
-var errSignedOut = errors.New("cdfauth: SignOut was called while the token was on its way")
+var errNobodyWaits, errSignedOut = errors.New("cdfauth: everybody who waited for the sign-in has left"), errors.New("cdfauth: SignOut was called while the token was on its way")
 
 type engine struct {
 	current     atomic.Pointer[held]
@@ -209,9 +208,6 @@ func (e *engine) fly(ctx context.Context, f *flight) {
 	var got issued
 	err := errors.New("cdfauth: the refresh ended its goroutine") // if something calls runtime.Goexit
 	defer func() {
-		if p := recover(); p != nil {
-			err = panicked("refresh", p)
-		}
 		defer func() {
 			_ = recover() // of a Logger
 			e.land(f, got, err)
@@ -221,6 +217,7 @@ func (e *engine) fly(ctx context.Context, f *flight) {
 				slog.Any("error", err), slog.Time("expiry", h.token.Expiry()))
 		}
 	}()
+	defer recovered("refresh", &err)
 	if f.pause > 0 {
 		sleep(ctx, f.pause)
 	}
@@ -330,11 +327,7 @@ func guard[T any](ctx context.Context, name string, f func(context.Context) (T, 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer func() {
-			if p := recover(); p != nil {
-				err = panicked(name, p)
-			}
-		}()
+		defer recovered(name, &err)
 		if v, err = f(ctx); err != nil {
 			err = fmt.Errorf("cdfauth: %s: %w", name, err)
 		}
@@ -347,9 +340,12 @@ func guard[T any](ctx context.Context, name string, f func(context.Context) (T, 
 	}
 }
 
-func panicked(name string, p any) error { // leaves out the value unless the runtime made it: it could be a secret
-	if e, ok := p.(runtime.Error); ok {
-		return fmt.Errorf("cdfauth: %s panicked: %w", name, e)
+func recovered(name string, err *error) { // makes an error of a panic, without its value unless that is of the runtime's making: it could be a secret
+	switch p := recover().(type) {
+	case nil:
+	case runtime.Error:
+		*err = fmt.Errorf("cdfauth: %s panicked: %w", name, p)
+	default:
+		*err = fmt.Errorf("cdfauth: %s panicked with a %T", name, p)
 	}
-	return fmt.Errorf("cdfauth: %s panicked with a %T", name, p)
 }

@@ -1,11 +1,19 @@
 // Package cdfauth gets OAuth 2.0 access tokens for Cognite Data Fusion (CDF) and keeps them fresh, on the standard library alone.
 //
-// A [Provider] is made by the constructor of one flow: [NewClientCredentials] and [NewClientCertificate] for programs, [NewDeviceCode] and [NewInteractive] for
-// people, [NewStaticProvider] and [NewFuncProvider] for tokens from elsewhere. Its Token method hands out the current access token and is meant to be called for
-// every request; [NewHTTPClient] returns an http.Client that does so. A fresh token costs one atomic load. Shortly before it expires it is refreshed in the
-// background while callers still get it, so that neither a rollover nor a short outage of the identity provider is noticed.
+// Which flow: a program has a secret or an assertion that its platform signs ([NewClientCredentials]), or a private key ([NewClientCertificate]). A person signs in
+// in a browser on this machine ([NewInteractive]) or elsewhere ([NewDeviceCode]). [FromEnv] and [Load] read what users of Cognite's toolkit and Python SDK have;
+// [NewStaticProvider] and [NewFuncProvider] take tokens from elsewhere. Call Token for every request, or use [NewHTTPClient]: a fresh token costs one atomic load.
 //
-// Secrets and tokens live inside function values and never in fields: all that the package exports can be printed, logged and marshalled without showing one.
+// Where tokens live: in memory, and in a [Cache], which programs have only if they ask for one, and people in a file at [DefaultCachePath] that nobody else can
+// read and Cognite's Python SDK can share. What is in it serves only whom and what it was issued for. A cache that fails costs persistence, never the token.
+//
+// Secrets: tokens, secrets and keys live inside function values, never in fields, so that all that the package exports can be printed, logged and marshalled without
+// showing one; errors and logs are cleared of them. Process memory is not defended. SECURITY.md has the threat model.
+//
+// Concurrency: all is safe for concurrent use. Shortly before a token expires, one refresh runs in the background while callers still get it: neither a rollover nor
+// a short outage of the identity provider is noticed. The end of a caller's context ends that caller's wait alone.
+//
+// Compatibility: exported names, what is sent, and the format of the cache, MSAL's, stay. Texts of errors and logs, and timing within what is documented, may change.
 package cdfauth
 
 import (
