@@ -57,7 +57,12 @@ func cache(t *testing.T, s *server, lease time.Duration) (*Cache, *redis.Client)
 	c := NewCache(redis.Options{Addr: s.addr}, t.Name(), lease)
 	t.Cleanup(func() { c.rdb.Close() })
 	rdb := redis.NewClient(&redis.Options{Addr: s.addr})
-	t.Cleanup(func() { rdb.Close() })
+	t.Cleanup(func() {
+		if s == shared {
+			rdb.Del(context.Background(), c.key, c.key+":lease") // for -count
+		}
+		rdb.Close()
+	})
 	return c, rdb
 }
 
