@@ -349,7 +349,7 @@ type lookup struct {
 }
 
 func (l lookup) orElse(i issued, err error, e *engine) (issued, error) { // prefers what was found and is still valid to an error, unless the engine has a token of its own to keep
-	if err != nil && l.valid && !e.current.Load().valid(e.now().UnixNano()) {
+	if now := e.now(); err != nil && l.valid && now.Before(l.token.Expiry()) && !e.current.Load().valid(now.UnixNano()) {
 		return l.issued, nil
 	}
 	return i, err
