@@ -74,6 +74,9 @@ func init() {
 		must(t, os.Chown(path, 65534, 65534))
 		return "" // the kernel may be first to say so
 	}
+	if _, err := exec.LookPath("mknod"); err != nil {
+		return // a machine that has nothing but Go
+	}
 	attacks["device"] = func(t *testing.T, path, victim string) string {
 		must(t, exec.Command("mknod", "-m", "600", path, "c", "1", "3").Run())
 		return ""
