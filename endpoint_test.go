@@ -323,7 +323,7 @@ func TestBodies(t *testing.T) {
 }
 
 func TestTransportErrors(t *testing.T) {
-	t.Parallel() // it waits for real back-offs
+	t.Parallel()                 // it waits for real back-offs
 	const nobody = "127.0.0.1:1" // a port that no test can be given, as one that was just closed could
 	p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("http://" + nobody + "/token?sig=QUERYMARK"), ClientID: "i", ClientSecret: SecretString("secret")})
 	_, err := p.Token(t.Context())
