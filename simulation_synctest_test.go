@@ -254,7 +254,9 @@ func (w *world) run() {
 		}
 	}
 	if r.chance(0.5) {
+		w.mu.Lock()
 		w.jumps = 5
+		w.mu.Unlock()
 		go func() {
 			for range r.IntN(6) {
 				if !w.sleep(r.between(time.Hour, month/4)) {
