@@ -204,13 +204,17 @@ func patiently(ctx context.Context, op func() (*os.File, error)) (*os.File, erro
 }
 
 // DefaultCachePath returns where the tokens of a client are kept, for each user of the system: {os.UserCacheDir}/cdfauth/cognitetokencache.{clientID}.bin. The
-// client id is path-escaped; so is a colon, which means something else in a Windows file name. It is an error if clientID is empty or there is no such directory.
+// client id is path-escaped, a colon too, for Windows; over 200 bytes, it is "sha256!" and its hash. It is an error if clientID is empty or there is no such directory.
 func DefaultCachePath(clientID string) (string, error) {
 	dir, err := os.UserCacheDir()
 	if err = cmp.Or(refuse("clientID", []refusal{{clientID == "", " is empty"}}), err); err != nil {
 		return "", fmt.Errorf("cdfauth: DefaultCachePath: %w", err)
 	}
-	return filepath.Join(dir, "cdfauth", "cognitetokencache."+strings.ReplaceAll(url.PathEscape(clientID), ":", "%3A")+".bin"), nil
+	id := strings.ReplaceAll(url.PathEscape(clientID), ":", "%3A")
+	if len(id) > 200 { // the names of lock and temporary files are longer, and 255 is the limit
+		id = fmt.Sprintf("sha256!%x", sha256.Sum256([]byte(clientID)))
+	}
+	return filepath.Join(dir, "cdfauth", "cognitetokencache."+id+".bin"), nil
 }
 
 // MemoryCache is a [Cache] that lives as long as the program, for providers that share a sign-in. The zero value is ready; it must not be copied.
