@@ -97,7 +97,7 @@ func (c *FileCache) Get(ctx context.Context) ([]byte, error) {
 		return nil, cacheError(err)
 	}
 	defer f.Close()
-	b := bytes.NewBuffer(make([]byte, 0, 16<<10)) // most are smaller
+	b := bytes.NewBuffer(make([]byte, 0, 8<<10)) // most are smaller
 	switch _, err = b.ReadFrom(io.LimitReader(f, maxCache+1)); {
 	case err != nil || b.Len() == 0:
 		return nil, cacheError(err)
@@ -315,8 +315,8 @@ type store struct {
 	spare  atomic.Pointer[MemoryCache] // goes, for good, for a cache that does not work: a user's flow must not lose its refresh token
 }
 
-// A look at the cache, and a wait for others inside Update in a silent flight: one attempt is left for going on without the cache.
-const peekLimit, lockLimit = 3 * time.Second, silentLimit - attemptLimit - 4*time.Second
+// A look at the cache, the pause before another, and a wait for others inside Update in a silent flight: one attempt is left for going on without the cache.
+const peekLimit, tornPause, lockLimit = 3 * time.Second, 100 * time.Millisecond, silentLimit - attemptLimit - 4*time.Second
 
 // appToken is the silent phase of the flows without a user: if a cache has no token, one exchange, in which prove adds what authenticates the client.
 func (c *client) appToken(e *engine, cache Cache, prove filler) func(context.Context) (issued, error) {
@@ -346,13 +346,12 @@ func (c *client) appToken(e *engine, cache Cache, prove filler) func(context.Con
 
 type lookup struct {
 	issued
-	valid         bool // issued has a token that is not dead,
-	fresh         bool // and needs no refresh
+	valid, fresh  bool // issued has a token that is not dead, and needs no refresh
 	refreshTokens []entry
 	account       account
 }
 
-func (l lookup) orElse(i issued, err error, e *engine) (issued, error) { // prefers what was found and is still valid to an error, unless the engine has a token of its own to keep
+func (l *lookup) orElse(i issued, err error, e *engine) (issued, error) { // prefers what was found and is still valid to an error, unless the engine has a token of its own to keep
 	if now := e.now(); err != nil && l.valid && now.Before(l.token.Expiry()) && !e.current.Load().valid(now.UnixNano()) {
 		return l.issued, nil
 	}
@@ -360,16 +359,19 @@ func (l lookup) orElse(i issued, err error, e *engine) (issued, error) { // pref
 }
 
 func (s *store) peek(ctx context.Context, find func(contents) lookup) (lookup, error) { // looks into the cache without the lock. Content that makes no sense counts as none here.
+	blob, err := s.read(ctx, 0)
+	if err != nil {
+		return lookup{}, err
+	}
+	c, _ := s.parse(ctx, blob)
+	return find(c), nil
+}
+
+func (s *store) read(ctx context.Context, pause time.Duration) ([]byte, error) { // reads after a pause; guarded within Update too, where a cache of another's may not want it
+	sleep(ctx, pause)
 	ctx, cancel := context.WithTimeout(ctx, peekLimit)
 	defer cancel()
-	return guard(ctx, "Cache", func(ctx context.Context) (lookup, error) {
-		blob, err := s.current().Get(ctx)
-		if err != nil {
-			return lookup{}, err
-		}
-		c, _ := s.parse(ctx, blob)
-		return find(c), nil
-	})
+	return guard(ctx, "Cache", s.current().Get)
 }
 
 func (s *store) current() Cache {
@@ -391,7 +393,7 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work func(
 	defer stop()
 	timer := time.AfterFunc(patience, stop)
 	defer timer.Stop()
-	_, err := guard(waiting, "Cache", func(context.Context) (none struct{}, err error) {
+	_, err := guarded(waiting, "Cache", func() error {
 		inside := func(ctx context.Context, old []byte) ([]byte, error) {
 			timer.Stop()
 			c, err := s.parse(ctx, old)
@@ -411,13 +413,13 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work func(
 			close(worked)
 			return old, err
 		}
-		err = cache.Update(waiting, inside)
+		err := cache.Update(waiting, inside)
 		if f, ok := cache.(interface{ setAside(context.Context) error }); ok && errors.Is(err, errCacheContent) && !begun.Load() {
 			if err = f.setAside(ctx); err == nil {
 				err = cache.Update(waiting, inside)
 			}
 		}
-		return none, err
+		return err
 	})
 	late := waiting.Err() != nil
 	if begun.Swap(true) {
@@ -457,18 +459,11 @@ func (s *store) transact(ctx context.Context, patience time.Duration, work func(
 func (s *store) parse(ctx context.Context, blob []byte) (contents, error) {
 	c, err := parseContents(blob)
 	for try := 1; err == errCacheContent && try <= 3; try++ {
-		if blob, err = s.again(ctx); err == nil {
+		if blob, err = s.read(ctx, tornPause); err == nil {
 			c, err = parseContents(blob)
 		}
 	}
 	return c, err
-}
-
-func (s *store) again(ctx context.Context) ([]byte, error) { // reads a moment later; guarded, since a cache of another's may not want that within Update
-	sleep(ctx, 100*time.Millisecond)
-	ctx, cancel := context.WithTimeout(ctx, peekLimit)
-	defer cancel()
-	return guard(ctx, "Cache", s.current().Get)
 }
 
 // whose returns what the provider's own entries have in common. For an issuer goes the URL that it is found by: the token endpoint if that is known from the
@@ -764,7 +759,7 @@ func (u *user) renew(ctx context.Context, c contents) (i issued, changed bool, e
 }
 
 func (u *user) reload(ctx context.Context, c contents) { // replaces a content, in place, by what is in the cache a moment later, if anything is
-	blob, _ := u.again(ctx)
+	blob, _ := u.read(ctx, tornPause)
 	if now, _ := u.parse(ctx, blob); len(now) > 0 {
 		clear(c)
 		maps.Copy(c, now)
@@ -959,7 +954,7 @@ func (u *user) signOut(ctx context.Context) error {
 		}
 		return c.blob()
 	}
-	_, err := guard(ctx, "Cache", func(ctx context.Context) (none struct{}, err error) { return none, u.cache.Update(ctx, remove) })
+	_, err := guarded(ctx, "Cache", func() error { return u.cache.Update(ctx, remove) })
 	if err == nil {
 		u.account.Store(nil)
 	}
@@ -1003,8 +998,8 @@ func parseContents(blob []byte) (contents, error) { // reads a blob; none at all
 	return c, nil
 }
 
-func (c contents) blob() ([]byte, error) { // writes the whole as MSAL does: indented, and in ASCII, since Python reads the file in the encoding of its locale
-	raw, err := json.MarshalIndent(c, "", "    ")
+func (c contents) blob() ([]byte, error) { // writes the whole, in ASCII: Python reads the file in the encoding of its locale
+	raw, err := json.Marshal(c)
 	if err != nil {
 		return nil, errCacheContent
 	}
@@ -1045,12 +1040,15 @@ func (c contents) remove(section string, match func(entry) bool) {
 
 func (c contents) find(section string, match func(entry) bool) (found []entry) { // returns the entries that match, the one written last first
 	s, _ := c[section].(map[string]any)
-	for _, key := range slices.Sorted(maps.Keys(s)) {
-		if e, ok := s[key].(map[string]any); ok && match(e) {
-			found = append(found, e)
+	order := map[string]entry{} // by age, then key
+	for key, v := range s {
+		if e, ok := v.(map[string]any); ok && match(e) {
+			order[strconv.FormatInt(1<<41-entry(e).written().Unix(), 10)+key] = e // always 13 digits
 		}
 	}
-	slices.SortStableFunc(found, func(a, b entry) int { return b.written().Compare(a.written()) })
+	for _, key := range slices.Sorted(maps.Keys(order)) {
+		found = append(found, order[key])
+	}
 	return found
 }
 
@@ -1094,14 +1092,15 @@ var keys = map[string]string{ // the names that MSAL for Python gives to entries
 }
 
 func (e entry) key(section string) string {
-	format := keys[section]
+	format, expand := keys[section], strings.NewReplacer("$home_account_id", e.account(), "$environment", e.text("environment"), "$client_id", e.text("client_id"),
+		"$realm", e.text("realm"), "$target", e.text("target"), "$ext_cache_key", e.text("ext_cache_key")).Replace
 	if section == accessTokens && e.text("ext_cache_key") != "" {
 		format = strings.Replace(format, "accesstoken", "atext", 1) + "-$ext_cache_key"
 	}
 	if section == appMetadata {
-		return os.Expand(format, e.text)
+		return expand(format)
 	}
-	return strings.ToLower(os.Expand(format, e.text))
+	return strings.ToLower(expand(format))
 }
 
 func target(scope string) string { // a list of scopes as MSAL writes it: sorted by code point

@@ -128,8 +128,7 @@ func segment(v any) string { // encodes a part of a JWT; what they are made of a
 }
 
 func (s *assertionSigner) key(ctx context.Context) (key keyPair, err error) {
-	var signer crypto.Signer
-	var from keySource
+	signer, from := crypto.Signer(nil), keySource{}
 	if s.cfg.Signer != nil {
 		if signer, err = guard(ctx, "Signer", s.cfg.Signer); err == nil {
 			from.held, err = guard(ctx, "Signer", func(context.Context) (string, error) { // Public is foreign code too,
@@ -319,10 +318,7 @@ func parseKeys(from keySource, now time.Time) (pair keyPair, err error) {
 	if err == nil && len(certs) > 0 {
 		pair.chain, err = orderChain(certs, public, now)
 	}
-	if err != nil {
-		return keyPair{}, err
-	}
-	return pair, nil
+	return pair, err
 }
 
 func keyKind(field string, public crypto.PublicKey) (string, error) { // names the kind of key as the table of algorithms does

@@ -53,7 +53,7 @@ func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 	u.signIn = func(ctx context.Context, q *question) (i issued, said claims, err error) {
 		code, a, interval, err := u.authorizeDevice(ctx, q)
 		if err == nil {
-			_, err = guard(ctx, "ShowCode", func(ctx context.Context) (none struct{}, err error) { return none, show(ctx, a) })
+			_, err = guarded(ctx, "ShowCode", func() error { return show(ctx, a) })
 		}
 		if err == nil {
 			i, err = u.poll(ctx, code, interval, a.Expiry)
@@ -90,8 +90,7 @@ func showCode(_ context.Context, a DeviceAuthorization) error { // has the URL a
 func (u *user) authorizeDevice(ctx context.Context, q *question) (code string, d DeviceAuthorization, interval time.Duration, err error) { // asks for a code (§3.1, §3.2)
 	f := u.client.newForm()
 	f.Set("scope", q.scope)
-	var r tokenResponse
-	var sent time.Time
+	r, sent := tokenResponse{}, time.Time{}
 	if _, err = again(ctx, attempts, func() error {
 		var a answer
 		address, err := u.client.endpointURL(ctx, "devicecode")

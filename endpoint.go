@@ -37,6 +37,8 @@ type Endpoint struct {
 const kindAuthority, kindADFS, kindIssuer, kindDiscovery, kindTokenURL = "Authority", "ADFS", "Issuer", "Discovery", "TokenURL" // AD FS is an authority too
 const wellKnown = "/.well-known/openid-configuration"
 
+var paths = map[string]string{kindAuthority: "/oauth2/v2.0/*", kindADFS: "/oauth2/*", kindTokenURL: ""} // for * goes an endpoint's name
+
 // Entra is Microsoft Entra ID. The tenant is its GUID or one of its domain names: https://login.microsoftonline.com/{tenant}.
 func Entra(tenantID string) Endpoint {
 	if !isName(tenantID, "-._") || strings.Trim(tenantID, ".") == "" { // it could change the host or leave the path segment
@@ -83,7 +85,7 @@ func parseURL(raw string) (*url.URL, error) { // parses a URL that requests may 
 		u = new(url.URL)
 	}
 	host := u.Hostname()
-	loopback := net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
+	loopback := net.ParseIP(host).IsLoopback() || strings.ToLower(host) == "localhost"
 	return u, refuse("", []refusal{
 		{raw == "", "is empty"},
 		{host == "" || u.Opaque != "", "is not of the form https://host/path"},
@@ -157,7 +159,7 @@ func newClient(flow string, ep Endpoint, id string, scopes []string, params url.
 		{id == "", "ClientID is missing"},
 		{strings.TrimSpace(id) != id || strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }),
 			"ClientID has a character that is not printable ASCII, or a blank at an end (RFC 6749 appendix A.1)"},
-		{o.Leeway < 0, fmt.Sprintf("Leeway is negative (%v)", o.Leeway)},
+		{o.Leeway < 0, "Leeway is negative"},
 	}))
 	for i, s := range scopes {
 		bad := strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) // RFC 6749 §3.3
@@ -232,10 +234,7 @@ type tokenResponse struct { // an answer of any kind: RFC 6749 §5.1, §5.2; RFC
 func (c *client) exchange(ctx context.Context, grant string, tries int, fill filler) (i issued, err error) {
 	var a answer
 	start := time.Now()
-	try, err := again(ctx, tries, func() (err error) {
-		i, a, err = c.attempt(ctx, grant, fill)
-		return err
-	})
+	try, err := again(ctx, tries, func() (err error) { i, a, err = c.attempt(ctx, grant, fill); return err })
 	c.report(ctx, grant, i, a, err, try, start)
 	return i, err
 }
@@ -304,7 +303,7 @@ func (c *client) token(a answer, sent time.Time, secrets []string) (issued, erro
 		{r.Code != "" || a.status/100 != 2, ""}, // which says enough
 		{why != "", why},
 		{invalid != "", "the answer's " + invalid},
-		{r.TokenType != "" && !strings.EqualFold(r.TokenType, "Bearer"), "the answer's token_type is not Bearer"}, // missing: RFC 6749 §7.1 lets the client decide
+		{r.TokenType != "" && strings.ToLower(r.TokenType) != "bearer", "the answer's token_type is not Bearer"}, // missing: RFC 6749 §7.1 lets the client decide
 		{!ok || !ok2, "the answer's expires_in or refresh_in is not a number"},
 	}); bad != nil {
 		return issued{}, a.error(secrets, bad.Error())
@@ -330,8 +329,8 @@ func seconds(raw json.RawMessage, missing time.Duration) (time.Duration, bool) {
 }
 
 func (c *client) endpointURL(ctx context.Context, name string) (string, error) { // returns an endpoint by its name in an Entra-style path: token, authorize or devicecode
-	if path, ok := map[string]string{kindTokenURL: "", kindAuthority: "/oauth2/v2.0/" + name, kindADFS: "/oauth2/" + name}[c.endpoint.kind]; ok {
-		return c.endpoint.url + path, nil
+	if path, ok := paths[c.endpoint.kind]; ok {
+		return c.endpoint.url + strings.Replace(path, "*", name, 1), nil
 	}
 	m, err := c.discover(ctx)
 	if err != nil {
@@ -465,10 +464,10 @@ func (c *client) roundTrip(r *http.Request) (a answer, err error) { // has an *u
 
 func (a answer) decode(v any) (why string) { // reads a JSON object, and says what is wrong without showing any of it
 	err := json.Unmarshal(a.body, v)
-	if err == nil && !bytes.Equal(bytes.TrimSpace(a.body), []byte("null")) {
+	if err == nil && string(bytes.TrimSpace(a.body)) != "null" {
 		return ""
 	}
-	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
+	if wrong, ok := err.(*json.UnmarshalTypeError); ok && wrong.Field != "" {
 		return "the answer's " + wrong.Field + " is of the wrong type"
 	}
 	return "the answer is not a JSON object"
@@ -556,7 +555,7 @@ func scrub(text string, limit int, secrets ...string) string {
 	}
 	left = slices.CompactFunc(left, func(a, b byte) bool { return a == 0 && b == 0 }) // of its own, the text has no zeros
 	text = strings.ReplaceAll(string(left), "\x00", "[removed]")
-	return strings.ToValidUTF8(text[:min(len(text), limit)], "")
+	return printable(text[:min(len(text), limit)])
 }
 
 func printable(s string) string { // drops what could move a terminal's cursor or hide in a log, and makes a blank of what separates lines

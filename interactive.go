@@ -304,7 +304,7 @@ func show(w http.ResponseWriter, status int, page []byte) { // sends a page, all
 // ask tells the person what to do, opens the browser, and if none opens lets the person paste the answer.
 func (b *browser) ask(ctx context.Context, stop context.CancelCauseFunc, v *visit, address string) {
 	b.tell(ctx, "\nTo sign in, use the browser page that opens now. If none does, open this address in a browser on this computer:\n\n    "+address+"\n\n")
-	_, err := guard(ctx, "OpenBrowser", func(ctx context.Context) (none struct{}, err error) { return none, b.cfg.OpenBrowser(ctx, address) })
+	_, err := guarded(ctx, "OpenBrowser", func() error { return b.cfg.OpenBrowser(ctx, address) })
 	in := b.cfg.Input
 	if fi, e := os.Stdin.Stat(); in == nil && e == nil && fi.Mode()&os.ModeCharDevice != 0 {
 		in = os.Stdin
@@ -454,13 +454,12 @@ func (u *user) believe(i issued, issuer, nonce string) (claims, error) {
 		audience = make([]string, 1)
 		_ = json.Unmarshal(s.Aud, &audience[0]) // if it is neither, it names nobody
 	}
-	const skew = 5 * time.Minute
 	return s, refuse("cdfauth: the ID token ", []refusal{
 		{s.Iss == "" || s.Iss != strings.ReplaceAll(issuer, "{tenantid}", s.Tid), // Entra's metadata for several tenants
 			fmt.Sprintf("is of issuer %q, and %q was expected", scrub(s.Iss, 200), scrub(issuer, 200))},
 		{!slices.Contains(audience, u.client.id), "is for another client"},
 		{s.Azp != "" && s.Azp != u.client.id || s.Azp == "" && len(audience) > 1, "was issued to another client (azp)"},
-		{!(s.Exp > float64(u.client.now().Add(-skew).Unix())), "has expired (is this computer's clock right?)"},
+		{!(s.Exp > float64(u.client.now().Add(-5*time.Minute).Unix())), "has expired (is this computer's clock right?)"},
 		{nonce != "" && subtle.ConstantTimeCompare([]byte(nonce), []byte(s.Nonce)) != 1, "is of another sign-in (nonce)"},
 	})
 }

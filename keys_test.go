@@ -361,7 +361,7 @@ func TestParseKeysErrors(t *testing.T) {
 		{"no ASN.1", keySource{text: "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"}, "Certificate: the ENCRYPTED PRIVATE KEY is damaged"},
 		{"encrypted X25519", keySource{text: encrypt(t, testDER(t, "x25519.pem"), "correct", pbes2{iterations: 1}), passphrase: "correct"}, "Certificate: the key is damaged or of no usable kind"},
 	} {
-		pair, err := parseKeys(tt.from, testNow)
+		pair, err := cachedKeys()(tt.from, testNow)
 		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: "+tt.want) || pair.signer != nil || pair.kind != "" {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}

@@ -287,8 +287,7 @@ func (e *engine) land(f *flight, got issued, err error) {
 }
 
 func (e *engine) isRefused(t Token) bool {
-	r := e.refused.Load()
-	return r != nil && t.AccessToken() == r.AccessToken()
+	return t.AccessToken() == cmp.Or(e.refused.Load(), new(Token)).AccessToken()
 }
 
 func backoff(n int) time.Duration { // how long to wait after the nth failure: doubling, with jitter, so that many programs do not return to a server all at once
@@ -323,20 +322,29 @@ func (e *engine) forget() { // drops what is in memory. A flight that is under w
 
 // guard calls a function that is not ours. A panic becomes an error that names it; if it ignores its context, it is abandoned.
 func guard[T any](ctx context.Context, name string, f func(context.Context) (T, error)) (T, error) {
-	v, err := *new(T), errors.New("cdfauth: "+name+" ended its goroutine") // if it calls runtime.Goexit
-	done := make(chan struct{})
+	got := new(T)
+	returned, err := guarded(ctx, name, func() (err error) { *got, err = f(ctx); return err })
+	if !returned {
+		got = new(T) // what was abandoned may still write to the first
+	}
+	return *got, err
+}
+
+func guarded(ctx context.Context, name string, f func() error) (returned bool, err error) { // what guard does whatever the type: generic code is linked once for each
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
+		err := errors.New("cdfauth: " + name + " ended its goroutine") // if it calls runtime.Goexit
+		defer func() { done <- err }()
 		defer recovered(name, &err)
-		if v, err = f(ctx); err != nil {
+		if err = f(); err != nil {
 			err = fmt.Errorf("cdfauth: %s: %w", name, err)
 		}
 	}()
 	select {
-	case <-done:
-		return v, err
+	case err = <-done:
+		return true, err
 	case <-ctx.Done():
-		return *new(T), fmt.Errorf("cdfauth: %s did not return in time: %w", name, ctx.Err())
+		return false, fmt.Errorf("cdfauth: %s did not return in time: %w", name, ctx.Err())
 	}
 }
 
