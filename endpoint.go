@@ -366,11 +366,11 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if !own && !(c.entraStyle() && m.Issuer != "") {
 		return nil, fmt.Errorf("cdfauth: Endpoint: asked %.200q for its metadata, but the issuer named there is %q", c.endpoint.url, scrub(m.Issuer, 200))
 	}
-	for name, raw := range map[string]string{"token": m.TokenURL, "authorization": m.AuthorizeURL, "device_authorization": m.DeviceURL} {
+	for i, raw := range []string{m.TokenURL, m.AuthorizeURL, m.DeviceURL} {
 		u, err := parseURL(raw)
 		err = cmp.Or(err, refuse("", []refusal{{u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:"), "is not https"}}))
-		if err != nil && (raw != "" || name == "token") {
-			return nil, fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", name, err)
+		if err != nil && (raw != "" || i == 0) {
+			return nil, fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", []string{"token", "authorization", "device_authorization"}[i], err)
 		}
 	}
 	c.found.Store(m)
@@ -524,7 +524,7 @@ type transient struct{ error } // marks an error that a later try may not meet
 func (t transient) Unwrap() error { return t.error }
 
 func retryAfter(v string, now time.Time) time.Duration { // reads the header of that name (RFC 9110 §10.2.3): seconds or a date
-	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
+	if n, err := strconv.ParseUint(cmp.Or(v, "0"), 10, 31); err == nil { // none is 0
 		return time.Duration(n) * time.Second
 	}
 	date, _ := http.ParseTime(v) // long past if it is neither
