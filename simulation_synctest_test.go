@@ -816,15 +816,24 @@ func (p *subject) misbehave(ctx context.Context, who string) error {
 	case 2:
 		time.Sleep(d)
 	case 3:
-		panic("at the function")
+		panic(string(p.crash(who)))
 	case 4:
-		return []error{}[n]
+		panic(p.crash(who))
 	case 5:
 		runtime.Goexit()
 	case 6:
 		return errors.New("it failed")
 	}
 	return nil
+}
+
+type crash string // the value of a panic of the runtime's making. If nobody recovers it, it ends the test, and says itself what to replay.
+
+func (c crash) Error() string { return string(c) }
+func (c crash) RuntimeError() {}
+
+func (p *subject) crash(who string) crash {
+	return crash(fmt.Sprintf("seed %d: after %v: %s: nobody recovered a panic of %s", p.seed, time.Since(p.start), p.name, who))
 }
 
 func secretAt(d time.Duration) string { return fmt.Sprint("secret-", int(d/(3*24*time.Hour))) } // it changes every three days
@@ -1136,7 +1145,7 @@ func (p *subject) fail(req *request, how string) (*http.Response, error) {
 		return nil, errors.New("read: connection reset by peer")
 	case "panic":
 		p.end(req, 0)
-		panic("the transport")
+		panic(string(p.crash("the transport")))
 	case "cut":
 		b.text, b.err = `{"access_token":"cut`, io.ErrUnexpectedEOF
 	case "trickle":
