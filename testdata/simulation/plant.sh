@@ -33,7 +33,7 @@ plant() { # file, what is wrong, how it is made with sed
   cp "$copy/good" "$1"
 }
 
-plant refresh.go 'a token serves for five seconds after its expiry, for clocks that differ' 's/now < h\.dead }/now < h.dead+5e9 }/'
+plant refresh.go 'a token serves for five seconds after its expiry' 's/now < h\.dead }/now < h.dead+5e9 }/'
 plant refresh.go 'who stops waiting gets the token he came with, though the clock has jumped past its expiry' 's/case (!landed || f\.err != nil) && h\.valid/case !landed || f.err != nil \&\& h.valid/'
 plant refresh.go 'a call that finds a flight under way launches another' 's/if f == nil && e\.due(h, now) {/if e.due(h, now) {/'
 plant refresh.go 'callers wait from half of the leeway on' 's|dead\.Add(-leeway / 3)|dead.Add(-leeway / 2)|'
