@@ -66,7 +66,7 @@ const (
 // testdata/simulation/plant.sh plants these bugs, one at a time. Behind each is the first seed that found it (all start at 1; it may vary with the engine's jitter):
 //
 //  1. refresh.go: a token serves for five seconds after its expiry. Handed out after expiry: 1
-//  2. refresh.go: who stops waiting gets the token he came with, though the clock has jumped past its expiry. Handed out after expiry: 27
+//  2. refresh.go: who stops waiting gets the token he came with, though the clock has jumped past its expiry. Handed out after expiry: 27 or 34
 //  3. refresh.go: a call that finds a flight under way launches another. Two flights at once: 1
 //  4. refresh.go: callers wait from half of the leeway on. Waited, though the token was good: 1
 //  5. refresh.go: a failed refresh takes a valid token away. An error in place of a valid token: 1
