@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Plants bugs in a copy of the package, one at a time, and shows that TestSimulation finds each. They are those that the test's comment lists.
+#
+#     testdata/simulation/plant.sh [number of seeds [number of a plant]]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+seeds=${1:-400} only=${2:-} copy=$(mktemp -d) n=0 planted=0 found=0
+trap 'rm -rf "$copy"' EXIT
+mkdir "$copy/tree"
+cp -r ./*.go go.mod go.sum internal "$copy/tree"
+cd "$copy/tree"
+violation='s/^\(panic\|.*_test\.go:[0-9]*\): \(seed [0-9]*: after .*\)/      \2/p'
+
+plant() { # file, what is wrong, how it is made with sed
+  n=$((n + 1))
+  cp "$1" "$copy/good"
+  sed -i "$3" "$1"
+  if cmp -s "$1" "$copy/good"; then echo "$n. $1: $2: the line to change is not there"; exit 1; fi
+  if [ -z "$only" ] || [ "$only" = "$n" ]; then
+    planted=$((planted + 1)) start=$SECONDS
+    if go test -vet=off -count=1 -timeout 5m -run '^TestSimulation$' -sim.seeds "$seeds" . >"$copy/out" 2>&1; then
+      echo "$n. $1: $2: NOT FOUND in $seeds seeds ($((SECONDS - start)) s)"
+    elif sed -n "$violation" "$copy/out" | sort -n -k 2 >"$copy/violations" && [ -s "$copy/violations" ]; then
+      found=$((found + 1))
+      echo "$n. $1: $2 ($((SECONDS - start)) s)"
+      head -1 "$copy/violations" | cut -c 1-200
+    else # it does not compile, or does not end
+      head -50 "$copy/out"
+      echo "$n. $1: $2: the test failed without a violation"
+      exit 1
+    fi
+  fi
+  cp "$copy/good" "$1"
+}
+
+plant refresh.go 'a token serves for five seconds after its expiry' 's/now < h\.dead }/now < h.dead+5e9 }/'
+plant refresh.go 'who stops waiting gets the token he came with, though the clock has jumped past its expiry' 's/case (!landed || f\.err != nil) && h\.valid/case !landed || f.err != nil \&\& h.valid/'
+plant refresh.go 'a call that finds a flight under way launches another' 's/if f == nil && e\.due(h, now) {/if e.due(h, now) {/'
+plant refresh.go 'callers wait from half of the leeway on' 's|dead\.Add(-leeway / 3)|dead.Add(-leeway / 2)|'
+plant refresh.go 'a failed refresh takes a valid token away' 's/case (!landed || f\.err != nil) && h\.valid/case !landed \&\& h.valid/'
+plant refresh.go 'who could leave makes the flight himself, and cannot' 's/ && e\.ask == nil && ctx\.Done() == nil {/ \&\& e.ask == nil {/'
+plant refresh.go 'the back-off begins a failure too late' 's/if e\.failures >= 2 {/if e.failures > 2 {/'
+plant endpoint.go 'Retry-After is ignored within a flight' 's/max(backoff(try), min(askedFor(err), retryAfterMax))/backoff(try)/'
+plant refresh.go 'the gap between renewals doubles from the third refusal on' 's/e\.refusals-2, 0)/e.refusals-3, 0)/'
+plant refresh.go 'the goroutine of a function that was abandoned never ends' 's/defer close(done)/defer func() { done <- struct{}{} }()/'
+plant refresh.go 'a panic of a function of the caller is not recovered' '/defer recovered(name, &err)/d'
+plant endpoint.go 'a lifetime counts from the answer' 's/expiry: sent\.Add(life)/expiry: c.now().Add(life)/'
+plant cache.go 'a token that was asked for with other Params is taken from the cache' '/^func (s \*store) findApp/,/^}/{s/scopes, ext := \(.*\), extCacheKey(.*/scopes := \1/;s/ && e\.text("ext_cache_key") == ext$//}'
+plant cache.go 'a new refresh token is kept at a sign-in alone' 's/if r\.RefreshToken != "" {/if r.RefreshToken != "" \&\& renewed == nil {/'
+if [ "$planted" = 0 ]; then echo "there are $n plants"; exit 1; fi
+echo "$found of $planted found in $SECONDS s"
+[ "$found" = "$planted" ]
