@@ -780,7 +780,7 @@ func (u *user) refresh(ctx context.Context, c contents, e entry) (issued, claims
 	if err != nil {
 		return i, claims{}, err
 	}
-	said, err := u.believe(i, first.Iss, "")
+	said, err := u.believe(i, first.Iss, "", e.text("secret"))
 	if err == nil && said.Sub != "" && first.Sub != "" && said.Sub != first.Sub {
 		err = errors.New("cdfauth: the ID token that came with a refresh is another user's")
 	}

@@ -60,7 +60,7 @@ func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 		}
 		if err == nil {
 			q.answered()
-			said, err = u.believe(i, q.Issuer, "")
+			said, err = u.believe(i, q.Issuer, "", code)
 		}
 		return i, said, err
 	}

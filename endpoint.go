@@ -186,9 +186,9 @@ func newClient(flow string, ep Endpoint, id string, scopes []string, params url.
 	return c, e, nil
 }
 
-var privateTransport = sync.OnceValue(func() http.RoundTripper { // shared by all providers without an HTTPClient. Its connections are soon closed: a provider at rest costs nothing.
+var privateTransport = sync.OnceValue(func() http.RoundTripper { // shared by all providers without an HTTPClient. No connection is kept: net/http would log what comes on it unasked.
 	return &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, MaxResponseHeaderBytes: 64 << 10,
-		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: 5 * time.Second}
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, TLSHandshakeTimeout: 5 * time.Second, DisableKeepAlives: true}
 })
 
 const attempts, attemptLimit, maxBody, discoveryLimit = 3, 10 * time.Second, 1 << 20 /* 1 MiB */, 24 * time.Hour
@@ -435,8 +435,9 @@ func (c *client) send(ctx context.Context, what, rawURL string, f *form) (a answ
 	for errors.As(err, &failed) { // the URL is dropped, whose query nobody is to see;
 		err = failed.Err
 	}
-	// and the original error, if its text repeats a secret (net/http quotes malformed answers), or if it is not net/http's and may lead to the request.
-	if clean := scrub(err.Error(), 300, f.secrets...); !known || clean != err.Error() {
+	// and the original error, if its text repeats a secret, or quotes what net/http could not read, or if it is not net/http's and may lead to the request.
+	text, _, quotes := strings.Cut(err.Error(), `"`)
+	if clean := scrub(text, 300, f.secrets...); !known || clean != text || quotes && !final {
 		err = errors.New(clean)
 	}
 	if err = fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, err); final {
@@ -545,7 +546,7 @@ func scrub(text string, limit int, secrets ...string) string {
 			forms = append(forms, base64.StdEncoding.EncodeToString([]byte("  "[:pad]+s)), base64.URLEncoding.EncodeToString([]byte("  "[:pad]+s)))
 		}
 		for _, form := range forms {
-			n := min(run, len(form))
+			n := min(run, len(form)*len(s)) // 0 if there is no secret
 			for i := 0; n > 0 && i+n <= len(text); i++ {
 				if strings.Contains(form, text[i:i+n]) {
 					clear(left[i : i+n])

@@ -168,7 +168,7 @@ func (b *browser) signIn(ctx context.Context, q *question) (i issued, said claim
 		i, err = c.exchange(ctx, "authorization_code", 1, b.filler(fields, v.code(), verifier))
 	}
 	if err == nil {
-		said, err = b.believe(i, q.Issuer, nonce)
+		said, err = b.believe(i, q.Issuer, nonce, v.code(), verifier)
 	}
 	v.page = page("You are signed in", "You can close this page and go back to the program that asked for it.")
 	if oe := (*OAuthError)(nil); errors.As(err, &oe) && oe.Code == "access_denied" {
@@ -218,8 +218,7 @@ func (b *browser) bind() (listeners []net.Listener, redirect *url.URL, err error
 
 // ServeHTTP takes the answer (RFC 6749 §4.1.2) and tells it from everything else: what browsers ask for by themselves, other programs, other pages. It reflects nothing.
 func (v *visit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var values url.Values
-	status, err := 0, error(nil)
+	values, status, err := url.Values(nil), 0, error(nil)
 	switch {
 	case originOf("http", r.Host) != originOf("http", v.redirect.Host): // DNS rebinding
 		status = http.StatusMisdirectedRequest
@@ -260,12 +259,12 @@ func (v *visit) answer(values url.Values) bool { // takes the first answer that 
 		iss, code, failure := values.Get("iss"), values.Get("code"), values.Get("error")
 		switch {
 		case values.Has("iss") && !v.provider.names(iss): // RFC 9207 §2.4
-			v.err = fmt.Errorf("cdfauth: interactive: the answer is of issuer %q, and %q was asked (a mix-up, or an attack)", scrub(iss, 200), scrub(v.provider.Issuer, 200))
+			v.err = fmt.Errorf("cdfauth: interactive: the answer is of issuer %q, and %q was asked (a mix-up, or an attack)", scrub(iss, 200, v.state, code), scrub(v.provider.Issuer, 200))
 		case !values.Has("iss") && v.provider.SendsIssuer:
 			v.err = errors.New("cdfauth: interactive: the answer does not say which issuer it is of, although the provider promises it")
 		case failure != "":
-			v.err = fmt.Errorf("cdfauth: interactive: the sign-in failed: %w", &OAuthError{Code: scrub(failure, 64),
-				Description: scrub(values.Get("error_description"), 500), URI: scrub(values.Get("error_uri"), 200)})
+			v.err = fmt.Errorf("cdfauth: interactive: the sign-in failed: %w", &OAuthError{Code: scrub(failure, 64, v.state, code),
+				Description: scrub(values.Get("error_description"), 500, v.state, code), URI: scrub(values.Get("error_uri"), 200, v.state, code)})
 		case code == "":
 			v.err = errors.New("cdfauth: interactive: the answer has neither a code nor an error")
 		}
@@ -441,7 +440,7 @@ func parseIDToken(raw string) (s claims, err error) { // reads the claims. The s
 }
 
 // believe judges an ID token, if there is one, as a client of the code flow has to (§3.1.3.7), before anything is kept. nonce is "" where none was sent.
-func (u *user) believe(i issued, issuer, nonce string) (claims, error) {
+func (u *user) believe(i issued, issuer, nonce string, secrets ...string) (claims, error) {
 	if i.answer.IDToken == "" {
 		return claims{}, nil
 	}
@@ -456,7 +455,7 @@ func (u *user) believe(i issued, issuer, nonce string) (claims, error) {
 	}
 	return s, refuse("cdfauth: the ID token ", []refusal{
 		{s.Iss == "" || s.Iss != strings.ReplaceAll(issuer, "{tenantid}", s.Tid), // Entra's metadata for several tenants
-			fmt.Sprintf("is of issuer %q, and %q was expected", scrub(s.Iss, 200), scrub(issuer, 200))},
+			fmt.Sprintf("is of issuer %q, and %q was expected", scrub(s.Iss, 200, append(secrets, i.answer.AccessToken, i.answer.RefreshToken)...), scrub(issuer, 200))},
 		{!slices.Contains(audience, u.client.id), "is for another client"},
 		{s.Azp != "" && s.Azp != u.client.id || s.Azp == "" && len(audience) > 1, "was issued to another client (azp)"},
 		{!(s.Exp > float64(u.client.now().Add(-5*time.Minute).Unix())), "has expired (is this computer's clock right?)"},

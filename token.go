@@ -170,7 +170,7 @@ type Options struct {
 	// Cache keeps tokens for other processes and later ones, in the format of MSAL. What goes wrong with it is logged and costs persistence, never the token.
 	Cache Cache // nil means a FileCache at [DefaultCachePath] for the two flows of a person, and none for the others
 	// HTTPClient sends the requests to the identity provider; it is used, never changed, and no redirect is followed.
-	HTTPClient *http.Client // nil means one private client of the package: TLS 1.2 or later, a proxy from the environment, timeouts, a short idle time
+	HTTPClient *http.Client // nil means one private client of the package: TLS 1.2 or later, a proxy from the environment, timeouts, a connection for each request
 	Logger     *slog.Logger // gets a record for each exchange and each refresh that failed, without secrets, tokens or URLs' queries; nil means silence
 }
 
