@@ -352,10 +352,11 @@ func printings(v any) map[string]string {
 type search struct {
 	runs  map[[8]byte]string
 	whole map[string]string
+	also  *search
 }
 
 func newSearch(secrets ...marks) *search {
-	s := &search{map[[8]byte]string{}, map[string]string{}}
+	s := &search{runs: map[[8]byte]string{}, whole: map[string]string{}}
 	for _, m := range secrets {
 		for what, secret := range m {
 			forms := []string{secret, url.QueryEscape(secret)}
@@ -390,6 +391,9 @@ func (s *search) leak(text string) string {
 		if strings.Contains(lower, form) {
 			return what
 		}
+	}
+	if s.also != nil {
+		return s.also.leak(text)
 	}
 	return ""
 }
@@ -465,12 +469,11 @@ func loadHeld(v reflect.Value, i int) (*held, bool) {
 // whatever it wraps.
 func walkError(t *testing.T, name string, err error) {
 	t.Helper()
-	theSearch().errorIn(t, name, err, nil)
+	theSearch().errorIn(t.Errorf, name, err, nil)
 }
 
 // errorIn does that. Errors whose texts and types are in seen are not printed in every way again.
-func (s *search) errorIn(t *testing.T, name string, err error, seen map[string]bool) {
-	t.Helper()
+func (s *search) errorIn(complain func(string, ...any), name string, err error, seen map[string]bool) {
 	for e, i := err, 0; e != nil; e, i = errors.Unwrap(e), i+1 {
 		if like := fmt.Sprintf("%T %v", e, e); !seen[like] {
 			if seen != nil {
@@ -478,18 +481,18 @@ func (s *search) errorIn(t *testing.T, name string, err error, seen map[string]b
 			}
 			for how, text := range printings(e) {
 				if what := s.leak(text); what != "" {
-					t.Errorf("%s: %s of %T (unwrapped %d times) shows %s", name, how, e, i, what)
+					complain("%s: %s of %T (unwrapped %d times) shows %s", name, how, e, i, what)
 				}
 			}
 		}
 		walk(reflect.ValueOf(e), name, 0, map[unsafe.Pointer]bool{}, func(path, text string) {
 			if what := s.leak(text); what != "" {
-				t.Errorf("%s of %T holds %s", path, e, what)
+				complain("%s of %T holds %s", path, e, what)
 			}
 		})
 		if r, ok := e.(interface{ Unwrap() []error }); ok {
 			for _, e := range r.Unwrap() {
-				s.errorIn(t, name, e, seen)
+				s.errorIn(complain, name, e, seen)
 			}
 		}
 	}
