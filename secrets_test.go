@@ -3,14 +3,17 @@ package cdfauth
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +22,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -30,88 +34,205 @@ import (
 // exported type, however it is nested and formatted, and in errors.
 
 const (
-	theSecret = "Zq7vN2xLwK9pTf4R"
-	theToken  = "Hy3mBd8sJc5gVa1U"
+	theSecret     = "Zq7vN2xLwK9pTf4R"
+	theToken      = "Hy3mBd8sJc5gVa1U"
+	theRefresh    = "Wb6kRz0eQn2hXd9M"
+	theIDToken    = "Lf8tCs5yUj3aPv7G" // its signature
+	theDevice     = "Kx1dGm4wEo7iSq2B" // device_code
+	theCode       = "Ry5nTh9uVb3cZk6J"
+	theAssertion  = "Pe0gYw8oMl2fDs4X"
+	thePassphrase = "Nc7jIt1rAx6zQh3E"
+	theKey        = "Vu4bOp9lFy0mKs5WVu4bOp9lFy0mKs5W" // of EncryptCache
+	theBody       = "Jg2qXe6vRn8tBa0C"                 // what an answer says that nobody asked for
 )
 
-// exposed is every exported type with a value that holds theSecret or theToken.
-// A new exported type has to be added here.
+// marks are secrets by what they are.
+type marks map[string]string
+
+var theMarks = marks{"the secret": theSecret, "the token": theToken, "the refresh token": theRefresh, "the ID token": theIDToken, "the device code": theDevice,
+	"the code": theCode, "the assertion": theAssertion, "the passphrase": thePassphrase, "the cache's key": theKey, "the body": theBody}
+
+// theIDTokenOf is an ID token for the client "app".
+func theIDTokenOf(issuer string) string {
+	return strings.TrimSuffix(idptest.IDToken(map[string]any{"iss": issuer, "sub": "ada", "aud": "app", "exp": time.Now().Add(time.Hour).Unix(),
+		"preferred_username": "ada@example.com"}), base64.RawURLEncoding.EncodeToString([]byte("nobody"))) + theIDToken
+}
+
+// theAnswer is a token response with all the secrets there are: those given out, and those sent, in a field that nobody reads.
+func theAnswer(issuer, echo string) map[string]any {
+	return map[string]any{"access_token": theToken, "refresh_token": theRefresh, "id_token": theIDTokenOf(issuer), "expires_in": 3600, "token_type": "Bearer",
+		"echo": echo, "page": theBody}
+}
+
+// records is a logger that notes all there is to note, in both forms.
+func records(to io.Writer) *slog.Logger {
+	all := &slog.HandlerOptions{Level: slog.LevelDebug - 4, AddSource: true}
+	return slog.New(twice{slog.NewTextHandler(to, all), slog.NewJSONHandler(to, all)})
+}
+
+type twice [2]slog.Handler
+
+func (h twice) Enabled(context.Context, slog.Level) bool { return true }
+func (h twice) Handle(ctx context.Context, r slog.Record) error {
+	return errors.Join(h[0].Handle(ctx, r.Clone()), h[1].Handle(ctx, r))
+}
+func (h twice) WithAttrs(a []slog.Attr) slog.Handler {
+	return twice{h[0].WithAttrs(a), h[1].WithAttrs(a)}
+}
+func (h twice) WithGroup(g string) slog.Handler { return twice{h[0].WithGroup(g), h[1].WithGroup(g)} }
+
+// exposed is every exported type with values that hold secrets, as constructors return them and as they are after they were used,
+// and last what their loggers have noted. A new exported type has to be added here.
 func exposed(t *testing.T) map[string]any {
 	t.Helper()
+	var log bytes.Buffer
 	idp := idptest.New()
-	idp.Always(idptest.Body(`{"access_token":"` + theToken + `","expires_in":3600}`))
+	echo := func(r *http.Request) string { return r.PostForm.Encode() + r.Header.Get("Authorization") }
+	idp.Always(func(w http.ResponseWriter, r *http.Request) { idptest.JSON(200, theAnswer(idp.Issuer, echo(r)))(w, r) })
 	secret := SecretString(theSecret)
 	client := &http.Client{Transport: tripper(idp.Client().Transport.RoundTrip)} // a function hides what the provider recorded
-	opts := Options{HTTPClient: client, Logger: slog.New(slog.DiscardHandler)}
-	cc := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: secret, BasicAuth: true, Options: opts}
-	ca := cc
-	ca.ClientSecret, ca.ClientAssertion, ca.BasicAuth = nil, secret, false
-	cert := ClientCertificateConfig{Endpoint: cc.Endpoint, ClientID: "client", Certificate: SecretString(theSecret + "\n" + testKey(t, "p256-pkcs8.pem")), Passphrase: secret, Options: opts}
-	must := func(p Provider, err error) Provider {
+	opts := Options{HTTPClient: client, Logger: records(&log)}
+	made := func(p Provider, err error) Provider {
 		t.Helper()
-		if err == nil {
-			_, err = p.Token(t.Context()) // so that it holds one
-		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		return p
 	}
+	must := func(p Provider, err error) Provider {
+		t.Helper()
+		mustToken(t, made(p, err)) // so that it holds one
+		return p
+	}
+	cc := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: secret, BasicAuth: true, Options: opts}
+	ca := cc
+	ca.ClientSecret, ca.ClientAssertion, ca.BasicAuth = nil, SecretString(theAssertion), false
+	pem := encrypt(t, testDER(t, "p256-pkcs8.pem"), thePassphrase, pbes2{iterations: 1})
+	cert := ClientCertificateConfig{Endpoint: cc.Endpoint, ClientID: "client", Certificate: SecretString(theSecret + "\n" + pem), Passphrase: SecretString(thePassphrase), Options: opts}
+	hardware := cert
+	hardware.Certificate, hardware.Passphrase = nil, nil
+	hardware.Signer = func(context.Context) (crypto.Signer, error) { return parseTestKey(t, "p256-pkcs8.pem"), nil }
+	asserted, certified, keyless := must(NewClientCredentials(ca)), must(NewClientCertificate(cert)), must(NewClientCertificate(hardware))
 	static := must(NewStaticProvider(theToken))
 	ccp := must(NewClientCredentials(cc))
 	refused := must(NewClientCredentials(cc)).(*ClientCredentials)
-	tok, err := refused.Token(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	tok := mustToken(t, refused)
 	refused.Invalidate(tok)
 	hc, err := NewHTTPClient(ccp, "https://api.test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var mc MemoryCache
 	fc, err1 := NewFileCache(filepath.Join(t.TempDir(), "tokens"))
-	ec, err2 := EncryptCache(&mc, []byte(theSecret+theSecret))
-	fec, err3 := EncryptCache(fc, []byte(theSecret+theSecret))
+	ec, err2 := EncryptCache(&MemoryCache{}, []byte(theKey))
+	fec, err3 := EncryptCache(fc, []byte(theKey))
 	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}
+	// People whose sign-in is in the cache: an ID token, and a refresh token, which is redeemed, or an access token as well, which is taken.
+	signedIn := func(c Cache, fresh bool) Options {
+		edit(t, c, func(c contents) { putSignIn(c, idp.Issuer, fresh) })
+		o := opts
+		o.Cache = c
+		return o
+	}
+	dc := DeviceCodeConfig{Endpoint: Issuer(idp.Issuer), ClientID: "app", Options: signedIn(ec, false)}
+	ic := InteractiveConfig{Endpoint: dc.Endpoint, ClientID: "app", Options: signedIn(fec, false)}
+	renewed := []Provider{must(NewDeviceCode(dc)), must(NewInteractive(ic))}
 	plain := &MemoryCache{}
-	for _, c := range []Cache{ec, fec, plain} {
-		if err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte(theToken), nil }); err != nil {
-			t.Fatal(err)
+	dc.Options, ic.Options = signedIn(plain, true), signedIn(&MemoryCache{}, true)
+	device, browser := must(NewDeviceCode(dc)), must(NewInteractive(ic))
+	// What users have.
+	quote := func(s string) string { b, _ := json.Marshal(s); return string(b) }
+	withMemory := opts
+	withMemory.Cache = signedIn(&MemoryCache{}, false).Cache
+	var users []Provider
+	for _, config := range []string{`{"token":"` + theToken + `"}`,
+		`{"client_credentials":{"token_url":"https://idp.test/token","client_id":"app","client_secret":"` + theSecret + `","audience":"x"}}`,
+		`{"client_certificate":{"authority_url":"https://idp.test/x","client_id":"app","certificate":` + quote(testKey(t, "rsa-pkcs8.pem")) + `,"cert_thumbprint":"` + strings.Repeat("ab", 20) + `"}}`,
+		`{"device_code":{"oauth_discovery_url":"https://idp.test","client_id":"app"}}`, `{"interactive":{"oauth_discovery_url":"https://idp.test","client_id":"app"}}`,
+	} {
+		users = append(users, must(Load([]byte(config), withMemory)))
+	}
+	users = append(users, made(Load([]byte(`{"device_code":{"authority_url":"https://idp.test/x","client_id":"app","clear_cache":true,"token_cache_path":`+
+		quote(filepath.Join(t.TempDir(), "x"))+`}}`), opts)))
+	vars := map[string]string{"IDP_CLIENT_ID": "app", "IDP_CLIENT_SECRET": theSecret, "CDF_TOKEN": theToken, "IDP_DISCOVERY_URL": idp.Issuer, "IDP_TOKEN_URL": "https://idp.test/token",
+		"PROVIDER": "other", "CDF_CLUSTER": "greenfield"}
+	for _, vars["LOGIN_FLOW"] = range []string{"client_credentials", "token", "device_code", "interactive"} {
+		p := made(FromEnv(func(name string) string { return vars[name] }, withMemory))
+		_, _ = p.Token(WithoutInteraction(t.Context())) // people are not signed in for that audience
+		users = append(users, p)
+	}
+	// What becomes of exchanges that fail, whose answers have it all.
+	var failed []any
+	idp.Always(func(w http.ResponseWriter, r *http.Request) {
+		answer := theAnswer(idp.Issuer, "")
+		answer["error"], answer["error_description"] = "invalid_client", echo(r)
+		idptest.JSON(401, answer)(w, r)
+	})
+	person := dc
+	person.Options = signedIn(&MemoryCache{}, false)
+	failing := []Provider{made(NewClientCredentials(cc)), made(NewClientCredentials(ca)), made(NewClientCertificate(cert)), made(NewDeviceCode(person))}
+	for _, p := range failing {
+		_, err := p.Token(WithoutInteraction(t.Context()))
+		oe := (*OAuthError)(nil)
+		if !errors.As(err, &oe) || !strings.Contains(err.Error(), "[removed]") {
+			t.Fatalf("%T: %v", p, err)
+		}
+		failed = append(failed, oe, err)
+	}
+	_, err = Load([]byte(`{"client_credentials":{"token_url":"https://x:`+theSecret+`@idp.test/token","client_id":"app","client_secret":["`+theSecret+`"]}}`), opts)
+	_, err1 = NewHTTPClient(ccp, "https://x:"+theSecret+"@api.test")
+	_, err2 = NewToken(theToken+" ", time.Time{})
+	_, err3 = NewStaticProvider("Bearer " + theToken)
+	failed = append(failed, err, err1, err2, err3)
+	endpoints := []any{cc.Endpoint, dc.Endpoint}
+	for _, made := range []func(string) Endpoint{Authority, Issuer, Discovery, TokenURL} {
+		for _, bad := range []string{"https://x:%s@idp.test/token", "https://%s@idp.test/token", "https://x:%s@idp.test:bad/%%zz", "%s"} {
+			ep := made(fmt.Sprintf(bad, theSecret))
+			_, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: ep, ClientID: "client", ClientSecret: secret})
+			endpoints, failed = append(endpoints, ep), append(failed, err)
 		}
 	}
-	dc := DeviceCodeConfig{Endpoint: cc.Endpoint, ClientID: "app", Options: opts}
-	dc.Endpoint, dc.Cache = Issuer("https://idp.test"), &MemoryCache{}
-	edit(t, dc.Cache, func(c contents) {
-		c.put(accessTokens, entry{"secret": theToken, "environment": "idp.test", "client_id": "app", "cached_at": unix(time.Now()),
-			"expires_on": unix(time.Now().Add(time.Hour)), fieldIssuer: "https://idp.test"})
-	})
-	ic := InteractiveConfig{Endpoint: dc.Endpoint, ClientID: "app", Options: dc.Options}
-	device, browser := must(NewDeviceCode(dc)).(*DeviceCode), must(NewInteractive(ic)).(*Interactive)
+	if !strings.Contains(log.String(), "invalid_client") || !strings.Contains(log.String(), `"expiry"`) {
+		t.Errorf("the log has less than is needed: %s", log.String())
+	}
 	return map[string]any{
 		"DeviceCodeConfig":        dc,
-		"DeviceCode":              device,
+		"DeviceCode":              []Provider{device, renewed[0]},
 		"DeviceAuthorization":     DeviceAuthorization{UserCode: "AB-CD"},
 		"InteractiveConfig":       ic,
-		"Interactive":             browser,
+		"Interactive":             []Provider{browser, renewed[1]},
 		"Cache":                   []Cache{ec, fec},
 		"FileCache":               fc,
 		"MemoryCache":             plain,
-		"Provider":                []Provider{static, ccp},
+		"Provider":                append(append(users, failing...), static, ccp),
 		"Token":                   tok,
 		"Secret":                  secret,
 		"Options":                 opts,
 		"StaticProvider":          static,
 		"FuncProvider":            must(NewFuncProvider(func(context.Context) (Token, error) { return NewToken(theToken, time.Now().Add(time.Hour)) })),
-		"Endpoint":                cc.Endpoint,
-		"OAuthError":              &OAuthError{Code: "invalid_client", StatusCode: 401},
+		"Endpoint":                endpoints,
+		"OAuthError":              failed,
 		"ClientCredentialsConfig": []ClientCredentialsConfig{cc, ca},
-		"ClientCredentials":       []Provider{ccp, must(NewClientCredentials(ca)), refused},
-		"ClientCertificateConfig": cert,
-		"ClientCertificate":       must(NewClientCertificate(cert)),
+		"ClientCredentials":       []Provider{ccp, asserted, refused},
+		"ClientCertificateConfig": []ClientCertificateConfig{cert, hardware},
+		"ClientCertificate":       []Provider{certified, keyless},
 		"Transport":               []any{hc.Transport, hc, &Transport{Provider: ccp, Origin: "https://api.test"}},
+		"log":                     log.String(),
+	}
+}
+
+// putSignIn is what a cache has of somebody who is signed in.
+func putSignIn(c contents, issuer string, fresh bool) {
+	u, _ := url.Parse(issuer)
+	ours := func(secret string) entry {
+		return entry{"secret": secret, "environment": u.Hostname(), "client_id": "app", "home_account_id": "ada", "cached_at": unix(time.Now()), fieldIssuer: issuer}
+	}
+	c.put(refreshTokens, ours(theRefresh))
+	c.put(idTokens, ours(theIDTokenOf(issuer)))
+	if e := ours(theToken); fresh {
+		e["expires_on"], e[fieldAsked] = unix(time.Now().Add(time.Hour)), "-"
+		c.put(accessTokens, e)
 	}
 }
 
@@ -165,7 +286,20 @@ func TestNoExportedTypeShowsASecret(t *testing.T) {
 			}
 		})
 	}
-	// The test itself has to see what is there to see.
+	// The test itself has to see what is there to see, of each kind.
+	for what, secret := range theMarks {
+		printed := printings(struct{ S string }{secret})
+		for _, how := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "json", "slog text", "slog json"} {
+			if !strings.HasPrefix(leak(printed[how]), what) {
+				t.Errorf("%s: %s is not seen in %s", how, what, printed[how])
+			}
+		}
+		for _, text := range []string{"a" + secret, "ab" + secret, "abc" + secret + "z"} {
+			if !strings.HasPrefix(leak(base64.StdEncoding.EncodeToString([]byte(text))), what) {
+				t.Errorf("base64: %s is not seen", what)
+			}
+		}
+	}
 	for how, text := range printings(struct{ s *string }{}) {
 		_ = text
 		if leak(printings(struct{ s string }{theSecret})["%v"]) == "" || leak(printings(map[string][]byte{"a": []byte(theToken)})["json"]) == "" {
@@ -214,23 +348,70 @@ func printings(v any) map[string]string {
 	return m
 }
 
-// leak says what of the secrets is in text: whole, a prefix, or encoded.
-func leak(text string) string {
-	lower := strings.ToLower(text)
-	for what, s := range map[string]string{"the secret": theSecret, "the token": theToken} {
-		decimal := strings.Trim(fmt.Sprint([]byte(s[:8])), "[]")
-		for _, form := range []string{s[:8], s[8:], url.QueryEscape(s),
-			base64.StdEncoding.EncodeToString([]byte(s))[:10], base64.StdEncoding.EncodeToString([]byte(" " + s))[2:12], base64.StdEncoding.EncodeToString([]byte("  " + s))[4:14], decimal} {
-			if strings.Contains(text, form) {
-				return what + " as " + form
+// search looks for eight bytes in a row of any secret, plain, escaped or in base64 at each of its alignments, and for what verbs make of bytes.
+type search struct {
+	runs  map[[8]byte]string
+	whole map[string]string
+	also  *search
+}
+
+func newSearch(secrets ...marks) *search {
+	s := &search{runs: map[[8]byte]string{}, whole: map[string]string{}}
+	for _, m := range secrets {
+		for what, secret := range m {
+			forms := []string{secret, url.QueryEscape(secret)}
+			for pad := range 3 {
+				b := base64.RawStdEncoding.EncodeToString([]byte("  "[:pad] + secret))
+				b = b[[]int{0, 2, 4}[pad] : len(b)-len(b)%4]
+				forms = append(forms, b, strings.NewReplacer("+", "-", "/", "_").Replace(b))
+			}
+			for _, form := range forms {
+				for i := range len(form) - 7 {
+					s.runs[[8]byte([]byte(form[i:]))] = what + " as " + form[i:i+8]
+				}
+			}
+			for _, part := range []string{secret[:8], secret[len(secret)-8:]} {
+				s.whole[hex.EncodeToString([]byte(part))] = what + " in hex"
+				s.whole[strings.Trim(fmt.Sprint([]byte(part)), "[]")] = what + " in decimal"
 			}
 		}
-		if strings.Contains(lower, hex.EncodeToString([]byte(s[:8]))) {
-			return what + " in hex"
+	}
+	return s
+}
+
+// leak says what of the secrets is in text, "" if nothing is.
+func (s *search) leak(text string) string {
+	for i := range len(text) - 7 {
+		if what := s.runs[[8]byte([]byte(text[i:i+8]))]; what != "" {
+			return what
 		}
+	}
+	lower := strings.ToLower(text)
+	for form, what := range s.whole {
+		if strings.Contains(lower, form) {
+			return what
+		}
+	}
+	if s.also != nil {
+		return s.also.leak(text)
 	}
 	return ""
 }
+
+var theSearch = sync.OnceValue(func() *search {
+	keys := marks{}
+	for _, name := range []string{"p256-pkcs8.pem", "rsa-pkcs8.pem"} {
+		text, err := os.ReadFile(filepath.Join("testdata/keys", name))
+		block, _ := pem.Decode(text)
+		if err != nil || block == nil {
+			panic(name)
+		}
+		keys["the private key of "+name] = string(block.Bytes)
+	}
+	return newSearch(theMarks, keys)
+})
+
+func leak(text string) string { return theSearch().leak(text) }
 
 // walk follows v through exported and unexported fields, pointers and
 // containers as no printer would, and shows each string and byte slice.
@@ -288,20 +469,30 @@ func loadHeld(v reflect.Value, i int) (*held, bool) {
 // whatever it wraps.
 func walkError(t *testing.T, name string, err error) {
 	t.Helper()
+	theSearch().errorIn(t.Errorf, name, err, nil)
+}
+
+// errorIn does that. Errors whose texts and types are in seen are not printed in every way again.
+func (s *search) errorIn(complain func(string, ...any), name string, err error, seen map[string]bool) {
 	for e, i := err, 0; e != nil; e, i = errors.Unwrap(e), i+1 {
-		for how, text := range printings(e) {
-			if what := leak(text); what != "" {
-				t.Errorf("%s: %s of %T (unwrapped %d times) shows %s", name, how, e, i, what)
+		if like := fmt.Sprintf("%T %v", e, e); !seen[like] {
+			if seen != nil {
+				seen[like] = true
+			}
+			for how, text := range printings(e) {
+				if what := s.leak(text); what != "" {
+					complain("%s: %s of %T (unwrapped %d times) shows %s", name, how, e, i, what)
+				}
 			}
 		}
 		walk(reflect.ValueOf(e), name, 0, map[unsafe.Pointer]bool{}, func(path, text string) {
-			if what := leak(text); what != "" {
-				t.Errorf("%s of %T holds %s", path, e, what)
+			if what := s.leak(text); what != "" {
+				complain("%s of %T holds %s", path, e, what)
 			}
 		})
 		if r, ok := e.(interface{ Unwrap() []error }); ok {
 			for _, e := range r.Unwrap() {
-				walkError(t, name, e)
+				s.errorIn(complain, name, e, seen)
 			}
 		}
 	}
