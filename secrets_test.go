@@ -539,6 +539,9 @@ func TestNoErrorShowsASecret(t *testing.T) {
 	}
 	// By way of net/http's own errors, on a real socket.
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !r.Close {
+			t.Error("the package's own client keeps its connection, and net/http will log what comes on it unasked")
+		}
 		c, _, _ := http.NewResponseController(w).Hijack()
 		fmt.Fprintf(c, "HTTP/1.1 %s\r\n\r\n", theSecret)
 		c.Close()
@@ -546,7 +549,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 	defer s.Close()
 	p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "client", ClientSecret: SecretString(theSecret)})
 	_, err := p.Token(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "[removed]") {
+	if err == nil || !strings.HasSuffix(err.Error(), "malformed HTTP status code") { // which net/http quotes
 		t.Errorf("malformed status: %v", err)
 	}
 	walkError(t, "malformed status", err)
