@@ -241,7 +241,7 @@ func TestUnknownContentIsKept(t *testing.T) {
 		if err := json.Unmarshal(blob, &before); err != nil {
 			t.Fatal(err)
 		}
-		before["Strange"] = map[string]any{"ümläut 😀 <&>": []any{1.5, nil, "x"}, "n": json.Number("12345678901234567890.5")}
+		before["Strange"] = map[string]any{"ümläut \u0080😀 <&>": []any{1.5, nil, "x"}, "n": json.Number("12345678901234567890.5")}
 		for _, e := range before["Account"] {
 			e.(map[string]any)["strange"] = map[string]any{"a": "é"}
 		}
@@ -301,6 +301,59 @@ func TestKeys(t *testing.T) {
 	}
 	if got := extCacheKey(url.Values{"audience": {"https://x"}, "a": {"é"}}); len(got) != 43 || got != strings.ToLower(got) || got == extCacheKey(url.Values{"audience": {"https://x"}}) {
 		t.Errorf("ext_cache_key %q", got)
+	}
+}
+
+// TestPythonsSignIns serve a user's flow: without a request, unless the metadata has to tell the realm of a tenant that is not named by its GUID.
+func TestPythonsSignIns(t *testing.T) {
+	const guid, scope = "11111111-2222-3333-4444-555555555555", "https://greenfield.cognitedata.com/"
+	entra := func(tenant string) Endpoint { return Authority("https://login.microsoftonline.com/" + tenant) }
+	for _, tt := range []struct {
+		file, tenant string // that of the file is replaced
+		endpoint     Endpoint
+		scopes       []string
+		user         string
+		reads        int // of the metadata
+	}{
+		{file: "entra-interactive", endpoint: entra(guid), scopes: []string{scope + ".default"}, user: "jane.doe@example.com"},
+		{file: "entra-device", endpoint: entra(guid), scopes: []string{scope + "IDENTITY"}, user: "jane.doe@example.com"},
+		{file: "entra-device", tenant: "ABCDEFab-cdef-0987-6543-210000000000", scopes: []string{scope + "IDENTITY"}, user: "jane.doe@example.com"},
+		{file: "entra-device", tenant: guid[:35], scopes: []string{scope + "IDENTITY"}, user: "jane.doe@example.com", reads: 1},
+		{file: "entra-device", tenant: guid + "5", scopes: []string{scope + "IDENTITY"}, user: "jane.doe@example.com", reads: 1},
+		{file: "entra-device", tenant: guid[:35] + "g", scopes: []string{scope + "IDENTITY"}, user: "jane.doe@example.com", reads: 1},
+		{file: "entra-device", tenant: guid[:35] + "-", scopes: []string{scope + "IDENTITY"}, user: "jane.doe@example.com", reads: 1},
+		{file: "entra-device", tenant: "1" + guid[:8] + guid[9:], scopes: []string{scope + "IDENTITY"}, user: "jane.doe@example.com", reads: 1},
+		{file: "entra-device", tenant: "example.com", scopes: []string{scope + "IDENTITY"}, user: "jane.doe@example.com", reads: 1},
+		{file: "oidc-device", endpoint: Issuer("https://my-tenant.auth0.com"), scopes: []string{"IDENTITY", "user_impersonation"}},
+	} {
+		blob, err := os.ReadFile("testdata/msal-cache/" + tt.file + ".bin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.tenant != "" {
+			blob, tt.endpoint = bytes.ReplaceAll(blob, []byte(guid), []byte(tt.tenant)), entra(tt.tenant)
+		}
+		c, err := parseContents(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := entryOf(c, accessTokens, keysOf(c, accessTokens)[0])
+		e["cached_at"], e["expires_on"] = unix(time.Now()), unix(time.Now().Add(time.Hour))
+		blob, _ = c.blob()
+		cache, idp := &MemoryCache{}, idptest.New()
+		put(t, cache, string(blob))
+		idp.Issuer = "https://" + e.text("environment")
+		p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: tt.endpoint, ClientID: e.text("client_id"), Scopes: tt.scopes, Options: Options{HTTPClient: idp.Client(), Cache: cache}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok, err := p.Token(WithoutInteraction(t.Context()))
+		if err != nil || tok.AccessToken() != e.text("secret") || tok.Username() != tt.user {
+			t.Errorf("%s %s: a token of %q: %v", tt.file, tt.tenant, tok.Username(), err)
+		}
+		if n := len(idp.Requests("/openid-configuration")); n != tt.reads || len(idp.Requests("")) != n {
+			t.Errorf("%s %s: the metadata was read %d times, want %d, of %d requests", tt.file, tt.tenant, n, tt.reads, len(idp.Requests("")))
+		}
 	}
 }
 
