@@ -616,6 +616,30 @@ func TestRefreshTokens(t *testing.T) {
 			}
 		})
 	})
+	t.Run("expired access tokens", func(t *testing.T) { // go, of this account
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := sample(t, h, "bob", "eve")
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c contents) {
+				for _, key := range all(c, accessTokens) {
+					for target, expires := range map[string]time.Time{"expired": time.Now(), "good": time.Now().Add(time.Second)} {
+						e := maps.Clone(entryOf(c, accessTokens, key))
+						e["target"], e["expires_on"] = target, unix(expires)
+						c.put(accessTokens, e)
+					}
+				}
+			})
+			signedIn(t, interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" }))
+			left := map[string]int{}
+			for _, e := range read(t, cache).find(accessTokens, func(entry) bool { return true }) {
+				left[e.account()]++
+			}
+			if h.asked() != 0 || left["sub-bob"] != 2 || left["sub-eve"] != 3 {
+				t.Errorf("left: %v", left)
+			}
+		})
+	})
 	t.Run("stale ones that appear one by one", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}

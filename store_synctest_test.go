@@ -173,7 +173,9 @@ func TestDefaultCache(t *testing.T) {
 	twice := func(t *testing.T, signIns int) { // a program that runs twice; beyond the token's life
 		idp := idptest.New()
 		for range 2 {
-			p, _ := device(t, idp, nil, func(c *DeviceCodeConfig) { c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})) })
+			p, _ := device(t, idp, nil, func(c *DeviceCodeConfig) {
+				c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			})
 			until(signedIn(t, p), -time.Second)
 			signedIn(t, p)
 		}

@@ -357,6 +357,33 @@ func TestPythonsSignIns(t *testing.T) {
 	}
 }
 
+// TestPut: an entry replaces the one of its name. Only of what is no token, fields that others wrote stay.
+func TestPut(t *testing.T) {
+	for _, section := range sections {
+		c := contents{}
+		c.put(section, entry{"home_account_id": "u", "secret": "old", "theirs": "x"})
+		c.put(section, entry{"home_account_id": "u", "secret": "new"})
+		want := entry{"home_account_id": "u", "secret": "new"}
+		if section == accounts || section == appMetadata {
+			want["theirs"] = "x"
+		}
+		if keys := keysOf(c, section); len(keys) != 1 || !maps.Equal(entryOf(c, section, keys[0]), want) {
+			t.Errorf("%s: %v", section, c)
+		}
+	}
+}
+
+// TestEntryTime: what is no moment that can be, or beyond what time can say, is none.
+func TestEntryTime(t *testing.T) {
+	for v, want := range map[any]int64{"1": 1, json.Number("1"): 1, "1795451227": 1795451227, "1099511627776": 1 << 40,
+		"1099511627777": 0, "99999999999999999999": 0, "0": 0, "-1": 0, "": 0, "1.5": 0, json.Number("1e3"): 0, nil: 0, true: 0} {
+		got := entry{"at": v}.time("at")
+		if want == 0 && !got.IsZero() || want != 0 && !got.Equal(time.Unix(want, 0)) {
+			t.Errorf("%v is %v, want %d", v, got, want)
+		}
+	}
+}
+
 // broken is a Cache that does not work.
 type broken struct {
 	get, update error
