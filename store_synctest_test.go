@@ -85,7 +85,7 @@ func TestHalfWrittenContentIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestPatience: the lock is asked for ten times a second, after more and more often.
+// TestPatience: the lock is asked for after 5 ms, then less and less often, but ten times a second.
 func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
