@@ -268,6 +268,11 @@ func TestInteractive(t *testing.T) {
 		if h.asked() != 1 || h.idp.Tokens() != 2 || h.idp.Refused() != 0 {
 			t.Errorf("the person was asked %d times, the provider %d, %d refused", h.asked(), h.idp.Tokens(), h.idp.Refused())
 		}
+		for _, r := range h.idp.Requests("/token") {
+			if r.Form.Get("scope") != ask.Get("scope") {
+				t.Errorf("%s for %q", r.Form.Get("grant_type"), r.Form.Get("scope"))
+			}
+		}
 	})
 }
 
@@ -368,6 +373,15 @@ func TestAccounts(t *testing.T) {
 				entryOf(c, accounts, key)["username"] = ""
 			}
 		}, user: "bob"},
+		{name: "a name of the file's", people: []string{"bob"}, edit: func(c contents) {
+			e := entryOf(c, accounts, all(c, accounts)[0])
+			e["username"] = "robert"
+			for _, host := range []string{"a.test", "z.test"} {
+				other := maps.Clone(e)
+				other["environment"], other["username"] = host, "of "+host
+				c[accounts].(map[string]any)[host] = map[string]any(other)
+			}
+		}, user: "robert"},
 		{name: "Python's, known by the ID token", people: []string{"bob"}, edit: func(c contents) { foreign(c, "") }, user: "bob"},
 		{name: "Python's, of another issuer", people: []string{"bob"}, edit: func(c contents) { foreign(c, "https://idp.test/realms/b") }, asks: 1, prompt: "consent", user: "ada@example.com"},
 		{name: "an application's", people: []string{"bob"}, edit: func(c contents) {
@@ -507,6 +521,27 @@ func TestOneInteraction(t *testing.T) {
 	})
 }
 
+// occupied is a cache that another program keeps to itself.
+type occupied struct{ MemoryCache }
+
+func (c *occupied) Update(ctx context.Context, _ func(context.Context, []byte) ([]byte, error)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestSiblingSignsIn: what another program gets while it has the cache locked serves who waits for it, though the lock never comes.
+func TestSiblingSignsIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := &human{idp: idptest.New()}, &occupied{}
+		blob, _ := sample(t, h, "bob").Get(t.Context())
+		time.AfterFunc(9*time.Second+time.Millisecond, func() { put(t, &cache.MemoryCache, string(blob)) })
+		var tok Token
+		if d := elapse(func() { tok = signedIn(t, interactive(t, h, cache, nil)) }); d != 10*time.Second || tok.Username() != "bob" || h.asked() != 0 {
+			t.Errorf("%q signed in after %v and being asked %d times", tok.Username(), d, h.asked())
+		}
+	})
+}
+
 // TestRefreshTokens: what becomes of those that are refused.
 func TestRefreshTokens(t *testing.T) {
 	// renewed changes what the cache of somebody who signed in has, and returns the provider after a token was asked for.
@@ -570,13 +605,74 @@ func TestRefreshTokens(t *testing.T) {
 			cache := &shifting{MemoryCache: sample(t, h, "bob")}
 			time.Sleep(2 * time.Hour)
 			edit(t, cache, func(c contents) {
-				cache.then, _ = c.blob()
+				good, _ := c.blob()
+				cache.then = func() []byte { return good }
 				one(c)["secret"] = "stale"
 			})
 			cache.armed = true
 			p := interactive(t, h, cache, nil)
 			if _, err := p.Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 1 {
 				t.Errorf("%v; %d refused", err, h.idp.Refused())
+			}
+		})
+	})
+	t.Run("expired access tokens", func(t *testing.T) { // go, of this account
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := sample(t, h, "bob", "eve")
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c contents) {
+				for _, key := range all(c, accessTokens) {
+					for target, expires := range map[string]time.Time{"expired": time.Now(), "good": time.Now().Add(time.Second)} {
+						e := maps.Clone(entryOf(c, accessTokens, key))
+						e["target"], e["expires_on"] = target, unix(expires)
+						c.put(accessTokens, e)
+					}
+				}
+			})
+			signedIn(t, interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" }))
+			left := map[string]int{}
+			for _, e := range read(t, cache).find(accessTokens, func(entry) bool { return true }) {
+				left[e.account()]++
+			}
+			if h.asked() != 0 || left["sub-bob"] != 2 || left["sub-eve"] != 3 {
+				t.Errorf("left: %v", left)
+			}
+		})
+	})
+	t.Run("stale ones that appear one by one", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := &shifting{MemoryCache: sample(t, h, "bob")}
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c contents) {
+				n := 1
+				one(c)["secret"] = "stale 1"
+				cache.then = func() []byte {
+					n = min(n+1, 4)
+					one(c)["secret"] = fmt.Sprint("stale ", n)
+					blob, _ := c.blob()
+					return blob
+				}
+			})
+			cache.armed = true
+			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+			if !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 2 {
+				t.Errorf("%v; %d refused, want 2", err, h.idp.Refused())
+			}
+		})
+	})
+	t.Run("refused while the cache seems empty", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := &shifting{MemoryCache: sample(t, h, "bob", "eve"), then: func() []byte { return nil }}
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c contents) { entryOf(c, refreshTokens, all(c, refreshTokens)[0])["secret"] = "stale" })
+			cache.armed = true
+			p := interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" })
+			_, err := p.Token(WithoutInteraction(t.Context()))
+			if c := read(t, cache); !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || len(all(c, refreshTokens)) != 1 || len(all(c, accounts)) != 2 {
+				t.Errorf("%v; %d refused; left: %v", err, h.idp.Refused(), c)
 			}
 		})
 	})
@@ -613,12 +709,12 @@ type shifting struct {
 	*MemoryCache
 	armed  bool
 	inside bool
-	then   []byte
+	then   func() []byte
 }
 
 func (s *shifting) Get(ctx context.Context) ([]byte, error) {
 	if s.armed && s.inside {
-		return s.then, nil
+		return s.then(), nil
 	}
 	return s.MemoryCache.Get(ctx)
 }
@@ -722,5 +818,24 @@ func TestSignOut(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	})
+	t.Run("who is asked next", func(t *testing.T) { // somebody else, maybe; after a failure, the same person
+		for _, failure := range []error{nil, errors.New("read-only")} {
+			synctest.Test(t, func(t *testing.T) {
+				h, cache := &human{idp: idptest.New()}, &unwritable{}
+				p := interactive(t, h, cache, nil)
+				signedIn(t, p)
+				cache.why = failure
+				if err := p.SignOut(t.Context()); !errors.Is(err, failure) {
+					t.Errorf("%v, want %v", err, failure)
+				}
+				cache.why = nil
+				edit(t, cache, func(c contents) { clear(c) })
+				signedIn(t, p)
+				if hint := h.last().Get("login_hint"); h.asked() != 2 || (hint == "ada@example.com") != (failure != nil) {
+					t.Errorf("SignOut: %v; then asked %d times in all, with login_hint %q", failure, h.asked(), hint)
+				}
+			})
+		}
 	})
 }

@@ -4,10 +4,13 @@ package cdfauth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,8 +31,9 @@ func TestLockIsWaitedFor(t *testing.T) {
 		idp, cache := idptest.New(), &MemoryCache{}
 		go hold(cache, time.Hour)
 		synctest.Wait()
-		if _, d := get(t, cachedProvider(t, idp, cache, nil)); d != lockLimit {
-			t.Errorf("went on without the cache after %v, want %v", d, lockLimit)
+		idp.Fault(idp.Slow(9*time.Second, nil))
+		if _, d := get(t, cachedProvider(t, idp, cache, nil)); d != 25*time.Second {
+			t.Errorf("went on without the cache and got a token after %v, want 16 s for the lock and 9 s for the request", d)
 		}
 		time.Sleep(time.Hour)
 	})
@@ -78,6 +82,118 @@ func TestHalfWrittenContentIsReadAgain(t *testing.T) {
 				t.Errorf("%d bad reads: got %v", bad, c)
 			}
 		})
+	}
+}
+
+// TestPatience: the lock is asked for after 5 ms, then less and less often, but ten times a second.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		if d := elapse(func() {
+			patiently(t.Context(), func() (*os.File, error) {
+				if tries++; tries > 8 {
+					return nil, nil
+				}
+				return nil, errLocked
+			})
+		}); d != 455*time.Millisecond {
+			t.Errorf("%d tries in %v, want 5+10+20+40+80+3*100 ms between them", tries, d)
+		}
+	})
+}
+
+// TestCachedTokenInTheLeeway is refreshed by a program that starts, and not a moment before.
+func TestCachedTokenInTheLeeway(t *testing.T) {
+	for left, requests := range map[time.Duration]int{DefaultLeeway + 1: 1, DefaultLeeway: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			idp, cache := idptest.New(), &MemoryCache{}
+			tok, _ := get(t, cachedProvider(t, idp, cache, nil))
+			until(tok, left)
+			get(t, cachedProvider(t, idp, cache, nil))
+			if n := idp.Tokens(); n != requests {
+				t.Errorf("%v before expiry: %d requests, want %d", left, n, requests)
+			}
+		})
+	}
+}
+
+// unwritable is a cache that does not store what it is given, for some reason and time.
+type unwritable struct {
+	MemoryCache
+	why error
+}
+
+func (c *unwritable) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+	return c.MemoryCache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
+		now, err := f(ctx, old)
+		return now, cmp.Or(err, c.why)
+	})
+}
+
+// TestTokenThatWasNotStored: a user's flow goes on in memory, for good, since it has the refresh token that the file lacks; an application's tries again.
+func TestTokenThatWasNotStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idp, cache := idptest.New(), &unwritable{why: errors.New("disk full")}
+		p, shown := device(t, idp, cache, nil)
+		tok := signedIn(t, p)
+		for range 3 {
+			until(tok, -time.Second)
+			var err error
+			if tok, err = p.Token(WithoutInteraction(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			cache.why = nil
+		}
+		if blob, _ := cache.Get(t.Context()); len(*shown) != 1 || idp.Refused() != 0 || blob != nil {
+			t.Errorf("asked %d times, %d refresh tokens refused; stored later: %s", len(*shown), idp.Refused(), blob)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		idp, cache := idptest.New(), &unwritable{why: errors.New("disk full")}
+		p := cachedProvider(t, idp, cache, nil)
+		tok, _ := get(t, p)
+		cache.why = nil
+		until(tok, -time.Second)
+		tok, _ = get(t, p)
+		if again, _ := get(t, cachedProvider(t, idp, cache, nil)); again.AccessToken() != tok.AccessToken() {
+			t.Error("a cache that works again was not used")
+		}
+		wantRequests(t, idp, 2)
+	})
+}
+
+// TestDefaultCache: who gives a user's flow no cache gets the file at DefaultCachePath, or, without a home directory, memory and a warning.
+func TestDefaultCache(t *testing.T) {
+	home := func(dir string) {
+		for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
+			t.Setenv(name, dir)
+		}
+	}
+	var log bytes.Buffer
+	twice := func(t *testing.T, signIns int) { // a program that runs twice; beyond the token's life
+		idp := idptest.New()
+		for range 2 {
+			p, _ := device(t, idp, nil, func(c *DeviceCodeConfig) {
+				c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			})
+			until(signedIn(t, p), -time.Second)
+			signedIn(t, p)
+		}
+		if n := len(idp.Requests("/devicecode")); n != signIns || idp.Refused() != 0 {
+			t.Errorf("%d sign-ins, want %d; %d refresh tokens refused", n, signIns, idp.Refused())
+		}
+	}
+	home(t.TempDir())
+	synctest.Test(t, func(t *testing.T) { twice(t, 1) })
+	if path, err := DefaultCachePath("app"); err != nil {
+		t.Error(err)
+	} else if _, err := os.Stat(path); err != nil || log.Len() > 0 {
+		t.Errorf("%v; the log: %s", err, log.String())
+	}
+	home("")
+	synctest.Test(t, func(t *testing.T) { twice(t, 2) })
+	if n := strings.Count(log.String(), "kept in memory alone"); n != 2 {
+		t.Errorf("%d warnings for 2 starts: %s", n, log.String())
 	}
 }
 

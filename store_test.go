@@ -241,7 +241,7 @@ func TestUnknownContentIsKept(t *testing.T) {
 		if err := json.Unmarshal(blob, &before); err != nil {
 			t.Fatal(err)
 		}
-		before["Strange"] = map[string]any{"ümläut 😀 <&>": []any{1.5, nil, "x"}, "n": json.Number("12345678901234567890.5")}
+		before["Strange"] = map[string]any{"ümläut \u0080😀 <&>": []any{1.5, nil, "x"}, "n": json.Number("12345678901234567890.5")}
 		for _, e := range before["Account"] {
 			e.(map[string]any)["strange"] = map[string]any{"a": "é"}
 		}
@@ -301,6 +301,82 @@ func TestKeys(t *testing.T) {
 	}
 	if got := extCacheKey(url.Values{"audience": {"https://x"}, "a": {"é"}}); len(got) != 43 || got != strings.ToLower(got) || got == extCacheKey(url.Values{"audience": {"https://x"}}) {
 		t.Errorf("ext_cache_key %q", got)
+	}
+}
+
+// TestPythonsSignIns serve a user's flow: without a request, unless the metadata has to tell the realm of a tenant that is not named by its GUID.
+func TestPythonsSignIns(t *testing.T) {
+	const guid, scope = "11111111-2222-3333-4444-555555555555", "https://greenfield.cognitedata.com/"
+	entra := func(tenant string) Endpoint { return Authority("https://login.microsoftonline.com/" + tenant) }
+	type test struct {
+		file, tenant string // which goes for the file's
+		endpoint     Endpoint
+		scopes       string
+		user         string
+		reads        int // of the metadata
+	}
+	tests := []test{
+		{"entra-interactive", guid, entra(guid), scope + ".default", "jane.doe@example.com", 0},
+		{"oidc-device", guid, Issuer("https://my-tenant.auth0.com"), "IDENTITY user_impersonation", "", 0},
+	}
+	for tenant, reads := range map[string]int{guid: 0, "ABCDEFab-cdef-0987-6543-210000000000": 0, guid[:35]: 1, guid + "5": 1, guid[:35] + "g": 1, guid[:35] + "-": 1,
+		"1" + guid[:8] + guid[9:]: 1, "example.com": 1} {
+		tests = append(tests, test{"entra-device", tenant, entra(tenant), scope + "IDENTITY", "jane.doe@example.com", reads})
+	}
+	for _, tt := range tests {
+		blob, err := os.ReadFile("testdata/msal-cache/" + tt.file + ".bin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := parseContents(bytes.ReplaceAll(blob, []byte(guid), []byte(tt.tenant)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := entryOf(c, accessTokens, keysOf(c, accessTokens)[0])
+		e["cached_at"], e["expires_on"] = unix(time.Now()), unix(time.Now().Add(time.Hour))
+		blob, _ = c.blob()
+		cache, idp := &MemoryCache{}, idptest.New()
+		put(t, cache, string(blob))
+		idp.Issuer = "https://" + e.text("environment")
+		p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: tt.endpoint, ClientID: e.text("client_id"), Scopes: strings.Fields(tt.scopes),
+			Options: Options{HTTPClient: idp.Client(), Cache: cache}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok, err := p.Token(WithoutInteraction(t.Context()))
+		if err != nil || tok.AccessToken() != e.text("secret") || tok.Username() != tt.user {
+			t.Errorf("%s %s: a token of %q: %v", tt.file, tt.tenant, tok.Username(), err)
+		}
+		if n := len(idp.Requests("/openid-configuration")); n != tt.reads || len(idp.Requests("")) != n {
+			t.Errorf("%s %s: the metadata was read %d times, want %d, of %d requests", tt.file, tt.tenant, n, tt.reads, len(idp.Requests("")))
+		}
+	}
+}
+
+// TestPut: an entry replaces the one of its name. Only of what is no token, fields that others wrote stay.
+func TestPut(t *testing.T) {
+	for _, section := range sections {
+		c := contents{}
+		c.put(section, entry{"home_account_id": "u", "secret": "old", "theirs": "x"})
+		c.put(section, entry{"home_account_id": "u", "secret": "new"})
+		want := entry{"home_account_id": "u", "secret": "new"}
+		if section == accounts || section == appMetadata {
+			want["theirs"] = "x"
+		}
+		if keys := keysOf(c, section); len(keys) != 1 || !maps.Equal(entryOf(c, section, keys[0]), want) {
+			t.Errorf("%s: %v", section, c)
+		}
+	}
+}
+
+// TestEntryTime: what is no moment that can be, or beyond what time can say, is none.
+func TestEntryTime(t *testing.T) {
+	for v, want := range map[any]int64{"1": 1, json.Number("1"): 1, "1795451227": 1795451227, "1099511627776": 1 << 40,
+		"1099511627777": 0, "99999999999999999999": 0, "0": 0, "-1": 0, "": 0, "1.5": 0, json.Number("1e3"): 0, nil: 0, true: 0} {
+		got := entry{"at": v}.time("at")
+		if want == 0 && !got.IsZero() || want != 0 && !got.Equal(time.Unix(want, 0)) {
+			t.Errorf("%v is %v, want %d", v, got, want)
+		}
 	}
 }
 
