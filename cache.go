@@ -497,10 +497,7 @@ func firstSegment(rawURL string) string {
 	return first
 }
 
-func (s *store) environment() string { // the identity provider's host name
-	u, _ := parseURL(s.client.endpoint.url)
-	return strings.ToLower(u.Hostname())
-}
+func (s *store) environment() string { return s.client.endpoint.host }
 
 // findApp returns the newest token of an application's own. The scopes have to be the same: an application may not know what it gets for asking for none.
 func (s *store) findApp(c contents) lookup {

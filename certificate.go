@@ -167,7 +167,7 @@ func providerOf(tokenURL string) string { // goes by the token endpoint: every k
 
 func checkFor(provider, field, kind string, certified bool) error { // refuses what the provider would refuse, by name of the field
 	return refuse("cdfauth: ", []refusal{
-		{provider != "" && kind != "" && kind != "RSA", fmt.Sprintf("%s: %s takes RSA keys alone, and this is for one of %s", field, provider, kind)},
+		{provider != "" && kind != "" && kind != "RSA", field + ": " + provider + " takes RSA keys alone, and this is for one of " + kind},
 		{provider != "" && !certified, "Thumbprint is missing, and Certificate has no certificate to derive it from: " + provider + " finds the key by it"},
 	})
 }
@@ -186,7 +186,7 @@ func (s *assertionSigner) header(key keyPair, provider string) (algorithm, any, 
 	}
 	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.kind == key.kind && (alg == "" || alg == a.name) })
 	if err := cmp.Or(checkFor(provider, key.field, key.kind, len(thumbprint) > 0), refuse("cdfauth: ", []refusal{
-		{i < 0, fmt.Sprintf("Algorithm: %s is for keys of %s, and the one of %s is of %s", alg, s.kind, key.field, key.kind)},
+		{i < 0, "Algorithm: " + alg + " is for keys of " + s.kind + ", and the one of " + key.field + " is of " + key.kind},
 		{s.cfg.SendChain && len(key.chain) == 0, "SendChain: Certificate has no certificate to send"},
 	})); err != nil {
 		return algorithm{}, nil, err

@@ -31,6 +31,7 @@ import (
 type Endpoint struct {
 	kind string // by which function it was made, or ADFS; "" if by none
 	url  string // without a trailing slash, but for TokenURL
+	host string // its host name, in lower case
 	err  error
 }
 
@@ -76,7 +77,7 @@ func newEndpoint(kind, raw string) Endpoint {
 	if err != nil {
 		return Endpoint{kind: kind, err: fmt.Errorf("cdfauth: Endpoint: %s: the URL %w", kind, err)}
 	}
-	return Endpoint{kind: kind, url: raw}
+	return Endpoint{kind: kind, url: raw, host: strings.ToLower(u.Hostname())}
 }
 
 func parseURL(raw string) (*url.URL, error) { // parses a URL that requests may be sent to. Its error does not show the URL, which may have a password in it.
@@ -303,7 +304,7 @@ func (c *client) token(a answer, sent time.Time, secrets []string) (issued, erro
 		{r.Code != "" || a.status/100 != 2, ""}, // which says enough
 		{why != "", why},
 		{invalid != "", "the answer's " + invalid},
-		{r.TokenType != "" && strings.ToLower(r.TokenType) != "bearer", "the answer's token_type is not Bearer"}, // missing: RFC 6749 §7.1 lets the client decide
+		{r.TokenType != "" && r.TokenType != "Bearer" && strings.ToLower(r.TokenType) != "bearer", "the answer's token_type is not Bearer"}, // missing: RFC 6749 §7.1 lets the client decide
 		{!ok || !ok2, "the answer's expires_in or refresh_in is not a number"},
 	}); bad != nil {
 		return issued{}, a.error(secrets, bad.Error())
@@ -420,7 +421,6 @@ func (c *client) send(ctx context.Context, what, rawURL string, f *form) (a answ
 	if a.status == http.StatusNotFound || a.status == http.StatusGone {
 		c.found.Store(nil) // the metadata is out of date
 	}
-	failed, untrusted := (*url.Error)(nil), (*tls.CertificateVerificationError)(nil)
 	switch {
 	case err == nil && len(a.body) > maxBody:
 		return a, a.error(f.secrets, "the answer has more than 1 MiB")
@@ -428,7 +428,9 @@ func (c *client) send(ctx context.Context, what, rawURL string, f *form) (a answ
 		return a, nil
 	case ctx.Err() != nil:
 		return a, transient{fmt.Errorf("cdfauth: %s to %s: no answer in time: %w", what, a.host, ctx.Err())}
-	case !errors.As(err, &failed): // it panicked
+	}
+	failed, untrusted := (*url.Error)(nil), (*tls.CertificateVerificationError)(nil)
+	if !errors.As(err, &failed) { // it panicked
 		return a, err
 	}
 	final := errors.As(err, &untrusted)
