@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -83,8 +84,10 @@ func TestDevicePolling(t *testing.T) {
 				idp := idptest.New()
 				idp.Fault(tt.answers...)
 				idp.Always(tt.always)
+				var records strings.Builder
 				p, shown := device(t, idp, &MemoryCache{}, func(c *DeviceCodeConfig) {
 					c.HTTPClient = &http.Client{Transport: answers{idp.Client().Transport, "{" + tt.code + "}"}}
+					c.Logger = slog.New(slog.NewTextHandler(&records, nil))
 				})
 				start := time.Now()
 				_, err := p.Token(t.Context())
@@ -110,6 +113,9 @@ func TestDevicePolling(t *testing.T) {
 				}
 				if len(*shown) != 1 {
 					t.Errorf("%d codes shown", len(*shown))
+				}
+				if said := fmt.Sprintf("attempts=%d ", len(gaps)); tt.after == 0 && !strings.Contains(records.String(), said) {
+					t.Errorf("logged without %s: %s", said, &records)
 				}
 			})
 		})

@@ -493,7 +493,7 @@ func TestTransientErrorsAreRetriedInTheFlight(t *testing.T) {
 		wantRequests(t, idp, 3)
 	})
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
-		idp.Always(idptest.Status(429, "Retry-After", "40"))
+		idp.Always(idptest.Status(429, "Retry-After", "30")) // to the moment
 		if d := elapse(func() { p.Token(t.Context()) }); d != 0 {
 			t.Errorf("a Retry-After beyond the flight's end was waited for: %v", d)
 		}

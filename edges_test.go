@@ -1,0 +1,52 @@
+package cdfauth
+
+import (
+	"strings"
+	"testing"
+
+	"cdfauth/internal/idptest"
+)
+
+// TestEdges has the last value that is taken, and the first that is not, of what the package judges by a limit.
+func TestEdges(t *testing.T) {
+	config := func(id, scope string) error {
+		_, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: id, ClientSecret: SecretString("s"), Scopes: []string{scope}})
+		return err
+	}
+	whole := func(n int) error { // an answer of so many bytes
+		const head, tail = `{"access_token":"tok","x":"`, `"}`
+		idp := idptest.New()
+		idp.Always(idptest.Body(head + strings.Repeat("x", n-len(head)-len(tail)) + tail))
+		_, err := newTestProvider(t, idp, nil).Token(t.Context())
+		return err
+	}
+	metadata := func(field string, value any) error {
+		idp := idptest.New()
+		idp.Metadata(func(m map[string]any) { m[field] = value })
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer(idp.Issuer), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
+			Options: Options{HTTPClient: idp.Client()}})
+		if err == nil {
+			_, err = p.Token(t.Context())
+		}
+		return err
+	}
+	for name, edge := range map[string]struct{ taken, refused error }{
+		"a URL's last character":              {Issuer("https://idp.test/~").err, Issuer("https://idp.test/\x7f").err},
+		"a URL's first character":             {Issuer("https://idp.test/!").err, Issuer("https://idp.test/ ").err},
+		"a client id's last character":        {config("a~b", "s"), config("a\x7fb", "s")},
+		"a client id's first character":       {config("a b", "s"), config("a\x1fb", "s")},
+		"a scope's last character":            {config("a", "~"), config("a", "\x7f")},
+		"a scope's first character":           {config("a", "!"), config("a", " ")},
+		"an answer of 1 MiB":                  {whole(1 << 20), whole(1<<20 + 1)},
+		"metadata without a device endpoint":  {metadata("device_authorization_endpoint", ""), metadata("token_endpoint", "")},
+		"metadata with endpoints elsewhere":   {metadata("authorization_endpoint", "https://other.test/authorize"), metadata("authorization_endpoint", "http://other.test/authorize")},
+		"metadata with endpoints of no flows": {metadata("device_authorization_endpoint", "https://other.test/"), metadata("device_authorization_endpoint", "nonsense")},
+	} {
+		if edge.taken != nil {
+			t.Errorf("%s: %v", name, edge.taken)
+		}
+		if edge.refused == nil {
+			t.Errorf("%s: what is beyond it is taken", name)
+		}
+	}
+}
