@@ -3,6 +3,7 @@ package cdfauth
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"cdfauth/internal/idptest"
 )
@@ -29,6 +30,11 @@ func TestEdges(t *testing.T) {
 			_, err = p.Token(t.Context())
 		}
 		return err
+	}
+	for raw, want := range map[string]time.Duration{"31536000": 365 * 24 * time.Hour, "4e9": 876_000 * time.Hour, "-0.5": -500 * time.Millisecond, "-7": -time.Second} {
+		if got, ok := seconds([]byte(raw), 0); got != want || !ok {
+			t.Errorf("%s s: %v, %v; want %v", raw, got, ok, want)
+		}
 	}
 	for name, edge := range map[string]struct{ taken, refused error }{
 		"a URL's last character":              {Issuer("https://idp.test/~").err, Issuer("https://idp.test/\x7f").err},

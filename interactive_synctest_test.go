@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -187,17 +189,22 @@ func TestBind(t *testing.T) {
 		{name: "a free one", change: redirect("http://127.0.0.1:0/callback"), uri: "http://127.0.0.1:40000/callback", bound: 1},
 		{name: "a free one of both", change: redirect("http://localhost:0/"), uri: "http://localhost:40000/", bound: 2},
 		{name: "a free one that is taken on IPv6", net: &pipes{busy: map[string]bool{"[::1]:40000": true}}, change: redirect("http://localhost:0/"), err: "RedirectURL: port 40000"},
+		{name: "a free one at the tenth try", net: &pipes{unlucky: 9}, change: redirect("http://localhost:0/"), uri: "http://localhost:40000/", bound: 2},
+		{name: "none at the tenth try", net: &pipes{unlucky: 10}, change: redirect("http://localhost:0/"), err: "RedirectURL: port 40000"},
+		{name: "IPv6 alone, and there is none", net: &pipes{noIPv6: true}, change: redirect("http://[::1]:8400/"), err: "RedirectURL: port 8400"},
 		{name: "busy, named by the URL", net: &pipes{busy: map[string]bool{"127.0.0.1:8400": true}}, change: redirect("http://127.0.0.1:8400"), err: "RedirectURL: port 8400"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &human{idp: idptest.New()}
 				if tt.net != nil {
-					h.net.noIPv6, h.net.busy = tt.net.noIPv6, tt.net.busy
+					h.net.noIPv6, h.net.busy, h.net.unlucky = tt.net.noIPv6, tt.net.busy, tt.net.unlucky
 				}
 				bound := 0
 				h.back = func(location string) error {
-					bound = h.net.open()
+					if bound = h.net.open(); bound == 0 {
+						return errors.New("no listener")
+					}
 					return h.visit(location)
 				}
 				_, err := interactive(t, h, &MemoryCache{}, tt.change).Token(t.Context())
@@ -289,6 +296,59 @@ func TestPaste(t *testing.T) {
 	})
 }
 
+// TestStandardInput: it is read if it is a terminal, as far as that can be told, and nothing else.
+func TestStandardInput(t *testing.T) {
+	defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)
+	path := filepath.Join(t.TempDir(), "file")
+	os.WriteFile(path, []byte("from a file\n"), 0o600)
+	for name, want := range map[string]string{os.DevNull: "Input has ended", path: "Input is not there"} { // the first is a device for characters
+		var err error
+		if os.Stdin, err = os.Open(name); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			_, err = interactive(t, &human{idp: idptest.New()}, &MemoryCache{}, func(c *InteractiveConfig) {
+				c.Input, c.OpenBrowser = nil, func(context.Context, string) error { return errors.New("no display") }
+			}).Token(t.Context())
+		})
+		if os.Stdin.Close(); !errors.Is(err, ErrSignInRequired) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// TestHalfARequest: who sends no more than half of one is cut off, and the sign-in goes on.
+func TestHalfARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		h.back = func(location string) error {
+			conn, err := h.net.dial(t.Context(), "", "127.0.0.1:53000")
+			if err != nil {
+				return err
+			}
+			start := time.Now()
+			io.WriteString(conn, "GET / HT")
+			if _, err := io.ReadAll(conn); err != nil || time.Since(start) != 10*time.Second {
+				t.Errorf("cut off after %v: %v", time.Since(start), err)
+			}
+			return h.visit(location)
+		}
+		signedIn(t, interactive(t, h, &MemoryCache{}, nil))
+	})
+}
+
+// TestLongLines: what is pasted has 8 KiB at most, and of more nothing is taken.
+func TestLongLines(t *testing.T) {
+	for _, tt := range []struct{ length, want int }{{0, 0}, {8 << 10, 8 << 10}, {8<<10 + 1, 0}, {9 << 10, 0}} {
+		in := strings.NewReader(strings.Repeat("x", tt.length) + "\nnext\n")
+		line, err := readLine(t.Context(), in)
+		next, err2 := readLine(t.Context(), in)
+		if len(line) != tt.want || next != "next" || errors.Join(err, err2) != nil {
+			t.Errorf("%d of %d bytes, then %q; %v, %v", len(line), tt.length, next, err, err2)
+		}
+	}
+}
+
 type untouched struct{ t *testing.T }
 
 func (u *untouched) Read([]byte) (int, error) { u.t.Error("Input was read"); return 0, io.EOF }
@@ -314,6 +374,7 @@ func TestIDToken(t *testing.T) {
 		"two audiences, no azp": {claims: func(c map[string]any) { c["aud"] = []string{"app", "b"} }, err: "azp"},
 		"another azp":           {claims: func(c map[string]any) { c["azp"] = "b" }, err: "azp"},
 		"expired":               {claims: func(c map[string]any) { c["exp"] = now() - 310 }, err: "expired"},
+		"just expired":          {claims: func(c map[string]any) { c["exp"] = now() - 300 }, err: "expired"},
 		"no expiry":             {claims: func(c map[string]any) { delete(c, "exp") }, err: "expired"},
 		"nonce":                 {claims: func(c map[string]any) { c["nonce"] = "x" }, err: "nonce"},
 		"no nonce":              {claims: func(c map[string]any) { delete(c, "nonce") }, err: "nonce"},

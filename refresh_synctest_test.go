@@ -1103,3 +1103,46 @@ func TestFuncProviderMisbehaves(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoMayNotWaitMakesTheFlight: a caller whom nobody may keep waiting for a person returns when one is asked, also if he made the flight.
+func TestWhoMayNotWaitMakesTheFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		p, _ := NewFuncProvider(func(context.Context) (Token, error) {
+			if calls++; calls == 1 {
+				time.Sleep(time.Second)
+				return Token{}, ErrSignInRequired
+			}
+			time.Sleep(5 * time.Minute) // a person
+			return NewToken("tok", time.Now().Add(time.Hour))
+		})
+		go func() {
+			time.Sleep(500 * time.Millisecond)
+			p.Token(context.Background())
+		}()
+		var err error
+		if d := elapse(func() { _, err = p.Token(WithoutInteraction(context.Background())) }); d != time.Second || !errors.Is(err, ErrSignInRequired) {
+			t.Errorf("%v after %v", err, d)
+		}
+		time.Sleep(10 * time.Minute)
+	})
+}
+
+// TestNobodyWasThereToAsk: who comes when a flight has just found that it need not ask does not get its error, but has another look.
+func TestNobodyWasThereToAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := NewFuncProvider(func(context.Context) (Token, error) { return NewToken("tok", time.Now().Add(time.Hour)) })
+		e, f := p.engine, &flight{done: make(chan struct{}), asks: make(chan struct{})}
+		e.flight = f
+		go func() {
+			synctest.Wait()
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.flight, f.err = nil, ErrSignInRequired
+			close(f.done)
+		}()
+		if _, err := p.Token(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
