@@ -3,6 +3,7 @@
 package cdfauth
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -907,7 +908,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 		at := idp.Requests("/token")
 		for i := 2; i < len(at); i++ {
 			want := min(renewGapMin<<min(i-2, 10), renewGapMax)
-			if gap := at[i].At.Sub(at[i-1].At); gap < want || gap > want+200*time.Millisecond {
+			if gap := at[i].At.Sub(at[i-1].At); gap != want {
 				t.Errorf("renewal %d came after %v, want %v", i, gap, want)
 			}
 		}
@@ -1143,6 +1144,29 @@ func TestNobodyWasThereToAsk(t *testing.T) {
 		}()
 		if _, err := p.Token(t.Context()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestFailedRefreshIsLogged: who has a token is told by nobody else; of a refresh that succeeds there is nothing to tell.
+func TestFailedRefreshIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var records bytes.Buffer
+		idp := idptest.New()
+		p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
+			Options: Options{HTTPClient: idp.Client(), Logger: slog.New(slog.NewTextHandler(&records, nil)), Leeway: 10 * time.Minute}})
+		const told = `msg="cdfauth: refresh failed, the current token serves on" flow="client credentials" error=`
+		for i, want := range []int{0, 1, 1} {
+			tok, _ := get(t, p)
+			synctest.Wait()
+			if n := strings.Count(records.String(), told); n != want {
+				t.Errorf("call %d: told %d times, want %d: %s", i, n, want, &records)
+			}
+			if i == 0 {
+				idp.Fault(idptest.Error(401, "invalid_client", ""))
+				time.Sleep(time.Until(tok.Expiry()) - 9*time.Minute) // into the leeway
+			}
+			time.Sleep(time.Minute)
 		}
 	})
 }
