@@ -322,10 +322,10 @@ func (e *engine) forget() { // drops what is in memory. A flight that is under w
 
 // guard calls a function that is not ours. A panic becomes an error that names it; if it ignores its context, it is abandoned.
 func guard[T any](ctx context.Context, name string, f func(context.Context) (T, error)) (T, error) {
-	got := new(T)
+	got := new(T) // which what was abandoned may still write to
 	returned, err := guarded(ctx, name, func() (err error) { *got, err = f(ctx); return err })
 	if !returned {
-		got = new(T) // what was abandoned may still write to the first
+		return *new(T), err
 	}
 	return *got, err
 }
