@@ -1,6 +1,8 @@
 package cdfauth
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +33,15 @@ func TestEdges(t *testing.T) {
 		}
 		return err
 	}
+	token := func(s string) error { _, err := NewToken(s, time.Time{}); return err }
+	file := func(n int) error { // with a secret of so many bytes
+		path := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(path, []byte(strings.Repeat("x", n)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := SecretFile(path)(t.Context())
+		return err
+	}
 	for raw, want := range map[string]time.Duration{"31536000": 365 * 24 * time.Hour, "4e9": 876_000 * time.Hour, "-0.5": -500 * time.Millisecond, "-7": -time.Second} {
 		if got, ok := seconds([]byte(raw), 0); got != want || !ok {
 			t.Errorf("%s s: %v, %v; want %v", raw, got, ok, want)
@@ -43,6 +54,9 @@ func TestEdges(t *testing.T) {
 		"a client id's first character":       {config("a b", "s"), config("a\x1fb", "s")},
 		"a scope's last character":            {config("a", "~"), config("a", "\x7f")},
 		"a scope's first character":           {config("a", "!"), config("a", " ")},
+		"an access token's last character":    {token("~"), token("\x7f")},
+		"an access token's first character":   {token("!"), token(" ")},
+		"a file with a secret of 1 MiB":       {file(1 << 20), file(1<<20 + 1)},
 		"an answer of 1 MiB":                  {whole(1 << 20), whole(1<<20 + 1)},
 		"metadata without a device endpoint":  {metadata("device_authorization_endpoint", ""), metadata("token_endpoint", "")},
 		"metadata with endpoints elsewhere":   {metadata("authorization_endpoint", "https://other.test/authorize"), metadata("authorization_endpoint", "http://other.test/authorize")},
