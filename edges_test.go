@@ -1,8 +1,10 @@
 package cdfauth
 
 import (
+	"encoding/pem"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +44,15 @@ func TestEdges(t *testing.T) {
 		_, err := SecretFile(path)(t.Context())
 		return err
 	}
+	key := func(n int) error { // with attributes, in DER of so many bytes
+		block, _ := pem.Decode([]byte(testKey(t, "rsa-pkcs8.pem")))
+		inner := block.Bytes[4:] // after a tag and a length of two bytes
+		pad := n - 4 - len(inner) - 4
+		inner = slices.Concat(inner, []byte{4, 0x82, byte(pad >> 8), byte(pad)}, make([]byte, pad))
+		block.Bytes = slices.Concat([]byte{0x30, 0x82, byte(len(inner) >> 8), byte(len(inner))}, inner)
+		_, err := parseKeys(keySource{text: string(pem.EncodeToMemory(block))}, testNow)
+		return err
+	}
 	for raw, want := range map[string]time.Duration{"31536000": 365 * 24 * time.Hour, "4e9": 876_000 * time.Hour, "-0.5": -500 * time.Millisecond, "-7": -time.Second} {
 		if got, ok := seconds([]byte(raw), 0); got != want || !ok {
 			t.Errorf("%s s: %v, %v; want %v", raw, got, ok, want)
@@ -57,6 +68,7 @@ func TestEdges(t *testing.T) {
 		"an access token's last character":    {token("~"), token("\x7f")},
 		"an access token's first character":   {token("!"), token(" ")},
 		"a file with a secret of 1 MiB":       {file(1 << 20), file(1<<20 + 1)},
+		"a key of 16 KiB":                     {key(16 << 10), key(16<<10 + 1)},
 		"an answer of 1 MiB":                  {whole(1 << 20), whole(1<<20 + 1)},
 		"metadata without a device endpoint":  {metadata("device_authorization_endpoint", ""), metadata("token_endpoint", "")},
 		"metadata with endpoints elsewhere":   {metadata("authorization_endpoint", "https://other.test/authorize"), metadata("authorization_endpoint", "http://other.test/authorize")},

@@ -1170,3 +1170,23 @@ func TestFailedRefreshIsLogged(t *testing.T) {
 		}
 	})
 }
+
+// TestSignOutOvertakesAFlight: who came before it is told; who came after it, while the old flight was still under way, gets a token.
+func TestSignOutOvertakesAFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := NewFuncProvider(func(context.Context) (Token, error) {
+			time.Sleep(10 * time.Second)
+			return NewToken("tok", time.Now().Add(time.Hour))
+		})
+		go func() {
+			if _, err := p.Token(t.Context()); !errors.Is(err, errSignedOut) {
+				t.Errorf("who came before: %v", err)
+			}
+		}()
+		time.Sleep(time.Second)
+		p.engine.forget()
+		if d := elapse(func() { get(t, p) }); d != 19*time.Second {
+			t.Errorf("who came after got a token after %v, want what is left of the first flight and one of his own", d)
+		}
+	})
+}
