@@ -44,13 +44,8 @@ func TestEdges(t *testing.T) {
 		_, err := SecretFile(path)(t.Context())
 		return err
 	}
-	key := func(n int) error { // with attributes, in DER of so many bytes
-		block, _ := pem.Decode([]byte(testKey(t, "rsa-pkcs8.pem")))
-		inner := block.Bytes[4:] // after a tag and a length of two bytes
-		pad := n - 4 - len(inner) - 4
-		inner = slices.Concat(inner, []byte{4, 0x82, byte(pad >> 8), byte(pad)}, make([]byte, pad))
-		block.Bytes = slices.Concat([]byte{0x30, 0x82, byte(len(inner) >> 8), byte(len(inner))}, inner)
-		_, err := parseKeys(keySource{text: string(pem.EncodeToMemory(block))}, testNow)
+	key := func(n int) error {
+		_, err := parseKeys(keySource{text: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyOf(t, n)}))}, testNow)
 		return err
 	}
 	for raw, want := range map[string]time.Duration{"31536000": 365 * 24 * time.Hour, "4e9": 876_000 * time.Hour, "-0.5": -500 * time.Millisecond, "-7": -time.Second} {
@@ -79,6 +74,22 @@ func TestEdges(t *testing.T) {
 		}
 		if edge.refused == nil {
 			t.Errorf("%s: what is beyond it is taken", name)
+		}
+	}
+}
+
+func keyOf(t *testing.T, n int) []byte { // an RSA key, with attributes, in DER of so many bytes
+	inner := testDER(t, "rsa-pkcs8.pem")[4:] // after a tag and a length of two bytes
+	pad := n - 4 - len(inner) - 4
+	inner = slices.Concat(inner, []byte{4, 0x82, byte(pad >> 8), byte(pad)}, make([]byte, pad))
+	return slices.Concat([]byte{0x30, 0x82, byte(len(inner) >> 8), byte(len(inner))}, inner)
+}
+
+func TestEveryPadding(t *testing.T) {
+	for i := range 16 {
+		text := encrypt(t, keyOf(t, 2000+i), "open sesame", pbes2{iterations: 1000})
+		if _, err := parseKeys(keySource{text: text, passphrase: "open sesame"}, testNow); err != nil {
+			t.Errorf("%d bytes of padding: %v", 16-i, err)
 		}
 	}
 }
