@@ -40,7 +40,7 @@ func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, erro
 			return f.setAssertion(cfg.ClientAssertion.read(ctx, "ClientAssertion"))
 		}
 		s, err := cfg.ClientSecret.read(ctx, "ClientSecret")
-		f.secrets = []string{s}
+		f.secrets = append(f.secrets, s)
 		if !cfg.BasicAuth {
 			f.Set("client_secret", s)
 			return err
@@ -63,6 +63,6 @@ func (p *ClientCredentials) Invalidate(t Token) { (*app)(p).invalidate(t) }
 func (f *form) setAssertion(jwt string, err error) error { // authenticates the client by a JWT (RFC 7523 §2.2)
 	f.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 	f.Set("client_assertion", jwt)
-	f.secrets = []string{jwt}
+	f.secrets = append(f.secrets, jwt)
 	return err
 }

@@ -504,11 +504,8 @@ var errorCodes = strings.Fields(`invalid_request invalid_client invalid_grant un
 func (a answer) error(secrets []string, why string) error { // makes an *OAuthError of an answer, wrapped in what else there is to say. A body's error decides before the status does.
 	var e OAuthError
 	_ = json.Unmarshal(a.body, &e) // fields of other types stay empty
-	oe := &OAuthError{Code: e.Code, Description: scrub(e.Description, 500, secrets...), URI: scrub(e.URI, 200, secrets...), StatusCode: a.status,
+	oe := &OAuthError{Code: scrub(e.Code, 64, secrets...), Description: scrub(e.Description, 500, secrets...), URI: scrub(e.URI, 200, secrets...), StatusCode: a.status,
 		CorrelationID: cmp.Or(scrub(e.CorrelationID, 64, secrets...), a.correlationID), RetryAfter: a.retryAfter}
-	if !slices.Contains(errorCodes, e.Code) {
-		oe.Code = scrub(e.Code, 64, secrets...)
-	}
 	if a.status/100 == 3 {
 		why = "a redirect, and none is followed"
 	}
@@ -534,10 +531,10 @@ func retryAfter(v string, now time.Time) time.Duration { // reads the header of 
 	return max(0, date.Sub(now))
 }
 
-// scrub makes text from outside fit to show: printable, bounded, and without any eight bytes in a row that a secret has too, plain or encoded.
+// scrub makes text from outside fit to show: printable, bounded, and without any eight bytes in a row that a secret has too, plain or encoded; but a known code stays.
 func scrub(text string, limit int, secrets ...string) string {
-	if text == "" {
-		return ""
+	if text == "" || slices.Contains(errorCodes, text) {
+		return text
 	}
 	const most, run = 8 << 10, 8 // cut first, generously: what a cut leaves of a secret falls to the second one
 	text = printable(text[:min(len(text), most)])

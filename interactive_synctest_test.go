@@ -493,3 +493,24 @@ func TestTemplateIssuer(t *testing.T) {
 		}
 	})
 }
+
+// TestCodeOfAnAnswerIsNeverScrubbed: programs decide on it, whatever else the answer repeats.
+func TestCodeOfAnAnswerIsNeverScrubbed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		h.back = func(location string) error {
+			u, _ := url.Parse(location)
+			q := u.Query()
+			q.Set("error", "access_denied")
+			q.Set("code", "access_denied at the gate")
+			q.Set("error_description", "not with access_denied at the gate")
+			u.RawQuery = q.Encode()
+			return h.visit(u.String())
+		}
+		_, err := interactive(t, h, &MemoryCache{}, nil).Token(t.Context())
+		oe := (*OAuthError)(nil)
+		if !errors.As(err, &oe) || oe.Code != "access_denied" || strings.Contains(oe.Description, "gate") || !strings.Contains(h.page, "declined") {
+			t.Errorf("%v; page: %s", err, h.page)
+		}
+	})
+}

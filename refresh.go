@@ -148,7 +148,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 		e.mu.Unlock()
 		// The flight keeps the values of ctx (for tracing), but not its end. A caller who could not leave anyway makes it himself, which is cheaper.
 		if mine && !valid && e.ask == nil && ctx.Done() == nil {
-			e.fly(ctx, f)
+			e.fly(context.WithoutCancel(ctx), f) // without its deadline too, which may be there all the same and would keep the flight's from being set
 		} else if mine {
 			go e.fly(context.WithoutCancel(ctx), f)
 		}

@@ -1190,3 +1190,17 @@ func TestSignOutOvertakesAFlight(t *testing.T) {
 		}
 	})
 }
+
+// deadline is a context of a kind that the standard library does not make: it says when it ends, and cannot be waited for.
+type deadline struct{ context.Context }
+
+func (deadline) Deadline() (time.Time, bool) { return time.Now().Add(time.Second), true }
+
+func TestDeadlineWithoutAnEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
+		idp.Always(idptest.Hang)
+		if d := elapse(func() { p.Token(deadline{context.Background()}) }); d != silentLimit {
+			t.Errorf("a flight took %v", d)
+		}
+	})
+}
