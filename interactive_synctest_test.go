@@ -508,6 +508,7 @@ func TestCodeOfAnAnswerIsNeverScrubbed(t *testing.T) {
 			return h.visit(u.String())
 		}
 		_, err := interactive(t, h, &MemoryCache{}, nil).Token(t.Context())
+		synctest.Wait() // for the page
 		oe := (*OAuthError)(nil)
 		if !errors.As(err, &oe) || oe.Code != "access_denied" || strings.Contains(oe.Description, "gate") || !strings.Contains(h.page, "declined") {
 			t.Errorf("%v; page: %s", err, h.page)
