@@ -1,20 +1,26 @@
 package cdfauth
 
 import (
+	"cdfauth/internal/idptest"
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"cdfauth/internal/idptest"
 )
 
 // Speed, each against a floor in the same run: what the same thing costs when
@@ -250,5 +256,128 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 	}
 	if _, value := tok.AuthorizationHeader(); r.Header.Get("Authorization") != value {
 		t.Errorf("header %q", r.Header.Get("Authorization"))
+	}
+}
+
+// BenchmarkFileCacheGet is to be seen against reading the same file by hand.
+func BenchmarkFileCacheGet(b *testing.B) {
+	c := fileCache(b)
+	content, _ := json.Marshal(map[string]string{"secret": strings.Repeat("x", 8<<10)})
+	put(b, c, string(content))
+	b.Run("Get", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := c.Get(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("ReadFile", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := os.ReadFile(c.path); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkAssertion is what we add to the signature, per exchange.
+func BenchmarkAssertion(b *testing.B) {
+	key := parseTestKey(b, "rsa-pkcs8.pem").(*rsa.PrivateKey)
+	text := testKey(b, "rsa-pkcs8.pem") + pemOf(issueCert(b, "leaf", key, nil, nil, nil))
+	s := newTestSigner(b, ClientCertificateConfig{Certificate: SecretString(text)})
+	b.Run("floor", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			signByHand(b, key, nil)
+		}
+	})
+	b.Run("assertion", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.assertion(b.Context(), entraURL); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func signByHand(b *testing.B, key *rsa.PrivateKey, input []byte) []byte {
+	digest := sha256.Sum256(input)
+	signature, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return signature
+}
+
+// BenchmarkClientCertificate is a whole exchange, against the same by hand.
+func BenchmarkClientCertificate(b *testing.B) {
+	s := coldServer(b)
+	hc := &http.Client{Transport: &http.Transport{}}
+	key := parseTestKey(b, "rsa-pkcs8.pem").(*rsa.PrivateKey)
+	thumbprint := strings.Repeat("0f", 32)
+	p, err := NewClientCertificate(ClientCertificateConfig{Endpoint: TokenURL(s.URL), ClientID: "client", Certificate: SecretString(testKey(b, "rsa-pkcs8.pem")),
+		Thumbprint: thumbprint, Scopes: ClusterScopes("greenfield"), Options: Options{HTTPClient: hc}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("floor", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			now := time.Now().Unix()
+			header, _ := json.Marshal(map[string]string{"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint[:43]})
+			claims, _ := json.Marshal(map[string]any{"iss": "client", "sub": "client", "aud": s.URL, "jti": rand.Text(), "iat": now, "exp": now + 600})
+			jwt := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(claims)
+			jwt += "." + base64.RawURLEncoding.EncodeToString(signByHand(b, key, []byte(jwt)))
+			if err := post(hc, s.URL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "scope": {"https://greenfield.cognitedata.com/.default"},
+				"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {jwt}}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("Token", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := p.Token(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkWarmStart is a start with a token in the cache, against reading and
+// parsing the same file.
+func BenchmarkWarmStart(b *testing.B) {
+	idp := idptest.New()
+	path := filepath.Join(b.TempDir(), "cache.bin")
+	blob, err := os.ReadFile("testdata/msal-cache/entra-interactive.bin")
+	if err != nil {
+		b.Fatal(err)
+	}
+	os.WriteFile(path, blob, 0o600)
+	cache, _ := NewFileCache(path)
+	mustToken(b, cachedProvider(b, idp, cache, nil))
+	b.Run("floor", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			blob, err := os.ReadFile(path)
+			var v map[string]map[string]map[string]any
+			if err == nil {
+				err = json.Unmarshal(blob, &v)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("Token", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			mustToken(b, cachedProvider(b, idp, cache, nil))
+		}
+	})
+	wantOne := idp.Tokens()
+	if wantOne != 1 {
+		b.Errorf("%d token requests", wantOne)
 	}
 }

@@ -1,16 +1,15 @@
 package cdfauth
 
 import (
+	"cdfauth/internal/idptest"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -26,8 +25,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"cdfauth/internal/idptest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -102,12 +99,6 @@ func (o opened) verify(public crypto.PublicKey) bool {
 		return n == size && ecdsa.VerifyASN1(key, digest, derSignature(o.signature))
 	}
 	return false
-}
-
-func derSignature(raw []byte) []byte {
-	n := len(raw) / 2
-	der, _ := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:n]), new(big.Int).SetBytes(raw[n:])})
-	return der
 }
 
 // TestAssertionHeader has every way to an algorithm and a thumbprint.
@@ -219,43 +210,11 @@ func TestAssertionClaims(t *testing.T) {
 	}
 }
 
-// TestAssertionSignature: every algorithm, from a key and from a Signer that
-// only signs.
-func TestAssertionSignature(t *testing.T) {
-	for _, a := range algorithms[1:] {
-		name := map[string]string{"RSA": "rsa-pkcs8.pem", "P-256": "p256-sec1.pem", "P-384": "p384-pkcs8.pem", "P-521": "p521-pkcs8.pem", "Ed25519": "ed25519-pkcs8.pem"}[a.kind]
-		key := parseTestKey(t, name)
-		for source, cfg := range map[string]ClientCertificateConfig{
-			"key":    {Certificate: SecretString(testKey(t, name)), Algorithm: a.name},
-			"Signer": {Signer: func(context.Context) (crypto.Signer, error) { return hsm{key}, nil }, Algorithm: a.name},
-			"Signer with certificate": {Signer: func(context.Context) (crypto.Signer, error) { return hsm{key}, nil }, Algorithm: a.name,
-				Certificate: SecretString(pemOf(issueCert(t, "hsm", key, nil, nil, nil)))},
-		} {
-			for range 5 { // numbers of ECDSA with leading zeros are there by chance; see TestRawSignature
-				jwt, err := newTestSigner(t, cfg).assertion(t.Context(), plainURL)
-				if err != nil {
-					t.Fatalf("%s by %s: %v", a.name, source, err)
-				}
-				o := open(t, jwt)
-				if o.header["alg"] != a.name || !o.verify(key.Public()) {
-					t.Errorf("%s by %s: not verified, %v", a.name, source, o.header)
-				}
-				if (o.header["x5t#S256"] != nil) != strings.Contains(source, "certificate") {
-					t.Errorf("%s by %s: %v", a.name, source, o.header)
-				}
-				o.input += "x"
-				if o.verify(key.Public()) {
-					t.Errorf("%s by %s: verified although changed", a.name, source)
-				}
-			}
-		}
-	}
-}
-
 // hsm is a Signer with nothing but its methods.
 type hsm struct{ key crypto.Signer }
 
 func (h hsm) Public() crypto.PublicKey { return h.key.Public() }
+
 func (h hsm) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	return h.key.Sign(r, digest, opts)
 }
@@ -267,38 +226,9 @@ type signFunc struct {
 }
 
 func (f signFunc) Public() crypto.PublicKey { return f.public }
+
 func (f signFunc) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 	return f.sign()
-}
-
-// TestRawSignature: both numbers of an ECDSA signature keep their width.
-func TestRawSignature(t *testing.T) {
-	public := parseTestKey(t, "p256-pkcs8.pem").Public()
-	assertion := func(signature []byte) (string, error) {
-		s := signFunc{public, func() ([]byte, error) { return signature, nil }}
-		return newTestSigner(t, ClientCertificateConfig{Signer: func(context.Context) (crypto.Signer, error) { return s, nil }}).assertion(t.Context(), plainURL)
-	}
-	short := append(make([]byte, 31), 1)
-	long := slices.Repeat([]byte{0xff}, 32)
-	for _, raw := range [][]byte{slices.Concat(short, long), slices.Concat(long, short), make([]byte, 64)} {
-		jwt, err := assertion(derSignature(raw))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff(raw, open(t, jwt).signature); d != "" {
-			t.Error(d)
-		}
-	}
-	wrong := func(r, s *big.Int) []byte {
-		der, _ := asn1.Marshal(struct{ R, S *big.Int }{r, s})
-		return der
-	}
-	for name, signature := range map[string][]byte{"none": nil, "raw": make([]byte, 64), "too long": wrong(new(big.Int).Lsh(big.NewInt(1), 256), big.NewInt(1)),
-		"negative": wrong(big.NewInt(1), big.NewInt(-1)), "more after it": append(derSignature(long), 0)} {
-		if _, err := assertion(signature); err == nil || err.Error() != "cdfauth: Signer: the signature is not ECDSA's in ASN.1, which a crypto.Signer makes" {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
 }
 
 // TestAssertionOfOpenSSL has the real one verify what we sign.
@@ -522,21 +452,6 @@ func TestAssertionConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// newCertificateProvider returns a provider on idp, which answers whatever it
-// is asked.
-func newCertificateProvider(t testing.TB, idp *idptest.Provider, cfg ClientCertificateConfig) *ClientCertificate {
-	t.Helper()
-	if cfg.Endpoint == (Endpoint{}) {
-		cfg.Endpoint = TokenURL(plainURL)
-	}
-	cfg.ClientID, cfg.Options = "client", Options{HTTPClient: idp.Client()}
-	p, err := NewClientCertificate(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 // TestClientCertificateOnTheWire has what is sent, whole, and a new assertion
 // for each attempt.
 func TestClientCertificateOnTheWire(t *testing.T) {
@@ -631,69 +546,4 @@ func TestClientCertificateHidesItsKey(t *testing.T) {
 	if find(reflect.ValueOf(p), 0) || find(reflect.ValueOf(s), 0) || !find(reflect.ValueOf(&key), 0) {
 		t.Error("the key is in a field, or cannot be found")
 	}
-}
-
-// BenchmarkAssertion is what we add to the signature, per exchange.
-func BenchmarkAssertion(b *testing.B) {
-	key := parseTestKey(b, "rsa-pkcs8.pem").(*rsa.PrivateKey)
-	text := testKey(b, "rsa-pkcs8.pem") + pemOf(issueCert(b, "leaf", key, nil, nil, nil))
-	s := newTestSigner(b, ClientCertificateConfig{Certificate: SecretString(text)})
-	b.Run("floor", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			signByHand(b, key, nil)
-		}
-	})
-	b.Run("assertion", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := s.assertion(b.Context(), entraURL); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}
-
-func signByHand(b *testing.B, key *rsa.PrivateKey, input []byte) []byte {
-	digest := sha256.Sum256(input)
-	signature, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return signature
-}
-
-// BenchmarkClientCertificate is a whole exchange, against the same by hand.
-func BenchmarkClientCertificate(b *testing.B) {
-	s := coldServer(b)
-	hc := &http.Client{Transport: &http.Transport{}}
-	key := parseTestKey(b, "rsa-pkcs8.pem").(*rsa.PrivateKey)
-	thumbprint := strings.Repeat("0f", 32)
-	p, err := NewClientCertificate(ClientCertificateConfig{Endpoint: TokenURL(s.URL), ClientID: "client", Certificate: SecretString(testKey(b, "rsa-pkcs8.pem")),
-		Thumbprint: thumbprint, Scopes: ClusterScopes("greenfield"), Options: Options{HTTPClient: hc}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Run("floor", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			now := time.Now().Unix()
-			header, _ := json.Marshal(map[string]string{"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint[:43]})
-			claims, _ := json.Marshal(map[string]any{"iss": "client", "sub": "client", "aud": s.URL, "jti": rand.Text(), "iat": now, "exp": now + 600})
-			jwt := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(claims)
-			jwt += "." + base64.RawURLEncoding.EncodeToString(signByHand(b, key, []byte(jwt)))
-			if err := post(hc, s.URL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "scope": {"https://greenfield.cognitedata.com/.default"},
-				"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {jwt}}); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("Token", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := p.Token(b.Context()); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }

@@ -23,7 +23,7 @@ type ClientCredentialsConfig struct {
 }
 
 // ClientCredentials is the provider of the client credentials flow.
-type ClientCredentials struct{ engine *engine }
+type ClientCredentials struct{ refresher *refresher }
 
 // NewClientCredentials returns a provider for programs that have a client secret, or an assertion. It checks cfg, names the field that is wrong, and does no I/O.
 func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, error) {
@@ -35,7 +35,7 @@ func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, erro
 	})); err != nil {
 		return nil, err
 	}
-	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, _ string, f *form) error {
+	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, _ string, f *tokenRequest) error {
 		if cfg.ClientAssertion != nil {
 			return f.setAssertion(cfg.ClientAssertion.read(ctx, "ClientAssertion"))
 		}
@@ -59,10 +59,3 @@ func (p *ClientCredentials) Token(ctx context.Context) (Token, error) { return (
 
 // Invalidate says that t was refused: if it is the current token, the next call of Token gets another. It may be called at any rate.
 func (p *ClientCredentials) Invalidate(t Token) { (*app)(p).invalidate(t) }
-
-func (f *form) setAssertion(jwt string, err error) error { // authenticates the client by a JWT (RFC 7523 §2.2)
-	f.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-	f.Set("client_assertion", jwt)
-	f.secrets = append(f.secrets, jwt)
-	return err
-}

@@ -2,6 +2,7 @@ package cdfauth
 
 import (
 	"bytes"
+	"cdfauth/internal/idptest"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,8 +14,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"cdfauth/internal/idptest"
 )
 
 // wire is what a provider sends for its first token: the requests, as URL and parameters.
@@ -95,7 +94,7 @@ func TestLoadSettings(t *testing.T) {
 		t.Helper()
 		values := map[string]any{"authority_url": "https://idp.test/t", "client_id": "app"}
 		maps.Copy(values, more)
-		s := &settings{values: values}
+		s := &loader{values: values}
 		c := s.config("interactive", beside)
 		if len(s.wrong) > 0 {
 			t.Fatal(s.wrong)
@@ -201,89 +200,6 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
-// TestFromEnv: the toolkit's variables and defaults, by provider and flow.
-func TestFromEnv(t *testing.T) {
-	t.Parallel()
-	const tenant = "11111111-2222-3333-4444-555555555555"
-	const ms = "https://login.microsoftonline.com/" + tenant
-	const cluster = "https://greenfield.cognitedata.com"
-	const creds = " CDF_CLUSTER=greenfield CDF_PROJECT=demo IDP_CLIENT_ID=app IDP_CLIENT_SECRET=s"
-	for _, tt := range []struct{ env, want string }{
-		{"IDP_TENANT_ID=" + tenant + creds, "POST " + ms + "/oauth2/v2.0/token audience=" + cluster + " client_id=app client_secret=s grant_type=client_credentials scope=" + cluster + "/.default"},
-		{"LOGIN_FLOW=Client_Credentials PROVIDER=entra_id IDP_TOKEN_URL=https://other.test/t IDP_TENANT_ID=" + tenant + " IDP_SCOPES=a,b IDP_AUDIENCE=api" + creds,
-			"POST https://other.test/t audience=api client_id=app client_secret=s grant_type=client_credentials scope=a b"},
-		{"PROVIDER=auth0 IDP_TOKEN_URL=https://a.auth0.test/oauth/token" + creds,
-			"POST https://a.auth0.test/oauth/token audience=https://demo.fusion.cognite.com/demo client_id=app client_secret=s grant_type=client_credentials scope=IDENTITY user_impersonation"},
-		{"PROVIDER=cdf IDP_TOKEN_URL=https://not.this" + creds, "POST https://auth.cognite.com/oauth2/token client_id=app client_secret=s grant_type=client_credentials"},
-		{"PROVIDER=other IDP_TOKEN_URL=https://o.test/token" + creds, "POST https://o.test/token audience=" + cluster + " client_id=app client_secret=s grant_type=client_credentials scope=" + cluster + "/.default"},
-		{"PROVIDER=other IDP_TOKEN_URL=https://o.test/token IDP_CLIENT_ID=app IDP_CLIENT_SECRET=s IDP_AUDIENCE=x IDP_SCOPES=y",
-			"POST https://o.test/token audience=x client_id=app client_secret=s grant_type=client_credentials scope=y"},
-		{"LOGIN_FLOW=device_code CDF_CLUSTER=greenfield IDP_TENANT_ID=" + tenant, "GET " + ms + "/v2.0/.well-known/openid-configuration\nPOST " + ms +
-			"/oauth2/v2.0/devicecode audience=" + cluster + " client_id=fb9d503b-ac25-44c7-a75d-8fbcd3a206bd scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
-		{"LOGIN_FLOW=device_code IDP_DISCOVERY_URL=https://o.test IDP_TENANT_ID=" + tenant + creds, "GET " + ms + "/v2.0/.well-known/openid-configuration\nPOST " + ms +
-			"/oauth2/v2.0/devicecode audience=" + cluster + " client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
-		{"LOGIN_FLOW=device_code PROVIDER=other IDP_DISCOVERY_URL=https://o.test IDP_AUTHORITY_URL=https://not.this" + creds,
-			"GET https://o.test/.well-known/openid-configuration\nPOST https://o.test/device audience=" + cluster + " client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
-		{"LOGIN_FLOW=device_code PROVIDER=auth0 IDP_DISCOVERY_URL=https://o.test IDP_SCOPES=mine" + creds,
-			"GET https://o.test/.well-known/openid-configuration\nPOST https://o.test/device audience=https://demo.fusion.cognite.com/demo client_id=app scope=mine openid profile offline_access"},
-	} {
-		if got := strings.Join(wire(t, func(o Options) (Provider, error) { return FromEnv(environment(tt.env), o) }), "\n"); got != tt.want {
-			t.Errorf("%s\nsent %s\nwant %s", tt.env, got, tt.want)
-		}
-	}
-	for _, tt := range []struct{ env, endpoint, scope, params string }{
-		{"IDP_TENANT_ID=" + tenant, "Authority " + ms, cluster + "/.default", ""},
-		{"IDP_TOKEN_URL=" + ms + "/oauth2/v2.0/token", "Authority " + ms, cluster + "/.default", ""},
-		{"IDP_AUTHORITY_URL=https://a.test/t IDP_DISCOVERY_URL=https://o.test IDP_TENANT_ID=" + tenant, "Authority https://a.test/t", cluster + "/.default", ""},
-		{"PROVIDER=other IDP_AUTHORITY_URL=https://a.test/t IDP_DISCOVERY_URL=https://o.test", "Authority https://a.test/t", cluster + "/.default", ""},
-		{"PROVIDER=other IDP_DISCOVERY_URL=https://o.test", "Discovery https://o.test", cluster + "/.default", ""},
-		{"PROVIDER=auth0 IDP_DISCOVERY_URL=https://o.test IDP_AUDIENCE=mine", "Discovery https://o.test", "IDENTITY user_impersonation", "audience=mine"},
-		{"PROVIDER=cdf IDP_AUTHORITY_URL=https://a.test/t", "Authority https://a.test/t", "", ""},
-	} {
-		s, flow := translate(environment("LOGIN_FLOW=interactive " + tt.env + creds))
-		c := s.config(flow, Options{})
-		if got := c.Endpoint.kind + " " + c.Endpoint.url; len(s.wrong) > 0 || got != tt.endpoint || strings.Join(c.Scopes, " ") != tt.scope || c.Params.Encode() != tt.params || c.ClientID != "app" {
-			t.Errorf("%s: %v %s, %q, %q; want %s, %q, %q", tt.env, s.wrong, got, c.Scopes, c.Params.Encode(), tt.endpoint, tt.scope, tt.params)
-		}
-	}
-	p, err := FromEnv(environment("LOGIN_FLOW=token CDF_TOKEN=my-token"), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if tok, err := p.Token(t.Context()); err != nil || tok.AccessToken() != "my-token" {
-		t.Error(tok.AccessToken(), err)
-	}
-}
-
-// TestFromEnvErrors: all that is missing is told at once, by the names of the variables.
-func TestFromEnvErrors(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct{ env, want string }{
-		{"", "cdfauth: FromEnv: CDF_CLUSTER is missing; IDP_TENANT_ID (or IDP_TOKEN_URL) is missing; IDP_CLIENT_ID is missing; IDP_CLIENT_SECRET is missing"},
-		{"PROVIDER=auth0", "cdfauth: FromEnv: CDF_PROJECT is missing; IDP_TOKEN_URL is missing; IDP_CLIENT_ID is missing; IDP_CLIENT_SECRET is missing"},
-		{"PROVIDER=cdf", "cdfauth: FromEnv: IDP_CLIENT_ID is missing; IDP_CLIENT_SECRET is missing"},
-		{"PROVIDER=okta LOGIN_FLOW=magic", `cdfauth: FromEnv: LOGIN_FLOW is "magic": want one of client_credentials, device_code, interactive, token; PROVIDER is "okta": want one of entra_id, auth0, cdf, other`},
-		{"LOGIN_FLOW=token", "cdfauth: FromEnv: CDF_TOKEN is missing"},
-		{"LOGIN_FLOW=token CDF_TOKEN=hunter2é", "cdfauth: FromEnv: CDF_TOKEN has a character"},
-		{"LOGIN_FLOW=interactive", "cdfauth: FromEnv: CDF_CLUSTER is missing; IDP_CLIENT_ID is missing; IDP_TENANT_ID (or IDP_AUTHORITY_URL) is missing, and so is IDP_DISCOVERY_URL"},
-		{"LOGIN_FLOW=device_code PROVIDER=other CDF_CLUSTER=greenfield", "cdfauth: FromEnv: IDP_CLIENT_ID is missing; IDP_AUTHORITY_URL is missing, and so is IDP_DISCOVERY_URL"},
-		{"LOGIN_FLOW=device_code CDF_CLUSTER=../evil IDP_TENANT_ID=../../evil.com", `cdfauth: FromEnv: CDF_CLUSTER is "../evil": want the name of a cluster, such as greenfield or westeurope-1; IDP_TENANT_ID is "../../evil.com": want a tenant's GUID or domain name`},
-		{"PROVIDER=other CDF_CLUSTER=../evil IDP_SCOPES=a IDP_TOKEN_URL=https://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", `CDF_CLUSTER is "../evil"`},
-		{"PROVIDER=cdf IDP_CLIENT_ID=é IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_CLIENT_ID has a character"},
-		{"PROVIDER=other CDF_CLUSTER=g IDP_TOKEN_URL=http://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_TOKEN_URL: the URL must be https"},
-		{"PROVIDER=other CDF_CLUSTER=g IDP_SCOPES=é IDP_TOKEN_URL=https://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_SCOPES[0] is"},
-		{"LOGIN_FLOW=interactive CDF_CLUSTER=g IDP_AUTHORITY_URL=https://a.test/t/v2.0 IDP_CLIENT_ID=a", "cdfauth: FromEnv: IDP_TENANT_ID (or IDP_AUTHORITY_URL): the URL goes beyond"},
-	} {
-		p, err := FromEnv(environment(tt.env), Options{})
-		if err == nil || p != nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s:\ngot  %v\nwant %s", tt.env, err, tt.want)
-		}
-	}
-	if p, err := FromEnv(nil, Options{Leeway: -1}); err == nil || p != nil { // the real environment, whatever is in it
-		t.Error("a negative leeway was taken")
-	}
-}
-
 // TestConfigLogger: what stands beside a configuration is used.
 func TestConfigLogger(t *testing.T) {
 	t.Parallel()
@@ -297,33 +213,4 @@ func TestConfigLogger(t *testing.T) {
 	if _, err := p.Token(t.Context()); err != nil || !strings.Contains(log.String(), "token request") {
 		t.Error(err, log.String())
 	}
-}
-
-// environment is a getenv for NAME=value pairs, separated by blanks.
-func environment(pairs string) func(string) string {
-	env := map[string]string{}
-	for _, pair := range strings.Fields(pairs) {
-		name, value, _ := strings.Cut(pair, "=")
-		env[name] = value
-	}
-	return func(name string) string { return env[name] }
-}
-
-// FuzzLoad: whatever a configuration says, Load builds a provider or says what is wrong in a line that can be shown.
-func FuzzLoad(f *testing.F) {
-	for _, seed := range []string{`{"token":"t"}`, `{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"b","scopes":["c"],"d":1}}`,
-		`{"interactive":{"authority_url":"https://idp.test/t","client_id":"a","cdf_cluster":"g","redirect_port":1,"clear_cache":true}}`,
-		`{"device_code":{"oauth_discovery_url":"https://idp.test","client_id":"a","token_expiry_leeway_seconds":1e9,"mem_cache_only":true}}`,
-		`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificate":"b","cert_thumbprint":"00"}}`, `{"token":{}}`, `[`} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, config []byte) {
-		p, err := Load(config, Options{Cache: new(MemoryCache)})
-		if (p == nil) != (err != nil) {
-			t.Fatalf("%v, %v", p, err)
-		}
-		if err != nil && !strings.HasPrefix(err.Error(), "cdfauth: Load: ") {
-			t.Fatal(err)
-		}
-	})
 }

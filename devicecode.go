@@ -35,7 +35,7 @@ type DeviceAuthorization struct {
 }
 
 // DeviceCode is the provider of the device code flow.
-type DeviceCode struct{ engine *engine }
+type DeviceCode struct{ refresher *refresher }
 
 const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -45,12 +45,12 @@ func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 	if show == nil {
 		show, output = showCode, os.Stderr
 	}
-	u, err := newUser("device code", deviceGrant, InteractiveConfig{Endpoint: cfg.Endpoint, ClientID: cfg.ClientID, Scopes: cfg.Scopes, Params: cfg.Params,
+	u, err := newSignIn("device code", deviceGrant, InteractiveConfig{Endpoint: cfg.Endpoint, ClientID: cfg.ClientID, Scopes: cfg.Scopes, Params: cfg.Params,
 		LoginHint: cfg.LoginHint, Output: output, Options: cfg.Options})
 	if err != nil {
 		return nil, err
 	}
-	u.signIn = func(ctx context.Context, q *question) (i issued, said claims, err error) {
+	u.authorize = func(ctx context.Context, q *promptRequest) (i grant, said claims, err error) {
 		code, a, interval, err := u.authorizeDevice(ctx, q)
 		if err == nil {
 			_, err = guarded(ctx, "ShowCode", func() error { return show(ctx, a) })
@@ -60,11 +60,11 @@ func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 		}
 		if err == nil {
 			q.answered()
-			said, err = u.believe(i, q.Issuer, "", code)
+			said, err = u.verifyIDToken(i, q.Issuer, "", code)
 		}
 		return i, said, err
 	}
-	return &DeviceCode{u.engine}, nil
+	return &DeviceCode{u.refresher}, nil
 }
 
 // Token returns an access token for the person. It may have to ask for a sign-in, for 15 minutes at most: its errors are those of the context,
@@ -87,12 +87,12 @@ func showCode(_ context.Context, a DeviceAuthorization) error { // has the URL a
 	return err
 }
 
-func (u *user) authorizeDevice(ctx context.Context, q *question) (code string, d DeviceAuthorization, interval time.Duration, err error) { // asks for a code (§3.1, §3.2)
-	f := u.client.newForm()
+func (u *signIn) authorizeDevice(ctx context.Context, q *promptRequest) (code string, d DeviceAuthorization, interval time.Duration, err error) { // asks for a code (§3.1, §3.2)
+	f := u.client.newRequest()
 	f.Set("scope", q.scope)
 	r, sent := tokenResponse{}, time.Time{}
-	if _, err = again(ctx, attempts, func() error {
-		var a answer
+	if _, err = retry(ctx, attempts, func() error {
+		var a response
 		address, err := u.client.endpointURL(ctx, "devicecode")
 		if r, sent = (tokenResponse{}), u.client.now(); err == nil {
 			a, err = u.client.send(ctx, "device authorization", address, f)
@@ -120,7 +120,7 @@ func (u *user) authorizeDevice(ctx context.Context, q *question) (code string, d
 }
 
 // poll asks for the token until there is one or the code has lapsed (§3.5). What may pass does not end it.
-func (u *user) poll(ctx context.Context, code string, interval time.Duration, expiry time.Time) (issued, error) {
+func (u *signIn) poll(ctx context.Context, code string, interval time.Duration, expiry time.Time) (grant, error) {
 	lapsed := errors.New("cdfauth: device code: the code lapsed before anybody used it (another call of Token gets another)")
 	start, wait, failures := time.Now(), interval, 0
 	for try := 1; ; try++ {
@@ -128,9 +128,9 @@ func (u *user) poll(ctx context.Context, code string, interval time.Duration, ex
 		awake := sleep(ctx, min(wait, max(left, 0)))
 		switch {
 		case left <= wait: // the usual 15 minutes are also the longest that anybody is asked
-			return issued{}, lapsed
+			return grant{}, lapsed
 		case !awake:
-			return issued{}, ctx.Err()
+			return grant{}, ctx.Err()
 		}
 		// An approval that is on its way is not given up, even if everybody who waited has left.
 		i, a, err := u.client.attempt(context.WithoutCancel(ctx), deviceGrant, u.filler(url.Values{"device_code": {code}}, code))
@@ -144,7 +144,7 @@ func (u *user) poll(ctx context.Context, code string, interval time.Duration, ex
 			wait, failures = interval, 0
 		case errors.As(err, &transient{}):
 			failures++
-			wait = max(interval, backoff(failures), min(askedFor(err), retryAfterMax))
+			wait = max(interval, backoff(failures), min(retryAfter(err), retryAfterMax))
 		default:
 			u.client.report(ctx, deviceGrant, i, a, err, try, start)
 			switch oe.Code {

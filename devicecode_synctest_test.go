@@ -3,6 +3,7 @@
 package cdfauth
 
 import (
+	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"fmt"
@@ -13,37 +14,26 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"cdfauth/internal/idptest"
 )
 
-const look = 100 * time.Millisecond // into an empty cache once more, before a person is asked
-
-// answers makes the device authorization endpoint answer with a body.
-type answers struct {
-	base http.RoundTripper
-	body string
-}
-
-func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
-	if strings.HasSuffix(r.URL.Path, "/devicecode") {
-		idp := idptest.New()
-		return fixed{idptest.Body(a.body), idp}.RoundTrip(r)
-	}
-	return a.base.RoundTrip(r)
-}
-
-type fixed struct {
-	h   http.HandlerFunc
-	idp *idptest.Provider
-}
-
-func (f fixed) RoundTrip(r *http.Request) (*http.Response, error) {
-	f.idp.Issuer = "http://" + r.Host
-	f.idp.Always(f.h)
-	r2 := r.Clone(r.Context())
-	r2.URL.Path = "/token"
-	return f.idp.Client().Transport.RoundTrip(r2)
+// TestDeviceCode: the same with a code.
+func TestDeviceCode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idp, cache := idptest.New(), &MemoryCache{}
+		p, shown := device(t, idp, cache, nil)
+		start := time.Now()
+		tok := signedIn(t, p)
+		if d := time.Since(start); d != 5*time.Second+100*time.Millisecond { // interval, and a look for a half-written cache
+			t.Errorf("signed in after %v", d)
+		}
+		if len(*shown) != 1 || (*shown)[0].UserCode == "" || (*shown)[0].VerificationURI != idp.Issuer+"/device" {
+			t.Errorf("shown: %+v", *shown)
+		}
+		p, shown = device(t, idp, cache, nil)
+		if second := signedIn(t, p); second.AccessToken() != tok.AccessToken() || second.Username() != "ada@example.com" || len(*shown) != 0 {
+			t.Error("a second start was not silent")
+		}
+	})
 }
 
 // TestDevicePolling: when the token endpoint is asked, and when that ends.
@@ -288,11 +278,29 @@ func TestShowCodeByDefault(t *testing.T) {
 	}
 }
 
-func contains(lines []string, line string) bool {
-	for _, l := range lines {
-		if l == line {
-			return true
+// TestPollRetryAfterIsBounded: a gateway that asks for an hour does not cost the sign-in.
+func TestPollRetryAfterIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idp := idptest.New()
+		idp.Fault(idptest.Status(503, "Retry-After", "3600"))
+		p, _ := device(t, idp, &MemoryCache{}, nil)
+		var err error
+		if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil || d > retryAfterMax+10*time.Second {
+			t.Errorf("%v after %v", err, d)
 		}
-	}
-	return false
+	})
+}
+
+// TestDeviceEndpointMoves: metadata that names an endpoint which is gone is dropped.
+func TestDeviceEndpointMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idp := idptest.New()
+		idp.Metadata(func(m map[string]any) { m["device_authorization_endpoint"] = "https://idp.test/old" })
+		p, _ := device(t, idp, &MemoryCache{}, nil)
+		if _, err := p.Token(t.Context()); err == nil {
+			t.Error("the old one answers")
+		}
+		idp.Metadata(nil)
+		signedIn(t, p)
+	})
 }

@@ -179,7 +179,7 @@ func tokenOf(t *testing.T, p Provider, err error) (any, error) {
 func (s *spoiled) person(t *testing.T, o Options) *DeviceCode { // is signed in; the access token has expired
 	if o.Cache == nil {
 		o.Cache = &MemoryCache{}
-		edit(t, o.Cache, func(c contents) { putSignIn(c, leaksIssuer, false) })
+		edit(t, o.Cache, func(c msalCache) { putSignIn(c, leaksIssuer, false) })
 	}
 	p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer(leaksIssuer), ClientID: "app", Options: o,
 		ShowCode: func(context.Context, DeviceAuthorization) error { return nil }})
@@ -198,7 +198,7 @@ func (s *spoiled) signIn(t *testing.T, cfg InteractiveConfig) (any, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.engine.listen = s.human.net.listen
+	p.refresher.listen = s.human.net.listen
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	_, err = p.Token(ctx)
@@ -270,7 +270,7 @@ var (
 			}
 			tr := &Transport{Provider: p, Origin: "https://api.test", Base: tripper(func(r *http.Request) (*http.Response, error) { return respond(401, ""), nil })}
 			_, err1 := (&http.Client{Transport: tr}).Get("https://api.test/x")
-			p.engine.forget()
+			p.refresher.forget()
 			_, err2 := (&http.Client{Transport: tr}).Get("https://api.test/x")
 			return tr, errors.Join(err1, err2)
 		}},
@@ -550,7 +550,7 @@ func (l *leaks) callers() {
 			}
 		}
 		signed := nosy{Cache: &MemoryCache{}, do: do, late: nothing}
-		edit(l.T, signed.Cache, func(c contents) { putSignIn(c, leaksIssuer, false) })
+		edit(l.T, signed.Cache, func(c msalCache) { putSignIn(c, leaksIssuer, false) })
 		for who, run := range map[string]func(*testing.T, *spoiled, Options) (any, error){
 			"ClientSecret":    app(func(c *ClientCredentialsConfig) { c.ClientSecret = yields(theSecret) }),
 			"ClientAssertion": app(func(c *ClientCredentialsConfig) { c.ClientAssertion = yields(theAssertion) }),
@@ -609,7 +609,7 @@ func (l *leaks) callers() {
 
 // caches are damaged where they can be, with a sign-in in them.
 func (l *leaks) caches() {
-	c := contents{}
+	c := msalCache{}
 	putSignIn(c, leaksIssuer, true)
 	good, _ := c.blob()
 	for i := 0; i < 3 && !l.bad; i++ {
@@ -639,7 +639,7 @@ func (l *leaks) caches() {
 					p := s.person(t, o)
 					err3 := p.SignOut(t.Context())
 					_, err4 := p.Token(WithoutInteraction(t.Context()))
-					return p.engine.current.Load(), errors.Join(err1, err2, err3, err4)
+					return p.refresher.current.Load(), errors.Join(err1, err2, err3, err4)
 				})
 			}
 		}

@@ -2,6 +2,7 @@ package cdfauth
 
 import (
 	"bufio"
+	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"fmt"
@@ -11,11 +12,10 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"cdfauth/internal/idptest"
 )
 
 // program is what the processes of these tests run: somebody's tool, which has a person at hand. Each line on standard input is a
@@ -56,14 +56,14 @@ func personsProvider(flow, issuer string, c Cache, now func() time.Time) (Provid
 		p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer(issuer), ClientID: "app", Scopes: []string{"read"},
 			ShowCode: func(context.Context, DeviceAuthorization) error { return nil }, Options: Options{Cache: c}})
 		if err == nil {
-			p.engine.now = now
+			p.refresher.now = now
 		}
 		return p, err
 	case "interactive":
 		p, err := NewInteractive(InteractiveConfig{Endpoint: Issuer(issuer), ClientID: "app", Scopes: []string{"read"}, RedirectURL: "http://127.0.0.1:0/back",
 			OpenBrowser: browse, Output: io.Discard, Options: Options{Cache: c}})
 		if err == nil {
-			p.engine.now = now
+			p.refresher.now = now
 		}
 		return p, err
 	}
@@ -188,5 +188,41 @@ func TestProcessesShareASignIn(t *testing.T) {
 			f.end(t)
 			wantFiles(t, c, "", ".lock")
 		})
+	}
+}
+
+// TestProcessesShareOneRequest: twenty at once, whose token has just expired,
+// make one token request between them.
+func TestProcessesShareOneRequest(t *testing.T) {
+	idp := idptest.New()
+	_, stop, err := idp.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	cache := fileCache(t)
+	for round := range 3 {
+		tokens := map[string]int{}
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for range 20 {
+			cmd := child(t, "token", cache, fmt.Sprintf("scope-%d %s", round, idp.Issuer))
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				out, err := cmd.Output()
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				tokens[string(out)]++
+				mu.Unlock()
+			}()
+		}
+		wg.Wait()
+		wantRequestsOf(t, idp, round+1)
+		if len(tokens) != 1 {
+			t.Errorf("round %d: the processes have %d different tokens", round, len(tokens))
+		}
 	}
 }

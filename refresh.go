@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,14 +21,13 @@ import (
 //
 // A flight is one refresh: at most one is under way per provider, it belongs to no caller, and no goroutine or timer is left when it has landed.
 
-const (
-	silentLimit, askLimit    = 30 * time.Second, 15 * time.Minute       // the parts of a flight: in which nobody is asked, and in which somebody is
-	backoffMin, backoffMax   = 500 * time.Millisecond, 30 * time.Second // doubling
-	retryAfterMax            = time.Minute                              // what a server may ask for
-	renewGapMin, renewGapMax = 10 * time.Second, 10 * time.Minute       // between renewals that Invalidate causes, doubling while renewed tokens keep being refused
-	lastMoment               = time.Second                              // before expiry, when waiting for something better ends
-	maxLife                  = 100 * 365 * 24 * time.Hour               // of a token: beyond, time would overflow
-)
+const silentLimit = 30 * time.Second // the part of a flight in which nobody is asked
+
+const askLimit = 15 * time.Minute // the part of a flight in which somebody is asked
+
+const renewGapMin, renewGapMax = 10 * time.Second, 10 * time.Minute // between renewals that Invalidate causes, doubling while renewed tokens keep being refused
+
+const lastMoment = time.Second // before expiry, when waiting for something better ends
 
 // ErrSignInRequired says that a person would have to be asked, and nobody may be (see [WithoutInteraction]) or nobody can be.
 var ErrSignInRequired error = errors.New("cdfauth: sign-in required")
@@ -43,35 +39,29 @@ func WithoutInteraction(ctx context.Context) context.Context {
 	return context.WithValue(cmp.Or(ctx, context.Background()), noInteraction{}, true)
 }
 
-type issued struct { // a token as a flow got it, and what only the engine needs to know
-	token   Token
-	sent    time.Time      // when it was asked for: its lifetime counts from then
-	refresh time.Time      // when the server would like it refreshed (refresh_in); zero if it did not say
-	answer  *tokenResponse // the rest of what the server said; nil if it comes from elsewhere
-}
-
-type held struct { // the current token with the moments, in Unix nanoseconds of the wall clock, at which its treatment changes. It is only ever replaced.
+type cachedToken struct { // the current token with the moments, in Unix nanoseconds of the wall clock, at which its treatment changes. It is only ever replaced.
 	fresh  int64 // from here on refreshed in the background; 0 once Invalidate has refused it, which takes it off the hot path
 	urgent int64 // from here on callers wait for that
 	dead   int64 // from here on not handed out
 	token  Token
 }
 
-func hold(i issued, leeway time.Duration) *held {
+func newCachedToken(i grant, leeway time.Duration) *cachedToken {
 	life := min(i.token.Expiry().Sub(i.sent), maxLife)
 	if life <= 0 {
-		return &held{token: i.token}
+		return &cachedToken{token: i.token}
 	}
 	leeway = min(leeway, life/2) // or a short-lived token would be stale on arrival
 	dead, fresh := i.sent.Add(life), i.sent.Add(life-leeway)
 	if asked := i.sent.Add(max(i.refresh.Sub(i.sent), leeway)); !i.refresh.IsZero() && asked.Before(fresh) {
 		fresh = asked // but a server cannot ask for a request per call
 	}
-	return &held{fresh.UnixNano(), dead.Add(-leeway / 3).UnixNano(), dead.UnixNano(), i.token}
+	return &cachedToken{fresh.UnixNano(), dead.Add(-leeway / 3).UnixNano(), dead.UnixNano(), i.token}
 }
 
-func (h *held) refused() bool        { return h != nil && h.fresh == 0 }
-func (h *held) valid(now int64) bool { return h != nil && now < h.dead }
+func (h *cachedToken) refused() bool { return h != nil && h.fresh == 0 }
+
+func (h *cachedToken) valid(now int64) bool { return h != nil && now < h.dead }
 
 type flight struct { // one refresh. Its result is set before done is closed.
 	pause      time.Duration // before it takes off
@@ -86,14 +76,14 @@ type flight struct { // one refresh. Its result is set before done is closed.
 
 var errNobodyWaits, errSignedOut = errors.New("cdfauth: everybody who waited for the sign-in has left"), errors.New("cdfauth: SignOut was called while the token was on its way")
 
-type engine struct {
-	current     atomic.Pointer[held]
+type refresher struct {
+	current     atomic.Pointer[cachedToken]
 	flow        string // this and what follows, up to mu, is set by the constructor and then left alone
 	leeway      time.Duration
 	logger      *slog.Logger
 	now         func() time.Time                                    // the wall clock; all else is timed by the monotonic one
 	listen      func(network, address string) (net.Listener, error) // net.Listen, but in tests
-	silent, ask func(context.Context) (issued, error)               // ask is nil if the flow has nobody to ask
+	silent, ask func(context.Context) (grant, error)                // ask is nil if the flow has nobody to ask
 	signOut     func(context.Context) error
 	mu          sync.Mutex
 	flight      *flight
@@ -105,11 +95,11 @@ type engine struct {
 	refused     atomic.Pointer[Token] // the last one that Invalidate was told of: not to be taken from a cache again; written under mu
 }
 
-func newEngine(flow string, o Options) *engine {
-	return &engine{flow: flow, leeway: cmp.Or(o.Leeway, DefaultLeeway), logger: o.Logger, now: time.Now}
+func newRefresher(flow string, o Options) *refresher {
+	return &refresher{flow: flow, leeway: cmp.Or(o.Leeway, DefaultLeeway), logger: o.Logger, now: time.Now}
 }
 
-func (e *engine) Token(ctx context.Context) (Token, error) { // the hot path: an atomic load and a look at the clock
+func (e *refresher) Token(ctx context.Context) (Token, error) { // the hot path: an atomic load and a look at the clock
 	if h := e.current.Load(); h != nil && e.now().UnixNano() < h.fresh {
 		return h.token, nil
 	}
@@ -119,7 +109,7 @@ func (e *engine) Token(ctx context.Context) (Token, error) { // the hot path: an
 	return e.wait(ctx)
 }
 
-func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token: it starts a flight if one is due, and waits if the caller has to
+func (e *refresher) wait(ctx context.Context) (Token, error) { // the rest of Token: it starts a flight if one is due, and waits if the caller has to
 	for {
 		e.mu.Lock()
 		h, now := e.current.Load(), e.now().UnixNano()
@@ -191,7 +181,7 @@ func (e *engine) wait(ctx context.Context) (Token, error) { // the rest of Token
 	}
 }
 
-func (e *engine) due(h *held, now int64) bool { // reports whether a flight may start now. Without a token one always may: it waits out the back-off itself. Called with e.mu held.
+func (e *refresher) due(h *cachedToken, now int64) bool { // reports whether a flight may start now. Without a token one always may: it waits out the back-off itself. Called with e.mu held.
 	switch {
 	case !h.valid(now):
 		return true
@@ -204,8 +194,8 @@ func (e *engine) due(h *held, now int64) bool { // reports whether a flight may 
 }
 
 // fly is a flight: the silent phase and, if a caller without a token permits it, the one that asks a person. A panic must not end the program.
-func (e *engine) fly(ctx context.Context, f *flight) {
-	var got issued
+func (e *refresher) fly(ctx context.Context, f *flight) {
+	var got grant
 	err := errors.New("cdfauth: the refresh ended its goroutine") // if something calls runtime.Goexit
 	defer func() {
 		defer func() {
@@ -239,7 +229,7 @@ func (e *engine) fly(ctx context.Context, f *flight) {
 	}
 }
 
-func (e *engine) leave(f *flight) { // counts out a caller who might have been asked. The last one ends the asking, but no longer what follows an answer that has arrived.
+func (e *refresher) leave(f *flight) { // counts out a caller who might have been asked. The last one ends the asking, but no longer what follows an answer that has arrived.
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if f.askers--; f.askers == 0 && f.stop != nil {
@@ -248,16 +238,16 @@ func (e *engine) leave(f *flight) { // counts out a caller who might have been a
 	}
 }
 
-func (e *engine) land(f *flight, got issued, err error) {
+func (e *refresher) land(f *flight, got grant, err error) {
 	e.mu.Lock()
 	h, now := e.current.Load(), e.now().UnixNano()
 	if f.session != e.session.Load() {
-		got, err = issued{}, errSignedOut
+		got, err = grant{}, errSignedOut
 	}
 	if err == nil {
 		e.failures, e.retryAt = 0, time.Time{}
 	}
-	switch next := hold(got, e.leeway); {
+	switch next := newCachedToken(got, e.leeway); {
 	case err == nil && got.token.Expiry().IsZero(): // not kept
 	case err == nil && next.valid(now):
 		switch {
@@ -278,7 +268,7 @@ func (e *engine) land(f *flight, got issued, err error) {
 		if oe := (*OAuthError)(nil); !errors.Is(err, ErrSignInRequired) || errors.As(err, &oe) { // else it is an answer, and must not delay a sign-in
 			e.failures++
 		}
-		e.retryAt = time.Now().Add(max(backoff(max(e.failures, 1)), min(askedFor(err), retryAfterMax)))
+		e.retryAt = time.Now().Add(max(backoff(max(e.failures, 1)), min(retryAfter(err), retryAfterMax)))
 	}
 	f.token, f.err = got.token, err
 	e.flight = nil
@@ -286,17 +276,12 @@ func (e *engine) land(f *flight, got issued, err error) {
 	close(f.done)
 }
 
-func (e *engine) isRefused(t Token) bool {
+func (e *refresher) isRefused(t Token) bool {
 	return t.AccessToken() == cmp.Or(e.refused.Load(), new(Token)).AccessToken()
 }
 
-func backoff(n int) time.Duration { // how long to wait after the nth failure: doubling, with jitter, so that many programs do not return to a server all at once
-	d := min(2*backoffMin<<min(n-1, 10), backoffMax)
-	return d/2 + rand.N(d/2+1)
-}
-
 // Invalidate forgets t if it is the current token: the next call of Token gets another, within the limits above. Until then, and if that fails, t serves until it expires.
-func (e *engine) Invalidate(t Token) {
+func (e *refresher) Invalidate(t Token) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.current.Load()
@@ -305,10 +290,10 @@ func (e *engine) Invalidate(t Token) {
 	}
 	e.refusals++
 	e.refused.Store(&h.token)
-	e.current.Store(&held{0, h.urgent, h.dead, h.token})
+	e.current.Store(&cachedToken{0, h.urgent, h.dead, h.token})
 }
 
-func (e *engine) forget() { // drops what is in memory. A flight that is under way lands without its token, one that asks a person at once.
+func (e *refresher) forget() { // drops what is in memory. A flight that is under way lands without its token, one that asks a person at once.
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.session.Add(1)
@@ -317,43 +302,5 @@ func (e *engine) forget() { // drops what is in memory. A flight that is under w
 	e.failures, e.retryAt, e.refusals, e.renewedAt = 0, time.Time{}, 0, time.Time{}
 	if e.flight != nil && e.flight.stop != nil {
 		e.flight.stop()
-	}
-}
-
-// guard calls a function that is not ours. A panic becomes an error that names it; if it ignores its context, it is abandoned.
-func guard[T any](ctx context.Context, name string, f func(context.Context) (T, error)) (T, error) {
-	got := new(T) // which what was abandoned may still write to
-	returned, err := guarded(ctx, name, func() (err error) { *got, err = f(ctx); return err })
-	if !returned {
-		return *new(T), err
-	}
-	return *got, err
-}
-
-func guarded(ctx context.Context, name string, f func() error) (returned bool, err error) { // what guard does whatever the type: generic code is linked once for each
-	done := make(chan error, 1)
-	go func() {
-		err := errors.New("cdfauth: " + name + " ended its goroutine") // if it calls runtime.Goexit
-		defer func() { done <- err }()
-		defer recovered(name, &err)
-		if err = f(); err != nil {
-			err = fmt.Errorf("cdfauth: %s: %w", name, err)
-		}
-	}()
-	select {
-	case err = <-done:
-		return true, err
-	case <-ctx.Done():
-		return false, fmt.Errorf("cdfauth: %s did not return in time: %w", name, ctx.Err())
-	}
-}
-
-func recovered(name string, err *error) { // makes an error of a panic, without its value unless that is of the runtime's making: it could be a secret
-	switch p := recover().(type) {
-	case nil:
-	case runtime.Error:
-		*err = fmt.Errorf("cdfauth: %s panicked: %w", name, p)
-	default:
-		*err = fmt.Errorf("cdfauth: %s panicked with a %T", name, p)
 	}
 }

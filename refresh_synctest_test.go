@@ -4,9 +4,9 @@ package cdfauth
 
 import (
 	"bytes"
+	"cdfauth/internal/idptest"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -18,49 +18,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"cdfauth/internal/idptest"
 )
-
-// The engine on simulated time. A bubble ends only when every goroutine in it
-// has: each of these tests also shows that none outlives its flight.
-
-func bubble(t *testing.T, f func(t *testing.T, idp *idptest.Provider, p *ClientCredentials)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		idp := idptest.New()
-		f(t, idp, newTestProvider(t, idp, nil))
-	})
-}
-
-// elapse returns how long f took.
-func elapse(f func()) time.Duration {
-	start := time.Now()
-	f()
-	return time.Since(start)
-}
-
-// get calls Token, wants a token, and returns it with how long that took.
-func get(t *testing.T, p Provider) (Token, time.Duration) {
-	t.Helper()
-	var tok Token
-	var err error
-	d := elapse(func() { tok, err = p.Token(t.Context()) })
-	if err != nil {
-		t.Fatalf("Token: %v", err)
-	}
-	return tok, d
-}
-
-func wantRequests(t *testing.T, idp *idptest.Provider, want int) {
-	t.Helper()
-	if got := idp.Tokens(); got != want {
-		t.Errorf("%d token requests, want %d", got, want)
-	}
-}
-
-// until sleeps on simulated time until d before the token's expiry.
-func until(tok Token, d time.Duration) { time.Sleep(time.Until(tok.Expiry()) - d) }
 
 func TestFreshFromMemory(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
@@ -143,59 +101,11 @@ func TestEndedContextStillGetsAValidToken(t *testing.T) {
 		}
 		synctest.Wait()
 		// One who comes by the slow path just after the flight has landed starts no other.
-		if _, err := p.engine.wait(t.Context()); err != nil {
+		if _, err := p.refresher.wait(t.Context()); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
 		wantRequests(t, idp, 2)
-	})
-}
-
-// trickle is a body that comes a byte a second, and ends with its request.
-type trickle struct{ ctx context.Context }
-
-func (r trickle) Read(b []byte) (int, error) {
-	select {
-	case <-time.After(time.Second):
-		b[0] = ' '
-		return 1, nil
-	case <-r.ctx.Done():
-		return 0, r.ctx.Err()
-	}
-}
-
-func TestSlowBody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		requests := 0
-		hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
-			requests++
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(trickle{r.Context()})}, nil
-		})}
-		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test"), ClientID: "c", ClientSecret: SecretString("s"), Options: Options{HTTPClient: hc}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := elapse(func() { _, err = p.Token(t.Context()) })
-		if !errors.Is(err, context.DeadlineExceeded) || d != silentLimit || requests != 3 {
-			t.Errorf("%v after %v and %d requests; want 10 s an attempt and 30 s in all", err, d, requests)
-		}
-	})
-}
-
-func TestDiscoveryIsKeptForADay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		idp := idptest.New()
-		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer("https://idp.test"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"), Options: Options{HTTPClient: idp.Client()}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for hour := range 50 {
-			get(t, p)
-			if got, want := len(idp.Requests("/openid-configuration")), 1+hour/24; got != want {
-				t.Fatalf("%d discoveries in %d hours, want %d", got, hour, want)
-			}
-			time.Sleep(time.Hour)
-		}
 	})
 }
 
@@ -223,8 +133,6 @@ func stampede(t *testing.T, ctx func(*testing.T) context.Context) {
 		wantRequests(t, idp, 1)
 	})
 }
-
-type ctxKey struct{}
 
 func TestCallerLeavesFlightGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -317,58 +225,6 @@ func TestFailedRefreshTakesNoTokenAway(t *testing.T) {
 	}
 }
 
-func TestBackoffGrowsAndEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		idp := idptest.New()
-		idp.Lifetime = 10 * time.Hour
-		p := newTestProvider(t, idp, nil)
-		p.engine.leeway = 4 * time.Hour
-		tok, _ := get(t, p)
-		idp.Always(idptest.Error(400, "invalid_client", "")) // final: one request a flight
-		until(tok, 4*time.Hour)
-		var at []time.Time
-		for range 100_000 {
-			n := idp.Tokens()
-			get(t, p)
-			synctest.Wait()
-			if idp.Tokens() > n {
-				at = append(at, time.Now())
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		for i := 1; i < len(at); i++ {
-			gap := at[i].Sub(at[i-1])
-			low := min(time.Second<<min(i-1, 10), backoffMax) / 2
-			if gap < low || gap > 2*low+20*time.Millisecond {
-				t.Errorf("gap %d is %v, want %v to %v", i, gap, low, 2*low)
-			}
-		}
-		if len(at) < 35 || len(at) > 80 {
-			t.Errorf("%d flights in 1000 s", len(at))
-		}
-		idp.Always(nil)
-		time.Sleep(backoffMax)
-		get(t, p)
-		synctest.Wait()
-		if tok2, _ := get(t, p); tok2.Equal(tok) {
-			t.Error("not refreshed after the provider came back")
-		}
-	})
-}
-
-func TestBackoffHasJitter(t *testing.T) {
-	for n, want := range map[int]time.Duration{1: time.Second, 3: 4 * time.Second, 6: backoffMax, 7: backoffMax, 1000: backoffMax} {
-		low, high := time.Hour, time.Duration(0)
-		for range 1000 {
-			d := backoff(n)
-			low, high = min(low, d), max(high, d)
-		}
-		if low < want/2 || low > want*6/10 || high > want || high < want*9/10 {
-			t.Errorf("backoff(%d) is from %v to %v, want %v to %v", n, low, high, want/2, want)
-		}
-	}
-}
-
 // quitter is a slog.Handler that panics at warnings of the engine.
 type quitter struct{ slog.Handler }
 
@@ -381,7 +237,7 @@ func (q quitter) Handle(_ context.Context, r slog.Record) error {
 
 func TestPanickingLogger(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
-		p.engine.logger = slog.New(quitter{slog.NewTextHandler(io.Discard, nil)})
+		p.refresher.logger = slog.New(quitter{slog.NewTextHandler(io.Discard, nil)})
 		old, _ := get(t, p)
 		idp.Fault(idptest.Error(400, "invalid_client", ""))
 		until(old, DefaultLeeway)
@@ -393,37 +249,6 @@ func TestPanickingLogger(t *testing.T) {
 			t.Error("not refreshed after a warning that could not be logged")
 		}
 	})
-}
-
-func TestRetryAfter(t *testing.T) {
-	for _, tt := range []struct {
-		header string
-		want   time.Duration // until the next request
-	}{
-		{"3", 3 * time.Second},
-		{"45", 45 * time.Second},
-		{"86400", retryAfterMax},
-	} {
-		t.Run(tt.header, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				idp := idptest.New()
-				p := newTestProvider(t, idp, nil)
-				p.engine.leeway = 10 * time.Minute
-				tok, _ := get(t, p)
-				idp.Fault(idptest.Status(429, "Retry-After", tt.header))
-				until(tok, 10*time.Minute)
-				start := time.Now()
-				for idp.Tokens() < 3 && time.Since(start) < 5*time.Minute {
-					get(t, p)
-					synctest.Wait()
-					time.Sleep(10 * time.Millisecond)
-				}
-				if d := idp.Requests("/token")[2].At.Sub(start); d < tt.want || d > tt.want+time.Second {
-					t.Errorf("asked again after %v, want %v", d, tt.want)
-				}
-			})
-		})
-	}
 }
 
 func TestWithoutATokenNoFailureIsReplayed(t *testing.T) {
@@ -473,32 +298,6 @@ func TestSuccessEndsTheBackoff(t *testing.T) {
 		get(t, p)
 		synctest.Wait()
 		wantRequests(t, idp, 3)
-	})
-}
-
-func TestTransientErrorsAreRetriedInTheFlight(t *testing.T) {
-	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
-		idp.Fault(idptest.Status(503), idptest.Hang)
-		if _, d := get(t, p); d < 11*time.Second || d > 14*time.Second {
-			t.Errorf("third attempt succeeded after %v, want 10 s for the hang and 1.5 to 3 s of back-off", d)
-		}
-		wantRequests(t, idp, 3)
-	})
-	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
-		idp.Always(idptest.Hang)
-		var err error
-		d := elapse(func() { _, err = p.Token(t.Context()) })
-		if d != silentLimit || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "to idp.test: no answer in time") {
-			t.Errorf("hung provider: %v after %v", err, d)
-		}
-		wantRequests(t, idp, 3)
-	})
-	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
-		idp.Always(idptest.Status(429, "Retry-After", "30")) // to the moment
-		if d := elapse(func() { p.Token(t.Context()) }); d != 0 {
-			t.Errorf("a Retry-After beyond the flight's end was waited for: %v", d)
-		}
-		wantRequests(t, idp, 1)
 	})
 }
 
@@ -578,14 +377,14 @@ func TestExpiredOnArrivalWhileOneIsValid(t *testing.T) {
 func TestWallClockJumps(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		var jump atomic.Int64
-		p.engine.now = func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
+		p.refresher.now = func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
 		old, _ := get(t, p)
 		jump.Store(int64(2 * time.Hour)) // the laptop slept
 		tok, _ := get(t, p)
 		if tok.Equal(old) {
 			t.Error("a token that is dead by the wall clock was handed out")
 		}
-		if tok.Expiry() != p.engine.now().Round(0).Add(time.Hour) {
+		if tok.Expiry() != p.refresher.now().Round(0).Add(time.Hour) {
 			t.Errorf("new token expires at %v", tok.Expiry())
 		}
 		// Back-offs do not hang on the wall clock.
@@ -594,46 +393,12 @@ func TestWallClockJumps(t *testing.T) {
 		get(t, p)
 		synctest.Wait()
 		jump.Store(int64(-time.Hour)) // set back
-		p.engine.Invalidate(tok)
+		p.refresher.Invalidate(tok)
 		time.Sleep(2 * time.Second)
 		if again, _ := get(t, p); again.Equal(tok) {
 			t.Error("after the clock was set back no refresh happened")
 		}
 	})
-}
-
-func TestSecretMisbehaves(t *testing.T) {
-	index := func(i int) string { return []string{}[i] }
-	for _, tt := range []struct {
-		name   string
-		secret Secret
-		want   string
-		after  time.Duration
-	}{
-		{"panics", func(context.Context) (string, error) { panic("s3cret") }, "cdfauth: ClientSecret panicked with a string", 0},
-		{"runtime panic", func(context.Context) (string, error) { return index(3), nil }, "cdfauth: ClientSecret panicked: runtime error: index out of range [3] with length 0", 0},
-		{"exits", func(context.Context) (string, error) { runtime.Goexit(); return "", nil }, "cdfauth: ClientSecret ended its goroutine", 0},
-		{"fails", func(context.Context) (string, error) { return "s3cret", errors.New("vault is sealed") }, "cdfauth: ClientSecret: vault is sealed", 0},
-		{"empty", func(context.Context) (string, error) { return "", nil }, "cdfauth: ClientSecret yielded an empty string", 0},
-		{"hangs", func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() }, "cdfauth: ClientSecret", silentLimit},
-		{"ignores its context", func(context.Context) (string, error) { time.Sleep(time.Hour); return "", nil }, "cdfauth: ClientSecret did not return in time: context deadline exceeded", silentLimit},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				idp := idptest.New()
-				for _, ctx := range []context.Context{t.Context(), context.Background()} {
-					p := newTestProvider(t, idp, tt.secret)
-					var err error
-					d := elapse(func() { _, err = p.Token(ctx) })
-					if err == nil || !strings.HasPrefix(err.Error(), tt.want) || d != tt.after {
-						t.Errorf("after %v: %v; want %q after %v", d, err, tt.want, tt.after)
-					}
-				}
-				wantRequests(t, idp, 0)
-				time.Sleep(time.Hour) // the abandoned call's own end
-			})
-		})
-	}
 }
 
 func TestPanicInTheFlight(t *testing.T) {
@@ -651,52 +416,12 @@ func TestPanicInTheFlight(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) { // nor does a goroutine that ends leave anybody waiting
-		e := newEngine("test", Options{})
-		e.silent = func(context.Context) (issued, error) { runtime.Goexit(); return issued{}, nil }
+		e := newRefresher("test", Options{})
+		e.silent = func(context.Context) (grant, error) { runtime.Goexit(); return grant{}, nil }
 		if _, err := e.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "ended its goroutine") {
 			t.Errorf("got %v", err)
 		}
 	})
-}
-
-// person is a flow with a silent and an asking phase for the engine.
-type person struct {
-	silent, asked int
-	stopped       time.Duration // after this long the asking was called off
-	answer        chan issued
-	silentFor     time.Duration
-	*engine
-}
-
-func newPerson() *person {
-	p := &person{answer: make(chan issued), engine: newEngine("test", Options{})}
-	p.engine.silent = func(ctx context.Context) (issued, error) {
-		p.silent++
-		time.Sleep(p.silentFor)
-		return issued{}, fmt.Errorf("%w: no refresh token", ErrSignInRequired)
-	}
-	p.engine.ask = func(ctx context.Context) (issued, error) {
-		p.asked++
-		start := time.Now()
-		select {
-		case i := <-p.answer:
-			return i, nil
-		case <-ctx.Done():
-			p.stopped = time.Since(start)
-			return issued{}, ctx.Err()
-		}
-	}
-	return p
-}
-
-func issue(t *testing.T, token string, life time.Duration) issued {
-	t.Helper()
-	now := time.Now().Round(0)
-	tok, err := NewToken(token, now.Add(life))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return issued{token: tok, sent: now}
 }
 
 func TestAskingPeople(t *testing.T) {
@@ -762,12 +487,12 @@ func TestAskingEndsWhenTheLastLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // one who comes while the asking is being called off
 		p := newPerson()
 		off := make(chan struct{})
-		ask := p.engine.ask
-		p.engine.ask = func(ctx context.Context) (issued, error) {
+		ask := p.refresher.ask
+		p.refresher.ask = func(ctx context.Context) (grant, error) {
 			if p.asked++; p.asked == 1 {
 				<-ctx.Done()
 				<-off
-				return issued{}, ctx.Err()
+				return grant{}, ctx.Err()
 			}
 			return ask(ctx)
 		}
@@ -828,7 +553,7 @@ func (s sleeper) Handle(context.Context, slog.Record) error { time.Sleep(time.Mi
 func TestCallerWhoMayBeAskedComesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPerson()
-		p.engine.logger = slog.New(sleeper{slog.NewTextHandler(io.Discard, nil)})
+		p.refresher.logger = slog.New(sleeper{slog.NewTextHandler(io.Discard, nil)})
 		go func() { p.answer <- issue(t, "one", time.Hour) }()
 		old, _ := get(t, p)
 		until(old, 10*time.Second)
@@ -996,115 +721,6 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 	})
 }
 
-func TestFuncProvider(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var calls, inside, peak atomic.Int64
-		var expiry time.Duration
-		p, err := NewFuncProvider(func(ctx context.Context) (Token, error) {
-			peak.Store(max(peak.Load(), inside.Add(1)))
-			defer inside.Add(-1)
-			time.Sleep(10 * time.Millisecond)
-			var at time.Time
-			if expiry != 0 {
-				at = time.Now().Add(expiry)
-			}
-			return NewToken(fmt.Sprintf("tok-%d", calls.Add(1)), at)
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var wg sync.WaitGroup
-		seen := make([]string, 50)
-		for i := range seen {
-			wg.Go(func() { tok, _ := get(t, p); seen[i] = tok.AccessToken() })
-		}
-		wg.Wait()
-		if calls.Load() != 50 || peak.Load() != 1 {
-			t.Errorf("without an expiry: %d calls for 50 callers, %d at once; want 50, one at a time", calls.Load(), peak.Load())
-		}
-		unique := map[string]bool{}
-		for _, s := range seen {
-			unique[s] = true
-		}
-		if len(unique) != 50 {
-			t.Errorf("%d tokens for 50 callers", len(unique))
-		}
-		expiry = time.Hour
-		tok, _ := get(t, p)
-		get(t, p)
-		if calls.Load() != 51 {
-			t.Errorf("with an expiry: %d calls, want 1", calls.Load()-50)
-		}
-		until(tok, DefaultLeeway+1)
-		get(t, p)
-		synctest.Wait()
-		if calls.Load() != 51 {
-			t.Error("refreshed before the leeway")
-		}
-		time.Sleep(time.Nanosecond)
-		get(t, p)
-		time.Sleep(time.Second)
-		if calls.Load() != 52 {
-			t.Error("not refreshed in the leeway")
-		}
-		tok, _ = get(t, p)
-		p.Invalidate(tok)
-		if next, _ := get(t, p); next.Equal(tok) {
-			t.Error("Invalidate had no effect")
-		}
-	})
-}
-
-func TestFuncProviderMisbehaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // a call that was abandoned is not overtaken
-		var inside, peak atomic.Int64
-		p, _ := NewFuncProvider(func(ctx context.Context) (Token, error) {
-			peak.Store(max(peak.Load(), inside.Add(1)))
-			defer inside.Add(-1)
-			time.Sleep(time.Minute)
-			return NewToken("late", time.Time{})
-		})
-		for range 3 {
-			if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "token function did not return in time") {
-				t.Errorf("got %v", err)
-			}
-		}
-		time.Sleep(time.Hour)
-		if peak.Load() != 1 {
-			t.Errorf("%d calls at once", peak.Load())
-		}
-	})
-	synctest.Test(t, func(t *testing.T) {
-		p, _ := NewFuncProvider(func(context.Context) (Token, error) { return Token{}, nil })
-		if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "zero Token") {
-			t.Errorf("got %v", err)
-		}
-	})
-	synctest.Test(t, func(t *testing.T) { // another provider within: the mark reaches it
-		inner := newPerson()
-		outer, _ := NewFuncProvider(inner.Token)
-		if _, err := outer.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) || inner.asked != 0 {
-			t.Errorf("marked: %v, asked %d times", err, inner.asked)
-		}
-		// A person takes longer than a silent phase does.
-		go func() { time.Sleep(5 * time.Minute); inner.answer <- issue(t, "one", time.Hour) }()
-		if tok, d := get(t, outer); tok.AccessToken() != "one" || inner.asked != 1 || d != 5*time.Minute {
-			t.Errorf("unmarked: %q after %v, asked %d times", tok.AccessToken(), d, inner.asked)
-		}
-	})
-	synctest.Test(t, func(t *testing.T) { // the mark of who started the flight does not bind it
-		inner := newPerson()
-		inner.silentFor = time.Second
-		outer, _ := NewFuncProvider(inner.Token)
-		go outer.Token(WithoutInteraction(t.Context()))
-		synctest.Wait()
-		go func() { inner.answer <- issue(t, "one", time.Hour) }()
-		if tok, _ := get(t, outer); tok.AccessToken() != "one" {
-			t.Errorf("unmarked: %q", tok.AccessToken())
-		}
-	})
-}
-
 // TestWhoMayNotWaitMakesTheFlight: a caller whom nobody may keep waiting for a person returns when one is asked, also if he made the flight.
 func TestWhoMayNotWaitMakesTheFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -1133,7 +749,7 @@ func TestWhoMayNotWaitMakesTheFlight(t *testing.T) {
 func TestNobodyWasThereToAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) { return NewToken("tok", time.Now().Add(time.Hour)) })
-		e, f := p.engine, &flight{done: make(chan struct{}), asks: make(chan struct{})}
+		e, f := p.refresher, &flight{done: make(chan struct{}), asks: make(chan struct{})}
 		e.flight = f
 		go func() {
 			synctest.Wait()
@@ -1184,23 +800,47 @@ func TestSignOutOvertakesAFlight(t *testing.T) {
 			}
 		}()
 		time.Sleep(time.Second)
-		p.engine.forget()
+		p.refresher.forget()
 		if d := elapse(func() { get(t, p) }); d != 19*time.Second {
 			t.Errorf("who came after got a token after %v, want what is left of the first flight and one of his own", d)
 		}
 	})
 }
 
-// deadline is a context of a kind that the standard library does not make: it says when it ends, and cannot be waited for.
-type deadline struct{ context.Context }
+// These tests are of faults that a review found.
 
-func (deadline) Deadline() (time.Time, bool) { return time.Now().Add(time.Second), true }
-
-func TestDeadlineWithoutAnEnd(t *testing.T) {
-	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
-		idp.Always(idptest.Hang)
-		if d := elapse(func() { p.Token(deadline{context.Background()}) }); d != silentLimit {
-			t.Errorf("a flight took %v", d)
+// TestClockJumpsWhileWaiting: a caller who waits for a refresh when the laptop goes to sleep is not handed the dead token.
+func TestClockJumpsWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newRefresher("x", Options{})
+		var jump atomic.Int64
+		e.now = func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
+		n := 0
+		e.silent = func(ctx context.Context) (grant, error) {
+			if n++; n == 2 {
+				time.Sleep(20 * time.Second)
+			}
+			now := e.now()
+			return grant{sent: now, token: newToken(tokenData{header: bearer + "t", expiry: now.Add(time.Hour)})}, nil
 		}
+		tok, _ := e.Token(t.Context())
+		until(tok, 4*time.Second)
+		go func() { time.Sleep(time.Second); jump.Store(int64(8 * time.Hour)) }()
+		if got, err := e.Token(t.Context()); err != nil || !got.Expiry().After(e.now()) {
+			t.Errorf("%v; expired %v ago", err, e.now().Sub(got.Expiry()))
+		}
+	})
+}
+
+// TestSmallRefreshIn: a server cannot ask for a request per call.
+func TestSmallRefreshIn(t *testing.T) {
+	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
+		idp.Always(idptest.JSON(200, map[string]any{"access_token": "tok", "expires_in": 86400, "refresh_in": 0.001}))
+		for range 500 {
+			get(t, p)
+			synctest.Wait()
+			time.Sleep(10 * time.Millisecond)
+		}
+		wantRequests(t, idp, 1)
 	})
 }

@@ -1,12 +1,15 @@
-//go:build go1.25 && (darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+//go:build go1.25
 
 package cdfauth
 
 import (
+	"bytes"
+	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
@@ -17,14 +20,389 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"cdfauth/internal/idptest"
 )
 
-// refreshTokensIn says how many a cache has.
-func refreshTokensIn(t *testing.T, cache Cache) int {
-	t.Helper()
-	return len(keysOf(read(t, cache), refreshTokens))
+// TestFailedSignInIsNotRemembered: the next call asks again, with the same prompt.
+func TestFailedSignInIsNotRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		h.idp.Person = func(url.Values) (string, bool) { return "", false }
+		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { c.Prompt = "login" })
+		var oe *OAuthError
+		if _, err := p.Token(t.Context()); !errors.As(err, &oe) || oe.Code != "access_denied" || oe.Description != "the person said no" {
+			t.Errorf("declined: %v", err)
+		}
+		synctest.Wait()
+		if !strings.Contains(h.page, "Sign-in was declined") {
+			t.Errorf("the page says %s", h.page)
+		}
+		h.idp.Person = nil
+		signedIn(t, p)
+		if h.asked() != 2 || h.last().Get("prompt") != "login consent" {
+			t.Errorf("asked %d times, the last time with prompt %q", h.asked(), h.last().Get("prompt"))
+		}
+	})
+}
+
+// TestWithoutInteractionAsksNobody, and does not stop others from being asked.
+func TestWithoutInteractionAsksNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		p := interactive(t, h, &MemoryCache{}, nil)
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired || h.asked() != 0 {
+			t.Errorf("marked: %v, asked %d times", err, h.asked())
+		}
+		signedIn(t, p)
+		time.Sleep(50 * time.Minute)
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != nil {
+			t.Errorf("after a sign-in: %v", err)
+		}
+	})
+}
+
+// TestOneInteraction: many callers, and many providers on one cache, ask a person once.
+func TestOneInteraction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+		h.back = func(location string) error { time.Sleep(time.Minute); return h.visit(location) }
+		var wg sync.WaitGroup
+		for range 10 {
+			p := interactive(t, h, cache, nil)
+			for range 10 {
+				wg.Go(func() {
+					if tok, err := p.Token(t.Context()); err != nil || tok.Username() != "ada@example.com" {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		if h.asked() != 1 || h.idp.Tokens() != 1 {
+			t.Errorf("asked %d times, %d token requests", h.asked(), h.idp.Tokens())
+		}
+		if n := strings.Count(h.told(), "Another program"); n != 9 {
+			t.Errorf("%d of the 9 who waited were told why", n)
+		}
+	})
+}
+
+// occupied is a cache that another program keeps to itself.
+type occupied struct{ MemoryCache }
+
+func (c *occupied) Update(ctx context.Context, _ func(context.Context, []byte) ([]byte, error)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestSiblingSignsIn: what another program gets while it has the cache locked serves who waits for it, though the lock never comes.
+func TestSiblingSignsIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := &human{idp: idptest.New()}, &occupied{}
+		blob, _ := sample(t, h, "bob").Get(t.Context())
+		time.AfterFunc(9*time.Second+time.Millisecond, func() { put(t, &cache.MemoryCache, string(blob)) })
+		var tok Token
+		if d := elapse(func() { tok = signedIn(t, interactive(t, h, cache, nil)) }); d != 10*time.Second || tok.Username() != "bob" || h.asked() != 0 {
+			t.Errorf("%q signed in after %v and being asked %d times", tok.Username(), d, h.asked())
+		}
+	})
+}
+
+// TestRefreshTokens: what becomes of those that are refused.
+func TestRefreshTokens(t *testing.T) {
+	// renewed changes what the cache of somebody who signed in has, and returns the provider after a token was asked for.
+	renewed := func(t *testing.T, change func(h *human, c msalCache)) (*human, *MemoryCache, error) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob")
+		time.Sleep(2 * time.Hour)
+		edit(t, cache, func(c msalCache) { change(h, c) })
+		_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+		return h, cache, err
+	}
+	one := func(c msalCache) entry { return entryOf(c, refreshTokens, all(c, refreshTokens)[0]) }
+	t.Run("good", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var before entry
+			_, cache, err := renewed(t, func(_ *human, c msalCache) { one(c)["theirs"] = "kept"; before = maps.Clone(one(c)) })
+			c := read(t, cache)
+			if err != nil || len(all(c, refreshTokens)) != 1 || one(c).text("secret") == before.text("secret") || one(c).text("theirs") != "kept" || one(c).written().Equal(before.written()) {
+				t.Errorf("%v; %v became %v", err, before, one(c))
+			}
+			if len(all(c, accessTokens)) != 1 {
+				t.Errorf("%d access tokens: the expired one is to go", len(all(c, accessTokens)))
+			}
+		})
+	})
+	t.Run("refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache, err := renewed(t, func(_ *human, c msalCache) { one(c)["secret"] = "stale" })
+			if !errors.Is(err, ErrSignInRequired) || len(all(read(t, cache), refreshTokens)) != 0 || h.idp.Refused() != 1 {
+				t.Errorf("%v; %d left, %d refused", err, len(all(read(t, cache), refreshTokens)), h.idp.Refused())
+			}
+			if len(all(read(t, cache), accounts)) != 1 {
+				t.Error("the account is gone too")
+			}
+		})
+	})
+	twin := func(c msalCache, age time.Duration) {
+		e := maps.Clone(one(c))
+		e["secret"], e["target"], e["last_modification_time"] = "stale", "other", unix(one(c).written().Add(age))
+		c.put(refreshTokens, e)
+	}
+	t.Run("a newer one is refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache, err := renewed(t, func(_ *human, c msalCache) { twin(c, time.Minute) })
+			if !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || len(all(read(t, cache), refreshTokens)) != 1 {
+				t.Errorf("%v; the older one was tried too, or is gone: %d refused", err, h.idp.Refused())
+			}
+		})
+	})
+	t.Run("an older one", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache, err := renewed(t, func(_ *human, c msalCache) { twin(c, -time.Minute) })
+			if err != nil || h.idp.Refused() != 0 || len(all(read(t, cache), refreshTokens)) != 2 {
+				t.Errorf("%v; %d refused", err, h.idp.Refused())
+			}
+		})
+	})
+	t.Run("one that appears meanwhile", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := &shifting{MemoryCache: sample(t, h, "bob")}
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c msalCache) {
+				good, _ := c.blob()
+				cache.then = func() []byte { return good }
+				one(c)["secret"] = "stale"
+			})
+			cache.armed = true
+			p := interactive(t, h, cache, nil)
+			if _, err := p.Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 1 {
+				t.Errorf("%v; %d refused", err, h.idp.Refused())
+			}
+		})
+	})
+	t.Run("expired access tokens", func(t *testing.T) { // go, of this account
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := sample(t, h, "bob", "eve")
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c msalCache) {
+				for _, key := range all(c, accessTokens) {
+					for target, expires := range map[string]time.Time{"expired": time.Now(), "good": time.Now().Add(time.Second)} {
+						e := maps.Clone(entryOf(c, accessTokens, key))
+						e["target"], e["expires_on"] = target, unix(expires)
+						c.put(accessTokens, e)
+					}
+				}
+			})
+			signedIn(t, interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" }))
+			left := map[string]int{}
+			for _, e := range read(t, cache).find(accessTokens, func(entry) bool { return true }) {
+				left[e.account()]++
+			}
+			if h.asked() != 0 || left["sub-bob"] != 2 || left["sub-eve"] != 3 {
+				t.Errorf("left: %v", left)
+			}
+		})
+	})
+	t.Run("stale ones that appear one by one", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := &shifting{MemoryCache: sample(t, h, "bob")}
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c msalCache) {
+				n := 1
+				one(c)["secret"] = "stale 1"
+				cache.then = func() []byte {
+					n = min(n+1, 4)
+					one(c)["secret"] = fmt.Sprint("stale ", n)
+					blob, _ := c.blob()
+					return blob
+				}
+			})
+			cache.armed = true
+			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+			if !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 2 {
+				t.Errorf("%v; %d refused, want 2", err, h.idp.Refused())
+			}
+		})
+	})
+	t.Run("refused while the cache seems empty", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := &shifting{MemoryCache: sample(t, h, "bob", "eve"), then: func() []byte { return nil }}
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c msalCache) { entryOf(c, refreshTokens, all(c, refreshTokens)[0])["secret"] = "stale" })
+			cache.armed = true
+			p := interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" })
+			_, err := p.Token(WithoutInteraction(t.Context()))
+			if c := read(t, cache); !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || len(all(c, refreshTokens)) != 1 || len(all(c, accounts)) != 2 {
+				t.Errorf("%v; %d refused; left: %v", err, h.idp.Refused(), c)
+			}
+		})
+	})
+	t.Run("not asked when the provider is out of order", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := sample(t, h, "bob")
+			time.Sleep(2 * time.Hour)
+			h.idp.Always(idptest.Status(503))
+			_, err := interactive(t, h, cache, nil).Token(t.Context())
+			if errors.Is(err, ErrSignInRequired) || err == nil || h.asked() != 0 || len(all(read(t, cache), refreshTokens)) != 1 {
+				t.Errorf("%v; asked %d times", err, h.asked())
+			}
+		})
+	})
+	for _, body := range []string{"", "<html>no</html>"} {
+		t.Run("400 with "+body, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &human{idp: idptest.New()}
+				cache := sample(t, h, "bob")
+				time.Sleep(2 * time.Hour)
+				h.idp.Always(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400); io.WriteString(w, body) })
+				_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+				if !errors.Is(err, ErrSignInRequired) || len(all(read(t, cache), refreshTokens)) != 0 {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}
+
+// shifting is a cache that somebody who takes no lock writes to between Update's read and the next Get.
+type shifting struct {
+	*MemoryCache
+	armed  bool
+	inside bool
+	then   func() []byte
+}
+
+func (s *shifting) Get(ctx context.Context) ([]byte, error) {
+	if s.armed && s.inside {
+		return s.then(), nil
+	}
+	return s.MemoryCache.Get(ctx)
+}
+
+func (s *shifting) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+	return s.MemoryCache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
+		s.inside = true
+		defer func() { s.inside = false }()
+		return f(ctx, old)
+	})
+}
+
+// TestSignOut removes one account and nothing else, in memory too.
+func TestSignOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob", "eve")
+		edit(t, cache, func(c msalCache) {
+			c["Theirs"] = map[string]any{"a": "b"}
+			for _, key := range all(c, accessTokens) { // another client's
+				e := maps.Clone(entryOf(c, accessTokens, key))
+				e["client_id"] = "other"
+				if e.account() == "sub-eve" {
+					c.put(accessTokens, e)
+				}
+			}
+		})
+		hint := func(name string) *Interactive {
+			return interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = name })
+		}
+		if err := hint("").SignOut(t.Context()); err == nil || !strings.Contains(err.Error(), "LoginHint") {
+			t.Errorf("of two: %v", err)
+		}
+		p := hint("bob")
+		tok := signedIn(t, p)
+		if err := p.SignOut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c := read(t, cache)
+		for _, section := range []string{accessTokens, refreshTokens, idTokens, accounts} {
+			for _, key := range all(c, section) {
+				if entryOf(c, section, key).account() == "sub-bob" {
+					t.Errorf("left: %s", key)
+				}
+			}
+		}
+		if len(all(c, accessTokens)) != 2 || len(all(c, accounts)) != 1 || c["Theirs"] == nil {
+			t.Errorf("left: %v", c)
+		}
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
+			t.Errorf("in memory: %v", err)
+		}
+		if again := signedIn(t, p); again.Equal(tok) || h.asked() != 1 {
+			t.Error("signed in without being asked")
+		}
+		q := hint("eve")
+		if err := q.SignOut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if c := read(t, cache); len(all(c, accounts)) != 2 { // the other client's too
+			t.Errorf("accounts: %v", all(c, accounts))
+		}
+	})
+	t.Run("during a refresh", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := sample(t, h, "bob")
+			p := interactive(t, h, cache, nil)
+			signedIn(t, p)
+			time.Sleep(time.Hour - 10*time.Second)
+			h.idp.Fault(h.idp.Slow(3*time.Second, idptest.Body(`{"access_token":"late","refresh_token":"late","expires_in":3600}`)))
+			signedIn(t, p) // starts it
+			synctest.Wait()
+			if err := p.SignOut(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if c := read(t, cache); len(all(c, refreshTokens))+len(all(c, accessTokens)) != 0 {
+				t.Errorf("written back: %v", c)
+			}
+			if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
+				t.Errorf("in memory: %v", err)
+			}
+		})
+	})
+	t.Run("during a sign-in", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+			h.back = func(string) error { return nil } // he takes his time
+			p := interactive(t, h, cache, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			done := make(chan error)
+			go func() { _, err := p.Token(ctx); done <- err }()
+			time.Sleep(10 * time.Second)
+			start := time.Now()
+			if err := p.SignOut(t.Context()); err != nil || time.Since(start) > time.Second {
+				t.Errorf("%v after %v", err, time.Since(start))
+			}
+			if err := <-done; err != errSignedOut {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("who is asked next", func(t *testing.T) { // somebody else, maybe; after a failure, the same person
+		for _, failure := range []error{nil, errors.New("read-only")} {
+			synctest.Test(t, func(t *testing.T) {
+				h, cache := &human{idp: idptest.New()}, &unwritable{}
+				p := interactive(t, h, cache, nil)
+				signedIn(t, p)
+				cache.why = failure
+				if err := p.SignOut(t.Context()); !errors.Is(err, failure) {
+					t.Errorf("%v, want %v", err, failure)
+				}
+				cache.why = nil
+				edit(t, cache, func(c msalCache) { clear(c) })
+				signedIn(t, p)
+				if hint := h.last().Get("login_hint"); h.asked() != 2 || (hint == "ada@example.com") != (failure != nil) {
+					t.Errorf("SignOut: %v; then asked %d times in all, with login_hint %q", failure, h.asked(), hint)
+				}
+			})
+		}
+	})
 }
 
 // TestLeavingKeepsTheCache: that a caller did not wait for a person is not the cache's fault. The next sign-in is stored as any.
@@ -106,60 +484,6 @@ func TestHungProviderKeepsTheCache(t *testing.T) {
 	})
 }
 
-// at is an endpoint for the tests' flows.
-func at(ep Endpoint, scopes ...string) func(*InteractiveConfig) {
-	return func(c *InteractiveConfig) {
-		if c.Endpoint = ep; scopes != nil {
-			c.Scopes = scopes
-		}
-	}
-}
-
-// TestOnePersonAtTwoRealms: who has the same subject at two realms of one host, or on two ports, is signed in at both.
-func TestOnePersonAtTwoRealms(t *testing.T) {
-	t.Run("other scopes", func(t *testing.T) { // whose ID tokens alone have the same name in the cache
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			a, b := at(Issuer("https://idp.test/realms/a"), "x"), at(Issuer("https://idp.test/realms/b"), "y")
-			signedIn(t, interactive(t, h, cache, a))
-			signedIn(t, interactive(t, h, cache, b))
-			time.Sleep(2 * time.Hour)
-			if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
-				t.Errorf("a's refresh, judged by b's ID token: %v", err)
-			}
-			if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 0 {
-				t.Errorf("after that: %v; %d refresh tokens refused", err, h.idp.Refused())
-			}
-		})
-	})
-	t.Run("the same scopes", func(t *testing.T) { // whose entries all have the same names
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			a, b := at(Issuer("https://idp.test/realms/a")), at(Issuer("https://idp.test/realms/b"))
-			signedIn(t, interactive(t, h, cache, a))
-			signedIn(t, interactive(t, h, cache, b))
-			if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
-				t.Errorf("a's entries were not kept: %v", err)
-			}
-		})
-	})
-}
-
-// mended is a FileCache whose content a program that takes no lock completes just after a provider has given up on it.
-type mended struct {
-	*FileCache
-	good []byte
-}
-
-func (c *mended) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
-	err := c.FileCache.Update(ctx, f)
-	if errors.Is(err, errCacheContent) && c.good != nil {
-		err = errors.Join(err, os.WriteFile(c.path, c.good, 0o600))
-		c.good = nil
-	}
-	return err
-}
-
 // TestGoodContentIsNotSetAside: what is moved aside is what made no sense, and not what is there by then.
 func TestGoodContentIsNotSetAside(t *testing.T) {
 	dir := t.TempDir()
@@ -212,161 +536,6 @@ func TestSignOutOffline(t *testing.T) {
 	})
 }
 
-// TestPollRetryAfterIsBounded: a gateway that asks for an hour does not cost the sign-in.
-func TestPollRetryAfterIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		idp := idptest.New()
-		idp.Fault(idptest.Status(503, "Retry-After", "3600"))
-		p, _ := device(t, idp, &MemoryCache{}, nil)
-		var err error
-		if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil || d > retryAfterMax+10*time.Second {
-			t.Errorf("%v after %v", err, d)
-		}
-	})
-}
-
-// TestDeviceEndpointMoves: metadata that names an endpoint which is gone is dropped.
-func TestDeviceEndpointMoves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		idp := idptest.New()
-		idp.Metadata(func(m map[string]any) { m["device_authorization_endpoint"] = "https://idp.test/old" })
-		p, _ := device(t, idp, &MemoryCache{}, nil)
-		if _, err := p.Token(t.Context()); err == nil {
-			t.Error("the old one answers")
-		}
-		idp.Metadata(nil)
-		signedIn(t, p)
-	})
-}
-
-// TestPageOnAnEarlyConnection: browsers connect before they ask. The page is sent on such a connection too, however long the exchange takes.
-func TestPageOnAnEarlyConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := &human{idp: idptest.New()}
-		var page string
-		h.back = func(location string) error {
-			early, err := h.net.dial(context.Background(), "tcp", "127.0.0.1:53000")
-			if err != nil {
-				return err
-			}
-			defer early.Close()
-			time.Sleep(6 * time.Second)
-			h.idp.Fault(func(w http.ResponseWriter, r *http.Request) {
-				time.Sleep(8 * time.Second)
-				idptest.Body(`{"access_token":"tok"}`)(w, r)
-			})
-			u, _ := url.Parse(location)
-			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
-			go io.WriteString(early, "GET / HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
-			b, _ := io.ReadAll(early)
-			h.mu.Lock()
-			page = string(b)
-			h.mu.Unlock()
-			return nil
-		}
-		d := elapse(func() { signedIn(t, interactive(t, h, &MemoryCache{}, nil)) })
-		synctest.Wait()
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if !strings.Contains(page, "You are signed in") || d != look+14*time.Second {
-			t.Errorf("after %v the person sees %q", d, page)
-		}
-	})
-}
-
-// typed is what a person types, line by line.
-type typed struct {
-	lines chan string
-	rest  string
-}
-
-func (in *typed) Read(b []byte) (int, error) {
-	if in.rest == "" {
-		line, ok := <-in.lines
-		if !ok {
-			return 0, io.EOF
-		}
-		in.rest = line
-	}
-	n := copy(b, in.rest)
-	in.rest = in.rest[n:]
-	return n, nil
-}
-
-// TestOneInputForTwo: two sign-ins that wait for a pasted answer at one Input both get theirs.
-func TestOneInputForTwo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		in := &typed{lines: make(chan string, 10)}
-		people := []*human{{idp: idptest.New()}, {idp: idptest.New()}}
-		var wg sync.WaitGroup
-		for i, h := range people {
-			p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
-				c.OpenBrowser, c.Input, c.RedirectPort = func(context.Context, string) error { return errors.New("no display") }, in, 50001+i
-			})
-			wg.Go(func() {
-				if _, err := p.Token(t.Context()); err != nil {
-					t.Errorf("sign-in %d: %v", i, err)
-				}
-			})
-		}
-		time.Sleep(time.Minute)
-		for _, h := range []*human{people[1], people[0], people[1]} { // the person repeats what was not taken
-			told := h.told()
-			address := strings.Fields(told[strings.Index(told, "https://idp.test/authorize"):])[0]
-			c := h.idp.Client()
-			c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			resp, err := c.Get(address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			in.lines <- resp.Header.Get("Location") + "\n"
-			time.Sleep(time.Minute)
-		}
-		wg.Wait()
-		close(in.lines) // whoever reads still ends
-	})
-}
-
-// plainMutex is a cache as somebody may write it who has read of Update alone.
-type plainMutex struct {
-	mu   chan bool // one that bubbles know
-	end  chan bool // of the test
-	blob []byte
-}
-
-func (c *plainMutex) Get(context.Context) ([]byte, error) {
-	select {
-	case c.mu <- true:
-		defer func() { <-c.mu }()
-		return c.blob, nil
-	case <-c.end:
-		return nil, errors.New("the test is over")
-	}
-}
-
-func (c *plainMutex) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
-	c.mu <- true
-	defer func() { <-c.mu }()
-	b, err := f(ctx, c.blob)
-	if err == nil {
-		c.blob = b
-	}
-	return err
-}
-
-// TestCacheWithOneMutex costs persistence at most, never the sign-in.
-func TestCacheWithOneMutex(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := &plainMutex{mu: make(chan bool, 1), end: make(chan bool)}
-		defer close(c.end)
-		p, _ := device(t, idptest.New(), c, nil)
-		var err error
-		if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil || d > time.Minute {
-			t.Errorf("%v after %v", err, d)
-		}
-	})
-}
-
 // TestSilentRefusalBacksOff: a provider that says interaction_required is not asked again for every call of callers who may not be asked.
 func TestSilentRefusalBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -397,7 +566,7 @@ func TestRefreshTokensOfOneAge(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")
 		time.Sleep(2 * time.Hour)
-		edit(t, cache, func(c contents) {
+		edit(t, cache, func(c msalCache) {
 			one := entryOf(c, refreshTokens, keysOf(c, refreshTokens)[0])
 			other := maps.Clone(one)
 			one["secret"], other["secret"], other["target"] = "stale", "stale too", "zzz"
@@ -410,35 +579,6 @@ func TestRefreshTokensOfOneAge(t *testing.T) {
 	})
 }
 
-// TestNoStaleTwin: a refresh token under a name of another program's (MSAL for Go's, for example) is replaced, and not left beside the new one.
-func TestNoStaleTwin(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := &human{idp: idptest.New()}
-		cache := sample(t, h, "bob")
-		edit(t, cache, func(c contents) {
-			section := c[refreshTokens].(map[string]any)
-			key := keysOf(c, refreshTokens)[0]
-			section["sub-bob-idp.test-refreshtoken-app"] = section[key]
-			delete(section, key)
-		})
-		time.Sleep(2 * time.Hour)
-		if _, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context())); err != nil {
-			t.Fatal(err)
-		}
-		if keys := keysOf(read(t, cache), refreshTokens); len(keys) != 1 {
-			t.Errorf("refresh tokens: %q", keys)
-		}
-	})
-}
-
-// TestEmptyIssuer: an issuer that is there must be the right one, and "" is not.
-func TestEmptyIssuer(t *testing.T) {
-	v := newVisit(&url.URL{}, &metadata{Issuer: "https://idp.test"})
-	if v.answer(url.Values{"state": {v.state}, "iss": {""}, "code": {"x"}}); v.err == nil {
-		t.Error("an empty iss was taken for none")
-	}
-}
-
 // TestMetadataOutageKeepsTheRefreshToken: where the metadata is needed to judge the answer of a refresh, it is read before the refresh
 // token is spent.
 func TestMetadataOutageKeepsTheRefreshToken(t *testing.T) {
@@ -446,7 +586,7 @@ func TestMetadataOutageKeepsTheRefreshToken(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 		entra := at(Authority("https://idp.test/11111111-2222-3333-4444-555555555555"))
 		signedIn(t, interactive(t, h, cache, entra))
-		edit(t, cache, func(c contents) { delete(c, idTokens) }) // MSAL for Python's device flow gets none when it refreshes
+		edit(t, cache, func(c msalCache) { delete(c, idTokens) }) // MSAL for Python's device flow gets none when it refreshes
 		time.Sleep(2 * time.Hour)
 		p := interactive(t, h, cache, entra)
 		h.idp.Metadata(func(m map[string]any) { delete(m, "issuer") }) // out of order
@@ -467,34 +607,6 @@ func TestNoScopesAdoptNoToken(t *testing.T) {
 		other := signedIn(t, interactive(t, h, cache, func(c *InteractiveConfig) { c.Scopes = nil }))
 		if other.AccessToken() == mine.AccessToken() {
 			t.Errorf("a token for %q", other.Scope())
-		}
-	})
-}
-
-// From here on: sentences of the issues that had no test.
-
-// TestAttemptsAreNew: state, nonce and verifier of one sign-in are not those of another.
-func TestAttemptsAreNew(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := &human{idp: idptest.New()}
-		p := interactive(t, h, &MemoryCache{}, nil)
-		signedIn(t, p)
-		first := h.last()
-		if err := p.SignOut(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		signedIn(t, p)
-		for _, name := range []string{"state", "nonce", "code_challenge"} {
-			if v := h.last().Get(name); v == "" || v == first.Get(name) {
-				t.Errorf("%s is %q twice", name, v)
-			}
-		}
-		var verifiers []string
-		for _, r := range h.idp.Requests("/token") {
-			verifiers = append(verifiers, r.Form.Get("code_verifier"))
-		}
-		if len(verifiers) != 2 || verifiers[0] == verifiers[1] || len(verifiers[0]) < 43 {
-			t.Errorf("verifiers: %q", verifiers)
 		}
 	})
 }
@@ -522,56 +634,6 @@ func TestMarkedCallerDuringAnInteraction(t *testing.T) {
 		wg.Wait()
 		if h.asked() != 1 {
 			t.Errorf("asked %d times", h.asked())
-		}
-	})
-}
-
-// TestLeavingInteractive: the last who leaves ends the interaction, and with it the listener; but once a code has arrived, the exchange
-// and the cache write finish.
-func TestLeavingInteractive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-		h.back = func(string) error { return nil }
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if _, err := interactive(t, h, cache, nil).Token(ctx); err != context.DeadlineExceeded {
-			t.Error(err)
-		}
-		synctest.Wait()
-		if n := h.net.open(); n != 0 {
-			t.Errorf("%d listeners are left", n)
-		}
-	})
-	synctest.Test(t, func(t *testing.T) {
-		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-		h.idp.Fault(h.idp.Slow(5*time.Second, idptest.Body(`{"access_token":"tok","refresh_token":"ref"}`)))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := interactive(t, h, cache, nil).Token(ctx); err != context.DeadlineExceeded {
-			t.Error(err)
-		}
-		time.Sleep(10 * time.Second)
-		if n := refreshTokensIn(t, cache); n != 1 || h.net.open() != 0 {
-			t.Errorf("%d refresh tokens are stored, %d listeners are left", n, h.net.open())
-		}
-		if tok := signedIn(t, interactive(t, h, cache, nil)); tok.AccessToken() != "tok" || h.asked() != 1 {
-			t.Error("the code was lost")
-		}
-	})
-}
-
-// TestRefusedIDTokenIsNotStored: on a refresh too, nothing is cached before it was judged.
-func TestRefusedIDTokenIsNotStored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := &human{idp: idptest.New()}
-		cache := sample(t, h, "bob")
-		time.Sleep(2 * time.Hour)
-		before, _ := cache.Get(t.Context())
-		h.idp.Fault(idptest.JSON(200, map[string]any{"access_token": "evil", "refresh_token": "evil",
-			"id_token": idptest.IDToken(map[string]any{"iss": "https://idp.test", "sub": "sub-eve", "aud": "app", "exp": time.Now().Unix() + 60})}))
-		_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
-		if after, _ := cache.Get(t.Context()); err == nil || string(after) != string(before) {
-			t.Errorf("%v; %s became %s", err, before, after)
 		}
 	})
 }
@@ -613,92 +675,6 @@ func TestWarmStartAsksNobody(t *testing.T) {
 	}
 }
 
-// TestTokensOfNobody: a token without an account serves only while the file has no account of the client's.
-func TestTokensOfNobody(t *testing.T) {
-	for _, others := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			cache := sample(t, h, "bob")
-			edit(t, cache, func(c contents) {
-				e := maps.Clone(entryOf(c, accessTokens, keysOf(c, accessTokens)[0]))
-				e["secret"], e["home_account_id"] = "nobody's", nil
-				delete(c, accessTokens)
-				delete(c, refreshTokens)
-				if !others {
-					clear(c)
-				}
-				c.put(accessTokens, e)
-			})
-			tok := signedIn(t, interactive(t, h, cache, nil))
-			if adopted := tok.AccessToken() == "nobody's"; adopted == others || h.asked() > 0 != others {
-				t.Errorf("with others' entries: %t; adopted: %t; asked %d times", others, adopted, h.asked())
-			}
-		})
-	}
-}
-
-// TestEchoedSecrets: whatever the provider repeats of a request, no error, no log and no terminal shows it.
-func TestEchoedSecrets(t *testing.T) {
-	echo := func(w http.ResponseWriter, r *http.Request) {
-		idptest.Error(400, "invalid_request", r.PostForm.Encode()+" "+fmt.Sprint(r.PostForm))(w, r)
-	}
-	check := func(t *testing.T, idp *idptest.Provider, what string, texts ...string) {
-		t.Helper()
-		for _, r := range idp.Requests("/token") {
-			for _, name := range []string{"code", "code_verifier", "refresh_token", "device_code"} {
-				for _, text := range texts {
-					if v := r.Form.Get(name); v != "" && strings.Contains(text, v[len(v)-10:]) {
-						t.Errorf("%s: the %s is shown: %s", what, name, text)
-					}
-				}
-			}
-		}
-	}
-	synctest.Test(t, func(t *testing.T) {
-		for _, flow := range userFlows {
-			d := newDesk(flow)
-			d.idp.Fault(echo)
-			_, err := d.start(t, &MemoryCache{}).Token(t.Context())
-			check(t, d.idp, flow, fmt.Sprintf("%v %+v", err, err), d.log.String(), d.told())
-			if err == nil || !strings.Contains(err.Error(), "invalid_request") {
-				t.Error(err)
-			}
-			d = newDesk(flow)
-			cache := &MemoryCache{}
-			signedIn(t, d.start(t, cache))
-			time.Sleep(2 * time.Hour)
-			d.idp.Fault(echo)
-			_, err = d.start(t, cache).Token(WithoutInteraction(t.Context()))
-			check(t, d.idp, flow+" refresh", fmt.Sprintf("%v %+v", err, err), d.log.String(), d.told())
-			if err == nil || !strings.Contains(err.Error(), "invalid_request") {
-				t.Error(err)
-			}
-		}
-	})
-}
-
-// TestOtherRealmIsKept: what another realm's person has in the file stays, whatever this one does.
-func TestOtherRealmIsKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := &human{idp: idptest.New()}
-		cache := sample(t, h, "bob")
-		before := read(t, cache)
-		p := interactive(t, h, cache, at(Issuer("https://idp.test/realms/b")))
-		signedIn(t, p)
-		if err := p.SignOut(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		after := read(t, cache)
-		for _, section := range sections[:4] {
-			for _, key := range keysOf(before, section) {
-				if !maps.Equal(entryOf(before, section, key), entryOf(after, section, key)) {
-					t.Errorf("%s: %s is gone or another", section, key)
-				}
-			}
-		}
-	})
-}
-
 // TestInvalidateAsksNobody: a refused token is renewed by the refresh token, and serves on if a person would be needed.
 func TestInvalidateAsksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -711,7 +687,7 @@ func TestInvalidateAsksNobody(t *testing.T) {
 		if second.AccessToken() == first.AccessToken() || h.asked() != 0 {
 			t.Errorf("asked %d times, the same token: %t", h.asked(), second.Equal(first))
 		}
-		edit(t, cache, func(c contents) { clear(c) })
+		edit(t, cache, func(c msalCache) { clear(c) })
 		time.Sleep(time.Minute)
 		p.Invalidate(second)
 		if third := signedIn(t, p); !third.Equal(second) || h.asked() != 0 {
@@ -733,4 +709,39 @@ func TestSaysWhoHasTheCache(t *testing.T) {
 			t.Errorf("the log: %s", log)
 		}
 	})
+}
+
+// TestDefaultCache: who gives a user's flow no cache gets the file at DefaultCachePath, or, without a home directory, memory and a warning.
+func TestDefaultCache(t *testing.T) {
+	home := func(dir string) {
+		for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
+			t.Setenv(name, dir)
+		}
+	}
+	var log bytes.Buffer
+	twice := func(t *testing.T, signIns int) { // a program that runs twice; beyond the token's life
+		idp := idptest.New()
+		for range 2 {
+			p, _ := device(t, idp, nil, func(c *DeviceCodeConfig) {
+				c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			})
+			until(signedIn(t, p), -time.Second)
+			signedIn(t, p)
+		}
+		if n := len(idp.Requests("/devicecode")); n != signIns || idp.Refused() != 0 {
+			t.Errorf("%d sign-ins, want %d; %d refresh tokens refused", n, signIns, idp.Refused())
+		}
+	}
+	home(t.TempDir())
+	synctest.Test(t, func(t *testing.T) { twice(t, 1) })
+	if path, err := DefaultCachePath("app"); err != nil {
+		t.Error(err)
+	} else if _, err := os.Stat(path); err != nil || log.Len() > 0 {
+		t.Errorf("%v; the log: %s", err, log.String())
+	}
+	home("")
+	synctest.Test(t, func(t *testing.T) { twice(t, 2) })
+	if n := strings.Count(log.String(), "kept in memory alone"); n != 2 {
+		t.Errorf("%d warnings for 2 starts: %s", n, log.String())
+	}
 }

@@ -318,7 +318,7 @@ type subject struct {
 	*world
 	kind, name, params string
 	p                  Provider
-	e                  *engine
+	e                  *refresher
 	cache              Cache // nil: none
 	badCache, alone    bool
 	mood               float64 // how often a function of the caller's misbehaves
@@ -392,7 +392,7 @@ func (w *world) subject(kind string, i int, r dice, others []*subject) *subject 
 		p.undated = pick(r, 0, 0, 0.1, 1)
 		var f *FuncProvider
 		f, err = NewFuncProvider(p.function)
-		p.p, p.e = f, f.engine
+		p.p, p.e = f, f.refresher
 		if o.Leeway != 0 {
 			p.e.leeway = o.Leeway
 		}
@@ -406,7 +406,7 @@ func (w *world) subject(kind string, i int, r dice, others []*subject) *subject 
 		var d *DeviceCode
 		d, err = NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer("https://idp.test"), ClientID: "client", Options: o,
 			ShowCode: func(ctx context.Context, _ DeviceAuthorization) error { return p.misbehave(ctx, "ShowCode") }})
-		p.p, p.e = d, d.engine
+		p.p, p.e = d, d.refresher
 	default:
 		cfg := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: p.secret, Options: o}
 		if i == 2 {
@@ -415,7 +415,7 @@ func (w *world) subject(kind string, i int, r dice, others []*subject) *subject 
 		}
 		var c *ClientCredentials
 		c, err = NewClientCredentials(cfg)
-		p.p, p.e = c, c.engine
+		p.p, p.e = c, c.refresher
 	}
 	if err != nil {
 		panic(err)
@@ -687,8 +687,8 @@ func (p *subject) signOut(ctx context.Context, d *DeviceCode) {
 }
 
 // phase watches a flight.
-func (p *subject) phase(of func(context.Context) (issued, error), asking bool) func(context.Context) (issued, error) {
-	return func(ctx context.Context) (i issued, err error) {
+func (p *subject) phase(of func(context.Context) (grant, error), asking bool) func(context.Context) (grant, error) {
+	return func(ctx context.Context) (i grant, err error) {
 		p.e.mu.Lock()
 		session := p.e.flight.session
 		p.e.mu.Unlock()
@@ -731,7 +731,7 @@ func (p *subject) takeOff(asking bool, session int64) {
 	}
 }
 
-func (p *subject) land(asking bool, session int64, i issued, err error) {
+func (p *subject) land(asking bool, session int64, i grant, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now, wall := time.Now(), p.now()

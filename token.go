@@ -21,12 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
-	"os"
-	"reflect"
-	"slices"
 	"strings"
 	"time"
 )
@@ -113,94 +108,6 @@ func (t Token) Equal(u Token) bool {
 	return a.header == b.header && a.expiry.Equal(b.expiry) && a.scope == b.scope && a.username == b.username
 }
 
-// Secret yields a secret when it is needed, anew for each exchange with the identity provider, so that one that was rotated on disk or in a vault is picked up
-// without a restart. Being a function, it cannot be printed by accident. It is called concurrently if providers share it, with a context of at most 30 seconds.
-type Secret func(ctx context.Context) (string, error)
-
-// SecretString returns a Secret that yields s. For "" it returns nil, as if the field were not set, so that the constructor finds an unset environment variable.
-//
-//go:noinline
-func SecretString(s string) Secret {
-	if s == "" {
-		return nil
-	}
-	return func(context.Context) (string, error) { return s, nil }
-}
-
-// stringSecret is the code of what SecretString returns, not inlined for that: it can neither hang nor panic, and needs no guard, a fifth of a request's cost.
-var stringSecret = reflect.ValueOf(SecretString("x")).Pointer()
-
-// SecretFile returns a Secret that reads a file anew each time. The contents of several files (tls.key, tls.crt) are joined by a newline. The last newline, which
-// editors add, is dropped. Without a path, or with an empty one, it returns nil, as if the field were not set. Each file may have 1 MiB at most.
-func SecretFile(path ...string) Secret {
-	paths := slices.Clone(path)
-	if len(paths) == 0 || slices.Contains(paths, "") {
-		return nil
-	}
-	return func(context.Context) (text string, err error) {
-		for _, p := range paths {
-			f, e := os.Open(p)
-			b, e2 := io.ReadAll(io.LimitReader(f, 1<<20+1))
-			if f.Close(); len(b) > 1<<20 { // it is no secret
-				e2 = &os.PathError{Op: "read", Path: p, Err: errTooBig}
-			}
-			if err = cmp.Or(e, e2); err != nil {
-				return "", err // a *PathError: the path, never the content
-			}
-			text += string(b) + "\n"
-		}
-		return strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\n"), "\r"), nil
-	}
-}
-
-func (s Secret) read(ctx context.Context, field string) (string, error) { // calls s as it must be called everywhere: guarded, and with an error that names the field
-	if reflect.ValueOf(s).Pointer() == stringSecret {
-		return s(ctx)
-	}
-	v, err := guard(ctx, field, s)
-	return v, cmp.Or(err, refuse("cdfauth: "+field, []refusal{{v == "", " yielded an empty string"}}))
-}
-
-// DefaultLeeway is how long before its expiry a token is refreshed, unless [Options] say otherwise.
-const DefaultLeeway = 15 * time.Second
-
-// Options holds what every flow shares: plumbing that several providers can reuse. The zero value is right for most.
-type Options struct {
-	Leeway time.Duration // what is left of a token's lifetime when it is refreshed, half of it at most; 0 means DefaultLeeway; a negative one is refused
-	// Cache keeps tokens for other processes and later ones, in the format of MSAL. What goes wrong with it is logged and costs persistence, never the token.
-	Cache Cache // nil means a FileCache at [DefaultCachePath] for the two flows of a person, and none for the others
-	// HTTPClient sends the requests to the identity provider; it is used, never changed, and no redirect is followed.
-	HTTPClient *http.Client // nil means one private client of the package: TLS 1.2 or later, a proxy from the environment, timeouts, a connection for each request
-	Logger     *slog.Logger // gets a record for each exchange and each refresh that failed, without secrets, tokens or URLs' queries; nil means silence
-}
-
-var errNotMade = errors.New("cdfauth: provider is nil or zero: make it with its constructor")
-
-type app struct{ engine *engine } // what is behind the providers: they have its fields, so that a pointer to one, nil too, converts to a pointer to it
-
-func (p *app) token(ctx context.Context) (Token, error) {
-	if p == nil || p.engine == nil {
-		return Token{}, errNotMade
-	}
-	return p.engine.Token(ctx)
-}
-
-func (p *app) signOut(ctx context.Context) error {
-	if p == nil || p.engine == nil {
-		return errNotMade
-	}
-	if ctx == nil {
-		return errors.New("cdfauth: SignOut was called with a nil context")
-	}
-	return p.engine.signOut(ctx)
-}
-
-func (p *app) invalidate(t Token) {
-	if p != nil && p.engine != nil {
-		p.engine.Invalidate(t)
-	}
-}
-
 // StaticProvider hands out one given token for ever.
 type StaticProvider struct{ token Token }
 
@@ -222,7 +129,7 @@ func (p *StaticProvider) Token(context.Context) (Token, error) {
 }
 
 // FuncProvider hands out tokens that a function of the caller's gets.
-type FuncProvider struct{ engine *engine }
+type FuncProvider struct{ refresher *refresher }
 
 // NewFuncProvider returns a provider that gets its tokens from f, one call at a time. A Token with an expiry is kept until [DefaultLeeway] before it; one without
 // is asked for on every call. f gets a context of its own that ends after 30 seconds and has the values of the caller's. If f returns [ErrSignInRequired], it is
@@ -231,8 +138,8 @@ func NewFuncProvider(f func(context.Context) (Token, error)) (*FuncProvider, err
 	if f == nil {
 		return nil, errors.New("cdfauth: the token function is nil")
 	}
-	e, busy := newEngine("function", Options{}), new(turns)
-	e.silent = func(ctx context.Context) (issued, error) {
+	e, busy := newRefresher("function", Options{}), new(ctxMutex)
+	e.silent = func(ctx context.Context) (grant, error) {
 		t, err := guard(ctx, "token function", func(ctx context.Context) (t Token, err error) {
 			if busy.begin(ctx) != nil { // also keeps a call that was abandoned from being overtaken
 				return t, fmt.Errorf("an earlier call has not returned: %w", ctx.Err())
@@ -240,7 +147,7 @@ func NewFuncProvider(f func(context.Context) (Token, error)) (*FuncProvider, err
 			defer busy.end()
 			return f(ctx)
 		})
-		return issued{token: t, sent: e.now()}, cmp.Or(err, refuse("cdfauth: ", []refusal{{t.data == nil, "token function returned the zero Token"}}))
+		return grant{token: t, sent: e.now()}, cmp.Or(err, refuse("cdfauth: ", []refusal{{t.data == nil, "token function returned the zero Token"}}))
 	}
 	e.ask = e.silent
 	return &FuncProvider{e}, nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 )
 
@@ -45,22 +44,6 @@ func (t *Transport) check() (string, error) { // returns the origin in the form 
 		return "", fmt.Errorf("cdfauth: Transport: Origin %w", err)
 	}
 	return originOf(u.Scheme, u.Host), nil
-}
-
-func originOf(scheme, host string) string { // returns scheme, host and port of a URL for comparison: lower case, the port explicit. No other letter than an ASCII one becomes one.
-	u := url.URL{Host: host}
-	name := u.Hostname()
-	if lower := strings.ToLower(name); len(lower) == len(name) { // letters that fold to ASCII ones get shorter
-		name = lower
-	}
-	return scheme + "://" + name + ":" + cmp.Or(u.Port(), map[string]string{"https": "443", "http": "80"}[scheme])
-}
-
-func origin(raw string) string { // originOf a URL in a string, "" if that is none
-	if u, err := parseURL(raw); err == nil {
-		return originOf(u.Scheme, u.Host)
-	}
-	return ""
 }
 
 // RoundTrip implements http.RoundTripper.

@@ -1,6 +1,7 @@
 package cdfauth
 
 import (
+	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"io"
@@ -9,61 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"cdfauth/internal/idptest"
 )
-
-// base records what a Transport sends.
-type base struct {
-	requests []*http.Request
-	bodies   []string
-	answer   func(*http.Request) (*http.Response, error)
-	idle     bool
-}
-
-func (b *base) RoundTrip(r *http.Request) (*http.Response, error) {
-	body := ""
-	if r.Body != nil {
-		text, _ := io.ReadAll(r.Body)
-		r.Body.Close()
-		body = string(text)
-	}
-	b.requests, b.bodies = append(b.requests, r), append(b.bodies, body)
-	if b.answer != nil {
-		return b.answer(r)
-	}
-	return respond(200, "ok"), nil
-}
-
-func (b *base) CloseIdleConnections() { b.idle = true }
-
-func respond(status int, body string) *http.Response {
-	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
-}
-
-// counter is a Provider that counts.
-type counter struct {
-	asked, invalidated int
-	marks              []bool // of WithoutInteraction
-	tokens             []string
-	err                error
-}
-
-func (c *counter) Token(ctx context.Context) (Token, error) {
-	c.asked++
-	c.marks = append(c.marks, !(ctx.Value(noInteraction{}) != true))
-	if c.err != nil && c.asked > 1 {
-		return Token{}, c.err
-	}
-	s := c.tokens[min(c.asked, len(c.tokens))-1]
-	return newToken(tokenData{header: bearer + s}), nil
-}
-
-func (c *counter) Invalidate(t Token) {
-	if t.AccessToken() == c.tokens[0] {
-		c.invalidated++
-	}
-}
 
 func TestTransportOrigins(t *testing.T) {
 	for _, tt := range []struct {

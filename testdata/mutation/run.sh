@@ -14,9 +14,9 @@ cd "$work/tree"
 
 # The suite is run a thousand times: without what takes seconds of its own and adds nothing here, and with what waits side by side.
 sed -i 's/^func TestFileCacheKill(/func omittedFileCacheKill(/; s/^func TestSimulation(/func omittedSimulation(/' ./*_test.go
-sed -i 's/testing.Short()/true/' attacks_synctest_test.go processes_test.go
-sed -i 's/^\tflag.Parse()$/&\n\tflag.Set("test.parallel", "16")/' cache_test.go
-sed -i 's/^func \(TestNoExportedTypeShowsASecret\|TestBadContent\)(t \*testing.T) {$/&\n\tt.Parallel()/' secrets_test.go store_test.go
+sed -i 's/testing.Short()/true/' filecache_unix_synctest_test.go processes_test.go
+sed -i 's/^\tflag.Parse()$/&\n\tflag.Set("test.parallel", "16")/' testing_test.go
+sed -i 's/^func \(TestNoExportedTypeShowsASecret\|TestBadContent\)(t \*testing.T) {$/&\n\tt.Parallel()/' leaks_test.go cachedtoken_test.go
 git -c user.name=x -c user.email=x@x commit -qam 'suite for mutation'
 
 # Go's coverage does not know of conditions in case clauses, nor of constants and variables of the package; gremlins would leave those mutants out. This go says
@@ -33,4 +33,4 @@ done
 END
 chmod +x "$work/bin/go"
 export REAL_GO=$(command -v go) PATH=$work/bin:$PATH GOFLAGS=-vet=off GOMAXPROCS=1
-gremlins unleash . -E internal/ -E 'cache_(unix|windows|other)' --workers 4 --timeout-coefficient 4 -o "$output" "$@"
+gremlins unleash . -E internal/ -E 'filecache_(unix|windows|other)' --workers 4 --timeout-coefficient 4 -o "$output" "$@"

@@ -40,13 +40,13 @@ plant refresh.go 'callers wait from half of the leeway on' 's|dead\.Add(-leeway 
 plant refresh.go 'a failed refresh takes a valid token away' 's/case (!landed || f\.err != nil) && h\.valid/case !landed \&\& h.valid/'
 plant refresh.go 'who could leave makes the flight himself, and cannot' 's/ && e\.ask == nil && ctx\.Done() == nil {/ \&\& e.ask == nil {/'
 plant refresh.go 'the back-off begins a failure too late' 's/if e\.failures >= 2 {/if e.failures > 2 {/'
-plant endpoint.go 'Retry-After is ignored within a flight' 's/max(backoff(try), min(askedFor(err), retryAfterMax))/backoff(try)/'
+plant retry.go 'Retry-After is ignored within a flight' 's/max(backoff(try), min(retryAfter(err), retryAfterMax))/backoff(try)/'
 plant refresh.go 'the gap between renewals doubles from the third refusal on' 's/e\.refusals-2, 0)/e.refusals-3, 0)/'
-plant refresh.go 'the goroutine of a function that was abandoned never ends' 's/make(chan error, 1)/make(chan error)/'
-plant refresh.go 'a panic of a function of the caller is not recovered' '/defer recovered(name, &err)/d'
-plant endpoint.go 'a lifetime counts from the answer' 's/expiry: sent\.Add(life)/expiry: c.now().Add(life)/'
-plant cache.go 'a token that was asked for with other Params is taken from the cache' '/^func (s \*store) findApp/,/^}/{s/scopes, ext := \(.*\), extCacheKey(.*/scopes := \1/;s/ && e\.text("ext_cache_key") == ext$//}'
-plant cache.go 'a new refresh token is kept at a sign-in alone' 's/if r\.RefreshToken != "" {/if r.RefreshToken != "" \&\& renewed == nil {/'
+plant guard.go 'the goroutine of a function that was abandoned never ends' 's/make(chan error, 1)/make(chan error)/'
+plant guard.go 'a panic of a function of the caller is not recovered' '/defer recovered(name, &err)/d'
+plant response.go 'a lifetime counts from the answer' 's/expiry: sent\.Add(life)/expiry: c.now().Add(life)/'
+plant cachedtoken.go 'a token that was asked for with other Params is taken from the cache' '/^func (s \*tokenStore) findApp/,/^}/{s/scopes, ext := \(.*\), extCacheKey(.*/scopes := \1/;s/ && e\.text("ext_cache_key") == ext$//}'
+plant signin.go 'a new refresh token is kept at a sign-in alone' 's/if r\.RefreshToken != "" {/if r.RefreshToken != "" \&\& renewed == nil {/'
 if [ "$planted" = 0 ]; then echo "there are $n plants"; exit 1; fi
 echo "$found of $planted found in $SECONDS s"
 [ "$found" = "$planted" ]

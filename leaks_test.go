@@ -2,6 +2,7 @@ package cdfauth
 
 import (
 	"bytes"
+	"cdfauth/internal/idptest"
 	"context"
 	"crypto"
 	"encoding/base64"
@@ -26,8 +27,6 @@ import (
 	"testing"
 	"time"
 	"unsafe"
-
-	"cdfauth/internal/idptest"
 )
 
 // These tests look for secrets wherever a program could print one: in every
@@ -73,12 +72,15 @@ func records(to io.Writer) *slog.Logger {
 type twice [2]slog.Handler
 
 func (h twice) Enabled(context.Context, slog.Level) bool { return true }
+
 func (h twice) Handle(ctx context.Context, r slog.Record) error {
 	return errors.Join(h[0].Handle(ctx, r.Clone()), h[1].Handle(ctx, r))
 }
+
 func (h twice) WithAttrs(a []slog.Attr) slog.Handler {
 	return twice{h[0].WithAttrs(a), h[1].WithAttrs(a)}
 }
+
 func (h twice) WithGroup(g string) slog.Handler { return twice{h[0].WithGroup(g), h[1].WithGroup(g)} }
 
 // exposed is every exported type with values that hold secrets, as constructors return them and as they are after they were used,
@@ -130,7 +132,7 @@ func exposed(t *testing.T) map[string]any {
 	}
 	// People whose sign-in is in the cache: an ID token, and a refresh token, which is redeemed, or an access token as well, which is taken.
 	signedIn := func(c Cache, fresh bool) Options {
-		edit(t, c, func(c contents) { putSignIn(c, idp.Issuer, fresh) })
+		edit(t, c, func(c msalCache) { putSignIn(c, idp.Issuer, fresh) })
 		o := opts
 		o.Cache = c
 		return o
@@ -223,7 +225,7 @@ func exposed(t *testing.T) map[string]any {
 }
 
 // putSignIn is what a cache has of somebody who is signed in.
-func putSignIn(c contents, issuer string, fresh bool) {
+func putSignIn(c msalCache, issuer string, fresh bool) {
 	u, _ := url.Parse(issuer)
 	ours := func(secret string) entry {
 		return entry{"secret": secret, "environment": u.Hostname(), "client_id": "app", "home_account_id": "ada", "cached_at": unix(time.Now()), fieldIssuer: issuer}
@@ -458,11 +460,11 @@ func walk(v reflect.Value, path string, depth int, seen map[unsafe.Pointer]bool,
 	}
 }
 
-func loadHeld(v reflect.Value, i int) (*held, bool) {
-	if v.Type() != reflect.TypeFor[engine]() || v.Type().Field(i).Name != "current" || !v.CanAddr() {
+func loadHeld(v reflect.Value, i int) (*cachedToken, bool) {
+	if v.Type() != reflect.TypeFor[refresher]() || v.Type().Field(i).Name != "current" || !v.CanAddr() {
 		return nil, false
 	}
-	return (*engine)(v.Addr().UnsafePointer()).current.Load(), true
+	return (*refresher)(v.Addr().UnsafePointer()).current.Load(), true
 }
 
 // walkError searches an error's text, every field that a walk reaches, and

@@ -1,6 +1,7 @@
 package cdfauth
 
 import (
+	"cdfauth/internal/idptest"
 	"encoding/pem"
 	"os"
 	"path/filepath"
@@ -8,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"cdfauth/internal/idptest"
 )
 
 // TestEdges has the last value that is taken, and the first that is not, of what the package judges by a limit.
@@ -83,13 +82,4 @@ func keyOf(t *testing.T, n int) []byte { // an RSA key, with attributes, in DER 
 	pad := n - 4 - len(inner) - 4
 	inner = slices.Concat(inner, []byte{4, 0x82, byte(pad >> 8), byte(pad)}, make([]byte, pad))
 	return slices.Concat([]byte{0x30, 0x82, byte(len(inner) >> 8), byte(len(inner))}, inner)
-}
-
-func TestEveryPadding(t *testing.T) {
-	for i := range 16 {
-		text := encrypt(t, keyOf(t, 2000+i), "open sesame", pbes2{iterations: 1000})
-		if _, err := parseKeys(keySource{text: text, passphrase: "open sesame"}, testNow); err != nil {
-			t.Errorf("%d bytes of padding: %v", 16-i, err)
-		}
-	}
 }

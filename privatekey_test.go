@@ -8,15 +8,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/pbkdf2"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,94 +26,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The files in testdata/keys were made by OpenSSL 3.0:
-//
-//	openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa-pkcs8.pem
-//	openssl rsa -in rsa-pkcs8.pem -traditional -out rsa-pkcs1.pem
-//	openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out rsa-1024.pem
-//	openssl ecparam -name prime256v1 -genkey -out p256-sec1.pem
-//	openssl pkcs8 -topk8 -nocrypt -in p256-sec1.pem -out p256-pkcs8.pem
-//	openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384-pkcs8.pem # and P-521, secp224r1
-//	openssl genpkey -algorithm ed25519 -out ed25519-pkcs8.pem # and x25519
-//	openssl req -x509 -new -key p256-pkcs8.pem -subj /CN=test -days 36500 -out p256-cert.pem
-//
-// and, encrypted with the passphrase "correct":
-//
-//	openssl pkcs8 -topk8 -in p256-pkcs8.pem -v2 aes-256-cbc -v2prf hmacWithSHA256 -out pbes2-aes256-sha256.pem
-//	… -v2 aes-128-cbc -v2prf hmacWithSHA1 -out pbes2-aes128-sha1.pem
-//	… -v2 aes-192-cbc -v2prf hmacWithSHA512 -iter 100000 -out pbes2-aes192-sha512.pem
-//	… -v2 des3 -out refused-3des.pem
-//	… -v1 PBE-SHA1-3DES -out refused-pbes1.pem
-//	… -scrypt -out refused-scrypt.pem
-//	openssl ec -in p256-sec1.pem -aes128 -out refused-rfc1421.pem
-//	openssl pkcs12 -export -inkey p256-pkcs8.pem -in p256-cert.pem -out refused.pfx
-func testKey(t testing.TB, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", "keys", name))
-	if err != nil {
-		t.Fatal(err)
+func TestEveryPadding(t *testing.T) {
+	for i := range 16 {
+		text := encrypt(t, keyOf(t, 2000+i), "open sesame", pbes2{iterations: 1000})
+		if _, err := parseKeys(keySource{text: text, passphrase: "open sesame"}, testNow); err != nil {
+			t.Errorf("%d bytes of padding: %v", 16-i, err)
+		}
 	}
-	return string(b)
-}
-
-// fipsOnly: the tests run under GODEBUG=fips140=only, which refuses some of it.
-var fipsOnly = strings.Contains(os.Getenv("GODEBUG"), "fips140=only")
-
-// testNow is when test certificates are valid.
-var testNow = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-
-func parseText(text, passphrase string) (keyPair, error) {
-	return parseKeys(keySource{text: text, passphrase: passphrase}, testNow)
-}
-
-func parseTestKey(t testing.TB, name string) crypto.Signer {
-	t.Helper()
-	pair, err := parseText(testKey(t, name), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair.signer
-}
-
-// issue makes a certificate valid around testNow, signed by the parent, or by
-// itself if that is nil.
-func issueCert(t testing.TB, name string, key crypto.Signer, parent *x509.Certificate, parentKey crypto.Signer, change func(*x509.Certificate)) *x509.Certificate {
-	t.Helper()
-	id := sha256.Sum256([]byte(fmt.Sprint(key.Public())))
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, SubjectKeyId: id[:20],
-		NotBefore: testNow.Add(-24 * time.Hour), NotAfter: testNow.Add(24 * time.Hour), BasicConstraintsValid: true}
-	if change != nil {
-		change(template)
-	}
-	if parent == nil {
-		parent, parentKey = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func pemOf(certs ...*x509.Certificate) string {
-	var b strings.Builder
-	for _, c := range certs {
-		pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
-	}
-	return b.String()
-}
-
-func pemOfKey(t testing.TB, key crypto.Signer) string {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 func TestParseKeysForms(t *testing.T) {
@@ -526,72 +442,4 @@ func TestKeysOfOpenSSL(t *testing.T) {
 	if err != nil || pair.kind != "P-256" || len(pair.chain) != 1 {
 		t.Errorf("refused.pfx converted: %v", err)
 	}
-}
-
-// FuzzParseKeys: whatever the text, no panic, no hang, and an error that names
-// a field and repeats nothing of the passphrase.
-func FuzzParseKeys(f *testing.F) {
-	names, err := filepath.Glob(filepath.Join("testdata", "keys", "*"))
-	if err != nil || len(names) == 0 {
-		f.Fatal(err, names)
-	}
-	for _, name := range names {
-		f.Add(testKey(f, filepath.Base(name)), "correct")
-	}
-	f.Add(testKey(f, "p256-cert.pem")+testKey(f, "p256-sec1.pem"), "")
-	f.Add(encrypt(f, testDER(f, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1}), "correct")
-	f.Fuzz(func(t *testing.T, text, passphrase string) {
-		for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
-			if isSlow(block.Bytes) {
-				return
-			}
-		}
-		pair, err := parseText(text, passphrase)
-		switch {
-		case err == nil && (pair.signer == nil || pair.kind == ""):
-			t.Error("no key and no error")
-		case err != nil && !strings.HasPrefix(err.Error(), "cdfauth: Certificate") && !strings.HasPrefix(err.Error(), "cdfauth: Passphrase"):
-			t.Errorf("error without a field: %v", err)
-		case err == nil:
-			if _, err := pair.signer.Sign(rand.Reader, make([]byte, 32), crypto.SHA256); err != nil && pair.kind != "Ed25519" && !fipsOnly {
-				t.Errorf("a key that does not sign: %v", err)
-			}
-		}
-	})
-}
-
-// isSlow tells encrypted keys that are within the limits, but on which a fuzzer
-// would spend its time.
-func isSlow(der []byte) bool {
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Data      []byte
-	}
-	var params struct{ KDF, Cipher pkix.AlgorithmIdentifier }
-	var kdf struct {
-		Salt       []byte
-		Iterations int
-		KeyLength  int                      `asn1:"optional"`
-		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
-	}
-	return unmarshalDER(der, &info) && unmarshalDER(info.Algorithm.Parameters.FullBytes, &params) &&
-		unmarshalDER(params.KDF.Parameters.FullBytes, &kdf) && kdf.Iterations > 10_000
-}
-
-// FuzzDecryptPKCS8 goes straight to the ASN.1, past base64.
-func FuzzDecryptPKCS8(f *testing.F) {
-	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "refused-3des.pem", "refused-scrypt.pem", "refused-pbes1.pem"} {
-		f.Add(testDER(f, name))
-	}
-	block, _ := pem.Decode([]byte(encrypt(f, testDER(f, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1})))
-	f.Add(block.Bytes)
-	f.Fuzz(func(t *testing.T, der []byte) {
-		if isSlow(der) {
-			return
-		}
-		plain, err := decryptPKCS8(der, "correct")
-		if (plain == nil) == (err == nil) {
-			t.Errorf("%d bytes and %v", len(plain), err)
-		}
-	})
 }

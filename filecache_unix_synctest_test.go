@@ -4,82 +4,17 @@ package cdfauth
 
 import (
 	"bytes"
-	"context"
-	"crypto/rand"
 	"errors"
-	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"cdfauth/internal/idptest"
 )
 
 // These tests are of people who sign in while the file cache is not what it should be. In FIPS mode they are left out: there, random
 // numbers begin with the jitter of a clock, which a bubble has not, and several bubbles at once want several beginnings.
-
-// In that mode the first random number is drawn here, out of any bubble, for the tests that run one bubble at a time.
-func init() { rand.Text() }
-
-// desk is where people sign in, by one of the two flows of a user, as often as they are asked.
-type desk struct {
-	*human
-	flow  string
-	who   string // is there
-	asked atomic.Int32
-	log   bytes.Buffer
-}
-
-const ada = "ada@example.com"
-
-func newDesk(flow string) *desk {
-	d := &desk{human: &human{idp: idptest.New()}, flow: flow, who: ada}
-	d.idp.Person = func(url.Values) (string, bool) { d.asked.Add(1); return d.who, true }
-	d.idp.Codes = func(string) (string, bool) { d.asked.Add(1); return d.who, true }
-	return d
-}
-
-var userFlows = []string{"device", "interactive"}
-
-// start is a program that starts.
-func (d *desk) start(t *testing.T, c Cache) Provider {
-	t.Helper()
-	logger := slog.New(slog.NewTextHandler(&d.log, nil))
-	if d.flow == "device" {
-		p, _ := device(t, d.idp, c, func(cfg *DeviceCodeConfig) { cfg.Logger = logger })
-		return p
-	}
-	return interactive(t, d.human, c, func(cfg *InteractiveConfig) { cfg.Logger = logger })
-}
-
-// content is that of a cache after somebody has signed in; its tokens are good.
-func (d *desk) content(t *testing.T, username string) []byte {
-	t.Helper()
-	d.who = username
-	defer func() { d.who = ada }()
-	var cache MemoryCache
-	if tok := signedIn(t, d.start(t, &cache)); tok.Username() != username {
-		t.Fatalf("%q signed in", tok.Username())
-	}
-	b, err := cache.Get(t.Context())
-	must(t, err)
-	return b
-}
-
-// wantAda asks for a token, which is ada's, and says how often she may have been asked so far.
-func (d *desk) wantAda(t *testing.T, p Provider, asked int32) Token {
-	t.Helper()
-	tok := signedIn(t, p)
-	if n := d.asked.Load(); tok.Username() != ada || n != asked || d.idp.Refused() != 0 {
-		t.Fatalf("a token of %q, after %d sign-ins; %d refused; want ada's after %d", tok.Username(), n, d.idp.Refused(), asked)
-	}
-	return tok
-}
 
 // TestSignInUnderAttack: whatever somebody put in the place of the cache or of its lock, people sign in and stay signed in for as long
 // as the program runs. Nothing that was planted is used, written or removed, and the log says why. Everything planted is a cache in
@@ -272,13 +207,4 @@ func TestSignInWhileLockIsHeld(t *testing.T) {
 			})
 		}
 	}
-}
-
-// waitFor is signedIn for goroutines.
-func (d *desk) waitFor(t *testing.T, p Provider) Token {
-	tok, err := p.Token(context.Background())
-	if err != nil {
-		t.Error(err)
-	}
-	return tok
 }

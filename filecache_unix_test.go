@@ -15,20 +15,6 @@ import (
 	"time"
 )
 
-func init() {
-	children["disk full"] = func(c *FileCache, _ string) error {
-		// No file can get longer than 4 KiB from here on.
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 4096, Max: 4096}); err != nil {
-			return err
-		}
-		err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return make([]byte, 8192), nil })
-		if !errors.Is(err, syscall.EFBIG) || !strings.Contains(err.Error(), c.path) {
-			return errors.New("Update: want an error that wraps EFBIG and names the file")
-		}
-		return nil
-	}
-}
-
 // attacks make something at path that must be neither read nor locked nor
 // written; victim is a file of ours elsewhere. They return what the error says.
 var attacks = map[string]func(t *testing.T, path, victim string) string{
@@ -62,32 +48,6 @@ var attacks = map[string]func(t *testing.T, path, victim string) string{
 		must(t, os.Mkdir(path, 0o700))
 		return "director" // of the check, or of open
 	},
-}
-
-func init() {
-	if os.Geteuid() != 0 {
-		return // only root can give files away and make devices
-	}
-	attacks["foreign owner in a sticky directory"] = func(t *testing.T, path, victim string) string {
-		must(t, os.Chmod(filepath.Dir(path), 0o777|fs.ModeSticky))
-		must(t, os.WriteFile(path, []byte("planted"), 0o600))
-		must(t, os.Chown(path, 65534, 65534))
-		return "" // the kernel may be first to say so
-	}
-	if _, err := exec.LookPath("mknod"); err != nil {
-		return // a machine that has nothing but Go
-	}
-	attacks["device"] = func(t *testing.T, path, victim string) string {
-		must(t, exec.Command("mknod", "-m", "600", path, "c", "1", "3").Run())
-		return ""
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestFileCacheAttacks: what somebody else put in the place of the cache or of
@@ -216,4 +176,37 @@ func TestFileCacheDiskFull(t *testing.T) {
 	must(t, cmd.Run())
 	wantContent(t, c, "old")
 	wantFiles(t, c, "", ".lock")
+}
+
+func init() {
+	children["disk full"] = func(c *FileCache, _ string) error {
+		// No file can get longer than 4 KiB from here on.
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 4096, Max: 4096}); err != nil {
+			return err
+		}
+		err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return make([]byte, 8192), nil })
+		if !errors.Is(err, syscall.EFBIG) || !strings.Contains(err.Error(), c.path) {
+			return errors.New("Update: want an error that wraps EFBIG and names the file")
+		}
+		return nil
+	}
+}
+
+func init() {
+	if os.Geteuid() != 0 {
+		return // only root can give files away and make devices
+	}
+	attacks["foreign owner in a sticky directory"] = func(t *testing.T, path, victim string) string {
+		must(t, os.Chmod(filepath.Dir(path), 0o777|fs.ModeSticky))
+		must(t, os.WriteFile(path, []byte("planted"), 0o600))
+		must(t, os.Chown(path, 65534, 65534))
+		return "" // the kernel may be first to say so
+	}
+	if _, err := exec.LookPath("mknod"); err != nil {
+		return // a machine that has nothing but Go
+	}
+	attacks["device"] = func(t *testing.T, path, victim string) string {
+		must(t, exec.Command("mknod", "-m", "600", path, "c", "1", "3").Run())
+		return ""
+	}
 }

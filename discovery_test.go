@@ -1,0 +1,126 @@
+package cdfauth
+
+import (
+	"cdfauth/internal/idptest"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+func TestDiscovery(t *testing.T) {
+	newP := func(idp *idptest.Provider, ep Endpoint) *ClientCredentials {
+		t.Helper()
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: ep, ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"), Options: Options{HTTPClient: idp.Client()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	again := func(p *ClientCredentials) error {
+		p.refresher.current.Store(nil)
+		_, err := p.Token(t.Context())
+		return err
+	}
+
+	t.Run("once", func(t *testing.T) {
+		for _, ep := range []Endpoint{Issuer("https://idp.test"), Issuer("https://idp.test/"), Issuer("https://idp.test/.well-known/openid-configuration"), Discovery("https://idp.test")} {
+			idp := idptest.New()
+			p := newP(idp, ep)
+			for range 3 {
+				if err := again(p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := len(idp.Requests("/.well-known/openid-configuration")); n != 1 {
+				t.Errorf("%d discoveries", n)
+			}
+			if r := idp.Requests("/.well-known/openid-configuration")[0]; r.Path != "/.well-known/openid-configuration" || r.Method != "GET" {
+				t.Errorf("%s %s", r.Method, r.Path)
+			}
+		}
+	})
+	t.Run("trailing slash", func(t *testing.T) {
+		idp := idptest.New()
+		idp.Metadata(func(m map[string]any) { m["issuer"] = "https://idp.test/" })
+		if err := again(newP(idp, Issuer("https://idp.test"))); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("again after 404", func(t *testing.T) {
+		for _, status := range []int{404, 410} {
+			idp := idptest.New()
+			p := newP(idp, Issuer("https://idp.test"))
+			if err := again(p); err != nil {
+				t.Fatal(err)
+			}
+			idp.Fault(idptest.Error(status, "invalid_request", "")) // final: no retry in this flight
+			if err := again(p); err == nil {
+				t.Error("no error")
+			}
+			if err := again(p); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(idp.Requests("configuration")); n != 2 {
+				t.Errorf("%d: %d discoveries, want 2", status, n)
+			}
+		}
+	})
+	t.Run("not under 203", func(t *testing.T) {
+		idp := idptest.New()
+		hc := idp.Client()
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer("https://idp.test"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
+			Options: Options{HTTPClient: &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+				resp, err := hc.Do(r)
+				if err == nil && r.Method == "GET" {
+					resp.StatusCode = 203
+				}
+				return resp, err
+			})}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again(p); err == nil {
+			t.Error("metadata under a status other than 200 (OpenID Connect Discovery §4.2) was taken")
+		}
+	})
+	t.Run("another issuer on the origin", func(t *testing.T) {
+		idp := idptest.New()
+		idp.Metadata(func(m map[string]any) { m["issuer"] = "https://idp.test/v2" })
+		if err := again(newP(idp, Discovery("https://idp.test/x"))); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, tt := range []struct {
+		name   string
+		ep     Endpoint
+		change func(map[string]any)
+		want   []string
+	}{
+		{"other issuer", Issuer("https://idp.test"), func(m map[string]any) { m["issuer"] = "https://evil.test" }, []string{`"https://idp.test"`, `"https://evil.test"`}},
+		{"issuer below", Issuer("https://idp.test"), func(m map[string]any) { m["issuer"] = "https://idp.test/x" }, []string{`"https://idp.test/x"`}},
+		{"no issuer", Issuer("https://idp.test"), func(m map[string]any) { delete(m, "issuer") }, []string{`""`}},
+		{"issuer of another origin", Discovery("https://idp.test"), func(m map[string]any) { m["issuer"] = "https://idp.test:8443" }, []string{`"https://idp.test:8443"`}},
+		{"no issuer for discovery", Discovery("https://idp.test"), func(m map[string]any) { m["issuer"] = "" }, []string{`""`}},
+		{"http endpoint", Issuer("https://idp.test"), func(m map[string]any) { m["token_endpoint"] = "http://127.0.0.1/token" }, []string{"token_endpoint", "https"}},
+		{"no endpoint", Issuer("https://idp.test"), func(m map[string]any) { delete(m, "token_endpoint") }, []string{"token_endpoint", "empty"}},
+		{"userinfo", Issuer("https://idp.test"), func(m map[string]any) { m["token_endpoint"] = "https://a:pa55@idp.test/" }, []string{"token_endpoint"}},
+		{"wrong type", Issuer("https://idp.test"), func(m map[string]any) { m["token_endpoint"] = 7 }, []string{"token_endpoint is of the wrong type"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			idp := idptest.New()
+			idp.Metadata(tt.change)
+			p := newP(idp, tt.ep)
+			err := again(p)
+			for _, want := range tt.want {
+				if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "pa55") {
+					t.Errorf("got %v, want %s", err, want)
+				}
+			}
+			wantRequestsOf(t, idp, 0)
+			idp.Metadata(nil) // failures are not kept
+			if err := again(p); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

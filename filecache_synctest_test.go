@@ -1,0 +1,27 @@
+//go:build go1.25
+
+package cdfauth
+
+import (
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestPatience: the lock is asked for after 5 ms, then less and less often, but ten times a second.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		if d := elapse(func() {
+			patiently(t.Context(), func() (*os.File, error) {
+				if tries++; tries > 8 {
+					return nil, nil
+				}
+				return nil, errLocked
+			})
+		}); d != 455*time.Millisecond {
+			t.Errorf("%d tries in %v, want 5+10+20+40+80+3*100 ms between them", tries, d)
+		}
+	})
+}

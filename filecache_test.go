@@ -1,0 +1,338 @@
+package cdfauth
+
+import (
+	"context"
+	"crypto/fips140"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestFileCachesOfOnePath: different FileCaches of one path exclude each other,
+// however it was written.
+func TestFileCachesOfOnePath(t *testing.T) {
+	t.Parallel()
+	a := fileCache(t)
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := []*FileCache{{a.path}}
+	for _, path := range []string{a.path, filepath.Dir(a.path) + "/./x/../" + filepath.Base(a.path), relative(t, dir, a.path)} {
+		c, err := NewFileCache(path)
+		if err != nil || c.path != a.path {
+			t.Errorf("%q: %v, %v; want that of %q", path, c, err, a.path)
+		}
+		others = append(others, c)
+	}
+	if err := a.Update(t.Context(), func(context.Context, []byte) ([]byte, error) {
+		for _, c := range others {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			err := mustNot(ctx, c)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), a.path+".lock") {
+				t.Errorf("second Update: %v", err)
+			}
+		}
+		return []byte("0"), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range others {
+		if err := increment(c); err != nil {
+			t.Error(err)
+		}
+	}
+	wantContent(t, a, "4")
+	if _, err := NewFileCache(""); err == nil || !strings.Contains(err.Error(), "path") {
+		t.Errorf("empty path: %v", err)
+	}
+}
+
+func mustNot(ctx context.Context, c Cache) error {
+	return c.Update(ctx, func(context.Context, []byte) ([]byte, error) { return nil, errors.New("f was called") })
+}
+
+// relative returns path seen from dir, or path itself where there is no way
+// (two Windows drives).
+func relative(t *testing.T, dir, path string) string {
+	t.Helper()
+	if rel, err := filepath.Rel(dir, path); err == nil {
+		return rel
+	}
+	return path
+}
+
+// TestFileCacheProcesses: nothing is lost between processes and goroutines.
+func TestFileCacheProcesses(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	const processes, increments = 8, 25
+	var cmds []*exec.Cmd
+	for range processes {
+		cmd := child(t, "increment", c, fmt.Sprint(increments))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		cmds = append(cmds, cmd)
+	}
+	for range increments {
+		if err := increment(c); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, cmd := range cmds {
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	wantContent(t, c, fmt.Sprint((processes+1)*increments))
+	wantFiles(t, c, ".lock", "")
+}
+
+// wantFiles says what the cache's directory has, by what follows the cache's name.
+func wantFiles(t *testing.T, c *FileCache, suffixes ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(c.path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, strings.TrimPrefix(e.Name(), filepath.Base(c.path)))
+	}
+	slices.Sort(suffixes)
+	slices.Sort(got)
+	if !slices.Equal(got, suffixes) {
+		t.Errorf("beside the cache are %q, want %q", got, suffixes)
+	}
+}
+
+// TestFileCacheLockHeld: the lock of another process ends with it and not before.
+func TestFileCacheLockHeld(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	holder := child(t, "hold", c, "")
+	start(t, holder)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := mustNot(ctx, c); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), c.path+".lock") {
+		t.Errorf("Update: %v", err)
+	}
+	wantContent(t, c, "") // Get needs no lock
+	kill(t, holder)
+	if err := increment(c); err != nil {
+		t.Error(err)
+	}
+	wantContent(t, c, "1")
+}
+
+// TestFileCacheKill: a writer that is killed at any moment leaves the old
+// content or the new, and at most one file, which the next one removes.
+func TestFileCacheKill(t *testing.T) {
+	t.Parallel()
+	kills := 500
+	if testing.Short() {
+		kills = 40
+	}
+	var litter atomic.Int32
+	t.Run("writers", func(t *testing.T) {
+		for range 2 {
+			t.Run("", func(t *testing.T) {
+				t.Parallel()
+				c := fileCache(t)
+				for i := range kills / 2 {
+					cmd := child(t, "write", c, "")
+					start(t, cmd)
+					timer := time.After(time.Duration(rand.IntN(3000)) * time.Microsecond)
+					if i%4 == 0 { // the others are left to chance: a slow machine may never hit
+						timer = time.After(whenWriting(c))
+					}
+					for killed := false; !killed; {
+						select {
+						case <-timer:
+							kill(t, cmd)
+							killed = true
+						default:
+						}
+						if b, err := c.Get(t.Context()); err != nil || !isWhole(b) {
+							t.Fatalf("read %d bytes, %v: not whole", len(b), err)
+						}
+					}
+					temps, err := filepath.Glob(c.path + ".*.tmp")
+					if err != nil || len(temps) > 1 {
+						t.Fatalf("%d temporary files piled up, %v", len(temps), err)
+					}
+					litter.Add(int32(len(temps)))
+				}
+				put(t, c, "the last")
+				wantFiles(t, c, "", ".lock")
+			})
+		}
+	})
+	t.Logf("%d of %d kills hit a writer before it renamed", litter.Load(), kills)
+	if litter.Load() == 0 && !testing.Short() && !fips140.Enabled() { // in that mode a writer spends its time on the random name
+		t.Error("no kill hit a write: the test shows nothing")
+	}
+}
+
+// whenWriting waits, a second at most, for a writer's temporary file.
+func whenWriting(c *FileCache) time.Duration {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		if temps, err := filepath.Glob(c.path + ".*.tmp"); err != nil || len(temps) > 0 {
+			break
+		}
+	}
+	return 0
+}
+
+// TestFileCacheSweeps removes temporary files of this cache and nothing else.
+func TestFileCacheSweeps(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	put(t, c, "1")
+	const random = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	keep := []string{".lock", "", ".tmp", ".bad", "." + random, ".x" + random + ".tmp", "." + random[1:] + ".tmp", "." + strings.ToLower(random[1:]) + "1.tmp", "2." + random + ".tmp"}
+	for _, suffix := range append(keep[2:], "."+random+".tmp", ".234567"+random[6:]+".tmp") {
+		if err := os.WriteFile(c.path+suffix, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, c, "1") // is not written
+	put(t, c, "2")
+	wantFiles(t, c, keep...)
+}
+
+func TestFileCacheSize(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	most := strings.Repeat("x", 1<<20)
+	put(t, c, most)
+	wantContent(t, c, most)
+	err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte(most + "x"), nil })
+	if err == nil || !strings.Contains(err.Error(), c.path) {
+		t.Errorf("Update with more than 1 MiB: %v", err)
+	}
+	wantContent(t, c, most)
+	wantFiles(t, c, "", ".lock")
+}
+
+// TestFileCacheSetAside: bad content moves to one name, good content stays.
+func TestFileCacheSetAside(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	setAside := func() {
+		t.Helper()
+		if err := c.setAside(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	setAside() // no file
+	put(t, c, `{"good":{}}`)
+	setAside()
+	wantContent(t, c, `{"good":{}}`)
+	for _, bad := range []string{"bad", `{"AccessToken":[]}`} {
+		put(t, c, bad)
+		setAside()
+		wantContent(t, c, "")
+		if b, err := os.ReadFile(c.path + ".bad"); string(b) != bad {
+			t.Errorf("set aside: %q, %v; want %q", b, err, bad)
+		}
+		wantFiles(t, c, ".bad", ".lock")
+	}
+	if _, ok := encrypted(t, c).(interface {
+		setAside(context.Context) error
+	}); ok {
+		t.Error("EncryptCache passes setAside on: what is wrong may be the key")
+	}
+}
+
+// TestFileCacheNoDirectory: a directory that cannot be made is an error, and f
+// is not called.
+func TestFileCacheNoDirectory(t *testing.T) {
+	t.Parallel()
+	file := fileCache(t)
+	put(t, file, "a file")
+	c, err := NewFileCache(filepath.Join(file.path, "cache.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := mustNot(t.Context(), c); err == nil || !strings.Contains(err.Error(), file.path) {
+		t.Errorf("Update: %v", err)
+	}
+}
+
+func TestDefaultCachePath(t *testing.T) {
+	home := t.TempDir()
+	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
+		t.Setenv(name, home)
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	long := strings.Repeat("x", 200)
+	for id, want := range map[string]string{
+		"4c8e1bf4-0a7e-4f8b-9d0c-1c2b3a4d5e6f": "4c8e1bf4-0a7e-4f8b-9d0c-1c2b3a4d5e6f",
+		".":                                    ".",
+		"..":                                   "..",
+		"../../etc/x":                          "..%2F..%2Fetc%2Fx",
+		`..\x`:                                 "..%5Cx",
+		"NUL":                                  "NUL",
+		"a:b":                                  "a%3Ab",
+		"a%3Ab":                                "a%253Ab",
+		`<>"|?*`:                               "%3C%3E%22%7C%3F%2A",
+		"https://app.test/id":                  "https%3A%2F%2Fapp.test%2Fid",
+		"åß \x00\n":                            "%C3%A5%C3%9F%20%00%0A",
+		long:                                   long,
+		long + "x":                             "sha256!",
+		strings.Repeat("å", 34):                "sha256!",
+	} {
+		path, err := DefaultCachePath(id)
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "cognitetokencache."), ".bin")
+		if err != nil || filepath.Dir(path) != filepath.Join(dir, "cdfauth") {
+			t.Errorf("%q: %q, %v", id, path, err)
+		}
+		if strings.HasPrefix(want, "sha256!") {
+			want = fmt.Sprintf("sha256!%x", sha256.Sum256([]byte(id)))
+		} else if back, err := url.PathUnescape(name); back != id {
+			t.Errorf("%q is read back as %q, %v", name, back, err)
+		}
+		if name != want {
+			t.Errorf("%q: %q, want %q", id, name, want)
+		}
+		if other, ok := seen[path]; ok {
+			t.Errorf("%q and %q have the same file", id, other)
+		}
+		seen[path] = id
+		c, err := NewFileCache(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, c, id) // the system takes the names
+		wantContent(t, c, id)
+		if err := c.setAside(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := DefaultCachePath(""); err == nil || !strings.Contains(err.Error(), "clientID") {
+		t.Errorf("no client id: %v", err)
+	}
+	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
+		t.Setenv(name, "")
+	}
+	if path, err := DefaultCachePath("x"); err == nil {
+		t.Errorf("no home: %q", path)
+	}
+}

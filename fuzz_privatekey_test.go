@@ -1,0 +1,79 @@
+package cdfauth
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// FuzzParseKeys: whatever the text, no panic, no hang, and an error that names
+// a field and repeats nothing of the passphrase.
+func FuzzParseKeys(f *testing.F) {
+	names, err := filepath.Glob(filepath.Join("testdata", "keys", "*"))
+	if err != nil || len(names) == 0 {
+		f.Fatal(err, names)
+	}
+	for _, name := range names {
+		f.Add(testKey(f, filepath.Base(name)), "correct")
+	}
+	f.Add(testKey(f, "p256-cert.pem")+testKey(f, "p256-sec1.pem"), "")
+	f.Add(encrypt(f, testDER(f, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1}), "correct")
+	f.Fuzz(func(t *testing.T, text, passphrase string) {
+		for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
+			if isSlow(block.Bytes) {
+				return
+			}
+		}
+		pair, err := parseText(text, passphrase)
+		switch {
+		case err == nil && (pair.signer == nil || pair.kind == ""):
+			t.Error("no key and no error")
+		case err != nil && !strings.HasPrefix(err.Error(), "cdfauth: Certificate") && !strings.HasPrefix(err.Error(), "cdfauth: Passphrase"):
+			t.Errorf("error without a field: %v", err)
+		case err == nil:
+			if _, err := pair.signer.Sign(rand.Reader, make([]byte, 32), crypto.SHA256); err != nil && pair.kind != "Ed25519" && !fipsOnly {
+				t.Errorf("a key that does not sign: %v", err)
+			}
+		}
+	})
+}
+
+// isSlow tells encrypted keys that are within the limits, but on which a fuzzer
+// would spend its time.
+func isSlow(der []byte) bool {
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Data      []byte
+	}
+	var params struct{ KDF, Cipher pkix.AlgorithmIdentifier }
+	var kdf struct {
+		Salt       []byte
+		Iterations int
+		KeyLength  int                      `asn1:"optional"`
+		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
+	}
+	return unmarshalDER(der, &info) && unmarshalDER(info.Algorithm.Parameters.FullBytes, &params) &&
+		unmarshalDER(params.KDF.Parameters.FullBytes, &kdf) && kdf.Iterations > 10_000
+}
+
+// FuzzDecryptPKCS8 goes straight to the ASN.1, past base64.
+func FuzzDecryptPKCS8(f *testing.F) {
+	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "refused-3des.pem", "refused-scrypt.pem", "refused-pbes1.pem"} {
+		f.Add(testDER(f, name))
+	}
+	block, _ := pem.Decode([]byte(encrypt(f, testDER(f, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1})))
+	f.Add(block.Bytes)
+	f.Fuzz(func(t *testing.T, der []byte) {
+		if isSlow(der) {
+			return
+		}
+		plain, err := decryptPKCS8(der, "correct")
+		if (plain == nil) == (err == nil) {
+			t.Errorf("%d bytes and %v", len(plain), err)
+		}
+	})
+}

@@ -1,0 +1,286 @@
+//go:build go1.25
+
+package cdfauth
+
+import (
+	"cdfauth/internal/idptest"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestCallback: what settles a sign-in and what does not, and how.
+func TestCallback(t *testing.T) {
+	type reply struct {
+		name, request, want string // {q} is the provider's answer, {state} its state
+		settles             bool
+		err                 string
+		page                string
+	}
+	get := func(target, host string) string { return "GET " + target + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n" }
+	post := func(body string) string {
+		return fmt.Sprintf("POST / HTTP/1.1\r\nHost: localhost:53000\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	}
+	const host = "localhost:53000"
+	for _, tt := range []reply{
+		{name: "good", request: get("/?{q}", host), want: "303 See Other", settles: true, page: "You are signed in"},
+		{name: "form post", request: post("{q}"), want: "303 See Other", settles: true, page: "You are signed in"},
+		{name: "host in capitals", request: get("/?{q}", "LOCALHOST:53000"), want: "303 See Other", settles: true, page: "You are signed in"},
+		{name: "declined", request: get("/?state={state}&iss=https://idp.test&error=access_denied&error_description=no", host), want: "303", settles: true, err: "access_denied: no", page: "Sign-in was declined"},
+		{name: "other error", request: get("/?state={state}&iss=https://idp.test&error=server_error", host), want: "303", settles: true, err: "server_error", page: "Sign-in did not succeed"},
+		{name: "error with a terminal's commands", request: get("/?state={state}&iss=https://idp.test&error=a%1b%5b2Jb", host), want: "303", settles: true, err: "a[2Jb", page: "did not succeed"},
+		{name: "made-up code", request: get("/?state={state}&iss=https://idp.test&code=x", host), want: "303", settles: true, err: "invalid_grant", page: "did not succeed"},
+		{name: "no code", request: get("/?state={state}&iss=https://idp.test", host), want: "303", settles: true, err: "neither a code nor an error", page: "did not succeed"},
+		{name: "other issuer", request: get("/?state={state}&iss=https://evil.test&code=x", host), want: "303", settles: true, err: "issuer \"https://evil.test\"", page: "did not succeed"},
+		{name: "issuer decides before error", request: get("/?state={state}&iss=https://evil.test&error=access_denied", host), want: "303", settles: true, err: "issuer \"https://evil.test\"", page: "did not succeed"},
+		{name: "no issuer", request: get("/?state={state}&code=x", host), want: "303", settles: true, err: "does not say which issuer", page: "did not succeed"},
+		{name: "favicon", request: get("/favicon.ico", host), want: "404"},
+		{name: "other path", request: get("/callback?{q}", host), want: "404"},
+		{name: "nothing", request: get("/", host), want: "400"},
+		{name: "wrong state", request: get("/?state=x&code=x", host), want: "400"},
+		{name: "no state", request: get("/?code=x", host), want: "400"},
+		{name: "state twice", request: get("/?{q}&state={state}", host), want: "400"},
+		{name: "code twice", request: get("/?{q}&code=x", host), want: "400"},
+		{name: "semicolons", request: get("/?{q};x=y", host), want: "400"},
+		{name: "head", request: "HEAD /?{q} HTTP/1.1\r\nHost: " + host + "\r\n\r\n", want: "405"},
+		{name: "put", request: "PUT /?{q} HTTP/1.1\r\nHost: " + host + "\r\n\r\n", want: "405"},
+		{name: "post with the answer in the query", request: "POST /?{q} HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\n\r\n", want: "400"},
+		{name: "big form", request: post("x=" + strings.Repeat("y", 70<<10) + "&{q}"), want: "400"},
+		{name: "other host", request: get("/?{q}", "evil.test:53000"), want: "421"},
+		{name: "other port", request: get("/?{q}", "localhost:53001"), want: "421"},
+		{name: "no host", request: get("/?{q}", ""), want: "421"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &human{idp: idptest.New()}
+				var answer, raw string
+				h.back = func(location string) error {
+					// Meanwhile, connections that say nothing or little.
+					for range 3 {
+						c, err := h.net.dial(t.Context(), "tcp", "127.0.0.1:53000")
+						if err != nil {
+							return err
+						}
+						defer c.Close()
+						go io.WriteString(c, "GET /?st")
+					}
+					u, _ := url.Parse(location)
+					r := strings.NewReplacer("{q}", u.RawQuery, "{state}", u.Query().Get("state"))
+					request := r.Replace(tt.request)
+					if _, body, ok := strings.Cut(request, "\r\n\r\n"); ok && body != "" { // its length has changed
+						head, _, _ := strings.Cut(request, "Content-Length")
+						request = fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
+					}
+					raw = h.send("127.0.0.1:53000", request)
+					answer, _, _ = strings.Cut(raw, "\r\n")
+					if tt.settles {
+						return h.visit("http://localhost:53000")
+					}
+					time.Sleep(time.Minute)
+					return h.visit(location)
+				}
+				start := time.Now()
+				_, err := interactive(t, h, &MemoryCache{}, nil).Token(t.Context())
+				if !strings.Contains(answer, tt.want) {
+					t.Errorf("answered %s, want %s", answer, tt.want)
+				}
+				for _, header := range []string{"Cache-Control: no-store", "Referrer-Policy: no-referrer", "X-Content-Type-Options: nosniff", "Content-Security-Policy: default-src 'none'"} {
+					if !strings.Contains(raw, header) {
+						t.Errorf("no %s in %s", header, raw)
+					}
+				}
+				if tt.settles && !strings.Contains(raw, "Location: http://localhost:53000\r\n") {
+					t.Errorf("no clean address in %s", raw)
+				}
+				if d := time.Since(start); tt.settles != (d < time.Second) {
+					t.Errorf("over after %v", d)
+				}
+				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+					t.Errorf("%v, want %q", err, tt.err)
+				}
+				synctest.Wait()
+				if !strings.Contains(h.page, tt.page) {
+					t.Errorf("the page says %s, want %q", h.page, tt.page)
+				}
+				if h.net.open() != 0 {
+					t.Error("a listener is left")
+				}
+			})
+		})
+	}
+}
+
+// TestPageClosed: a person who closes the browser too early is signed in all the same, two seconds later.
+func TestPageClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		h.back = func(location string) error {
+			u, _ := url.Parse(location)
+			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
+			return nil
+		}
+		start := time.Now()
+		signedIn(t, interactive(t, h, &MemoryCache{}, nil))
+		if d := time.Since(start); d != look+2*time.Second {
+			t.Errorf("after %v", d)
+		}
+	})
+}
+
+// TestFirstAnswerCounts: what follows it changes nothing.
+func TestFirstAnswerCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		h.back = func(location string) error {
+			u, _ := url.Parse(location)
+			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
+			return h.visit("http://localhost:53000/?error=access_denied&iss=https://idp.test&state=" + u.Query().Get("state"))
+		}
+		signedIn(t, interactive(t, h, &MemoryCache{}, nil))
+		synctest.Wait()
+		if !strings.Contains(h.page, "You are signed in") {
+			t.Error(h.page)
+		}
+	})
+}
+
+// TestBind: which addresses are listened on, and what is said if they are not to be had.
+func TestBind(t *testing.T) {
+	redirect := func(s string) func(*InteractiveConfig) {
+		return func(c *InteractiveConfig) { c.RedirectURL = s }
+	}
+	for _, tt := range []struct {
+		name   string
+		net    *pipes
+		change func(*InteractiveConfig)
+		uri    string
+		bound  int
+		err    string
+	}{
+		{name: "both", uri: "http://localhost:53000", bound: 2},
+		{name: "no IPv6", net: &pipes{noIPv6: true}, uri: "http://localhost:53000", bound: 1},
+		{name: "busy", net: &pipes{busy: map[string]bool{"127.0.0.1:53000": true}}, err: "RedirectPort: port 53000 cannot"},
+		{name: "busy on IPv6", net: &pipes{busy: map[string]bool{"[::1]:53000": true}}, err: "RedirectPort: port 53000 cannot"},
+		{name: "port", change: func(c *InteractiveConfig) { c.RedirectPort = 8400 }, uri: "http://localhost:8400", bound: 2},
+		{name: "IPv4 alone", change: redirect("http://127.0.0.1:8400/callback"), uri: "http://127.0.0.1:8400/callback", bound: 1},
+		{name: "IPv6 alone", change: redirect("http://[::1]:8400/"), uri: "http://[::1]:8400/", bound: 1},
+		{name: "a free one", change: redirect("http://127.0.0.1:0/callback"), uri: "http://127.0.0.1:40000/callback", bound: 1},
+		{name: "a free one of both", change: redirect("http://localhost:0/"), uri: "http://localhost:40000/", bound: 2},
+		{name: "a free one that is taken on IPv6", net: &pipes{busy: map[string]bool{"[::1]:40000": true}}, change: redirect("http://localhost:0/"), err: "RedirectURL: port 40000"},
+		{name: "a free one at the tenth try", net: &pipes{unlucky: 9}, change: redirect("http://localhost:0/"), uri: "http://localhost:40000/", bound: 2},
+		{name: "none at the tenth try", net: &pipes{unlucky: 10}, change: redirect("http://localhost:0/"), err: "RedirectURL: port 40000"},
+		{name: "IPv6 alone, and there is none", net: &pipes{noIPv6: true}, change: redirect("http://[::1]:8400/"), err: "RedirectURL: port 8400"},
+		{name: "busy, named by the URL", net: &pipes{busy: map[string]bool{"127.0.0.1:8400": true}}, change: redirect("http://127.0.0.1:8400"), err: "RedirectURL: port 8400"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &human{idp: idptest.New()}
+				if tt.net != nil {
+					h.net.noIPv6, h.net.busy, h.net.unlucky = tt.net.noIPv6, tt.net.busy, tt.net.unlucky
+				}
+				bound := 0
+				h.back = func(location string) error {
+					if bound = h.net.open(); bound == 0 {
+						return errors.New("no listener")
+					}
+					return h.visit(location)
+				}
+				_, err := interactive(t, h, &MemoryCache{}, tt.change).Token(t.Context())
+				if tt.err != "" {
+					if err == nil || !strings.Contains(err.Error(), tt.err) || h.asked() > 0 {
+						t.Errorf("%v, want %q; asked %d times", err, tt.err, h.asked())
+					}
+				} else if err != nil || h.last().Get("redirect_uri") != tt.uri || bound != tt.bound {
+					t.Errorf("%v; redirect_uri %q on %d listeners, want %q on %d", err, h.last().Get("redirect_uri"), bound, tt.uri, tt.bound)
+				}
+				if h.net.open() != 0 {
+					t.Error("a listener is left")
+				}
+			})
+		})
+	}
+}
+
+// TestHalfARequest: who sends no more than half of one is cut off, and the sign-in goes on.
+func TestHalfARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		h.back = func(location string) error {
+			conn, err := h.net.dial(t.Context(), "", "127.0.0.1:53000")
+			if err != nil {
+				return err
+			}
+			start := time.Now()
+			io.WriteString(conn, "GET / HT")
+			if _, err := io.ReadAll(conn); err != nil || time.Since(start) != 10*time.Second {
+				t.Errorf("cut off after %v: %v", time.Since(start), err)
+			}
+			return h.visit(location)
+		}
+		signedIn(t, interactive(t, h, &MemoryCache{}, nil))
+	})
+}
+
+// TestCodeOfAnAnswerIsNeverScrubbed: programs decide on it, whatever else the answer repeats.
+func TestCodeOfAnAnswerIsNeverScrubbed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		h.back = func(location string) error {
+			u, _ := url.Parse(location)
+			q := u.Query()
+			q.Set("error", "access_denied")
+			q.Set("code", "access_denied at the gate")
+			q.Set("error_description", "not with access_denied at the gate")
+			u.RawQuery = q.Encode()
+			return h.visit(u.String())
+		}
+		_, err := interactive(t, h, &MemoryCache{}, nil).Token(t.Context())
+		synctest.Wait() // for the page
+		oe := (*OAuthError)(nil)
+		if !errors.As(err, &oe) || oe.Code != "access_denied" || strings.Contains(oe.Description, "gate") || !strings.Contains(h.page, "declined") {
+			t.Errorf("%v; page: %s", err, h.page)
+		}
+	})
+}
+
+// TestPageOnAnEarlyConnection: browsers connect before they ask. The page is sent on such a connection too, however long the exchange takes.
+func TestPageOnAnEarlyConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		var page string
+		h.back = func(location string) error {
+			early, err := h.net.dial(context.Background(), "tcp", "127.0.0.1:53000")
+			if err != nil {
+				return err
+			}
+			defer early.Close()
+			time.Sleep(6 * time.Second)
+			h.idp.Fault(func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(8 * time.Second)
+				idptest.Body(`{"access_token":"tok"}`)(w, r)
+			})
+			u, _ := url.Parse(location)
+			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
+			go io.WriteString(early, "GET / HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
+			b, _ := io.ReadAll(early)
+			h.mu.Lock()
+			page = string(b)
+			h.mu.Unlock()
+			return nil
+		}
+		d := elapse(func() { signedIn(t, interactive(t, h, &MemoryCache{}, nil)) })
+		synctest.Wait()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if !strings.Contains(page, "You are signed in") || d != look+14*time.Second {
+			t.Errorf("after %v the person sees %q", d, page)
+		}
+	})
+}

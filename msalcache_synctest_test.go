@@ -1,0 +1,31 @@
+//go:build go1.25
+
+package cdfauth
+
+import (
+	"cdfauth/internal/idptest"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestNoStaleTwin: a refresh token under a name of another program's (MSAL for Go's, for example) is replaced, and not left beside the new one.
+func TestNoStaleTwin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob")
+		edit(t, cache, func(c msalCache) {
+			section := c[refreshTokens].(map[string]any)
+			key := keysOf(c, refreshTokens)[0]
+			section["sub-bob-idp.test-refreshtoken-app"] = section[key]
+			delete(section, key)
+		})
+		time.Sleep(2 * time.Hour)
+		if _, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if keys := keysOf(read(t, cache), refreshTokens); len(keys) != 1 {
+			t.Errorf("refresh tokens: %q", keys)
+		}
+	})
+}

@@ -1,0 +1,182 @@
+//go:build go1.25
+
+package cdfauth
+
+import (
+	"cdfauth/internal/idptest"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestPaste: where no browser opens, the person pastes the address.
+func TestPaste(t *testing.T) {
+	broken := func(c *InteractiveConfig) {
+		c.OpenBrowser = func(context.Context, string) error { return errors.New("no display") }
+	}
+	// answered is the address that a browser elsewhere ends at.
+	answered := func(h *human) string {
+		told := h.told()
+		address := strings.Fields(told[strings.Index(told, "https://idp.test/authorize"):])[0]
+		c := h.idp.Client()
+		c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		resp, err := c.Get(address)
+		if err != nil {
+			return ""
+		}
+		return resp.Header.Get("Location")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		in, out := io.Pipe()
+		go func() {
+			time.Sleep(time.Minute)
+			good := answered(h)
+			u, _ := url.Parse(good)
+			for _, line := range []string{u.Query().Get("code"), "", "http://localhost:53000/?code=x&state=y", "http://evil.test/?" + u.RawQuery, strings.Repeat("x", 9<<10), "  " + good + " "} {
+				io.WriteString(out, line+"\r\n")
+			}
+		}()
+		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { broken(c); c.Input = in })
+		signedIn(t, p)
+		if n := strings.Count(h.told(), "That is not the answer"); n != 5 {
+			t.Errorf("%d of 5 wrong lines were refused: %s", n, h.told())
+		}
+		if strings.Contains(h.told(), "code=") || strings.Contains(h.told(), "code-") {
+			t.Error("what was pasted is shown")
+		}
+	})
+	t.Run("the callback comes all the same", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			in, out := io.Pipe()
+			go func() { time.Sleep(time.Minute); h.visit(answered(h)) }()
+			p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { broken(c); c.Input = in })
+			signedIn(t, p)
+			// The read that is left over serves the next sign-in.
+			p.SignOut(t.Context())
+			h.mu.Lock()
+			h.out.Reset()
+			h.mu.Unlock()
+			go func() { time.Sleep(time.Minute); io.WriteString(out, answered(h)+"\n") }()
+			signedIn(t, p)
+			if strings.Contains(h.told(), "That is not") {
+				t.Error("the first line was lost")
+			}
+		})
+	})
+	t.Run("input ends", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			_, err := interactive(t, h, &MemoryCache{}, broken).Token(t.Context())
+			if !errors.Is(err, ErrSignInRequired) || h.net.open() != 0 {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("a browser that opens leaves the input alone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { c.Input = &untouched{t} }))
+		})
+	})
+}
+
+// TestStandardInput: it is read if it is a terminal, as far as that can be told, and nothing else.
+func TestStandardInput(t *testing.T) {
+	defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)
+	path := filepath.Join(t.TempDir(), "file")
+	os.WriteFile(path, []byte("from a file\n"), 0o600)
+	for name, want := range map[string]string{os.DevNull: "Input has ended", path: "Input is not there"} { // the first is a device for characters
+		var err error
+		if os.Stdin, err = os.Open(name); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			_, err = interactive(t, &human{idp: idptest.New()}, &MemoryCache{}, func(c *InteractiveConfig) {
+				c.Input, c.OpenBrowser = nil, func(context.Context, string) error { return errors.New("no display") }
+			}).Token(t.Context())
+		})
+		if os.Stdin.Close(); !errors.Is(err, ErrSignInRequired) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// TestLongLines: what is pasted has 8 KiB at most, and of more nothing is taken.
+func TestLongLines(t *testing.T) {
+	for _, tt := range []struct{ length, want int }{{0, 0}, {8 << 10, 8 << 10}, {8<<10 + 1, 0}, {9 << 10, 0}} {
+		in := strings.NewReader(strings.Repeat("x", tt.length) + "\nnext\n")
+		line, err := readLine(t.Context(), in)
+		next, err2 := readLine(t.Context(), in)
+		if len(line) != tt.want || next != "next" || errors.Join(err, err2) != nil {
+			t.Errorf("%d of %d bytes, then %q; %v, %v", len(line), tt.length, next, err, err2)
+		}
+	}
+}
+
+type untouched struct{ t *testing.T }
+
+func (u *untouched) Read([]byte) (int, error) { u.t.Error("Input was read"); return 0, io.EOF }
+
+// typed is what a person types, line by line.
+type typed struct {
+	lines chan string
+	rest  string
+}
+
+func (in *typed) Read(b []byte) (int, error) {
+	if in.rest == "" {
+		line, ok := <-in.lines
+		if !ok {
+			return 0, io.EOF
+		}
+		in.rest = line
+	}
+	n := copy(b, in.rest)
+	in.rest = in.rest[n:]
+	return n, nil
+}
+
+// TestOneInputForTwo: two sign-ins that wait for a pasted answer at one Input both get theirs.
+func TestOneInputForTwo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := &typed{lines: make(chan string, 10)}
+		people := []*human{{idp: idptest.New()}, {idp: idptest.New()}}
+		var wg sync.WaitGroup
+		for i, h := range people {
+			p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
+				c.OpenBrowser, c.Input, c.RedirectPort = func(context.Context, string) error { return errors.New("no display") }, in, 50001+i
+			})
+			wg.Go(func() {
+				if _, err := p.Token(t.Context()); err != nil {
+					t.Errorf("sign-in %d: %v", i, err)
+				}
+			})
+		}
+		time.Sleep(time.Minute)
+		for _, h := range []*human{people[1], people[0], people[1]} { // the person repeats what was not taken
+			told := h.told()
+			address := strings.Fields(told[strings.Index(told, "https://idp.test/authorize"):])[0]
+			c := h.idp.Client()
+			c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			resp, err := c.Get(address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.lines <- resp.Header.Get("Location") + "\n"
+			time.Sleep(time.Minute)
+		}
+		wg.Wait()
+		close(in.lines) // whoever reads still ends
+	})
+}

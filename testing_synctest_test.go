@@ -1,0 +1,504 @@
+//go:build go1.25
+
+package cdfauth
+
+import (
+	"bufio"
+	"bytes"
+	"cdfauth/internal/idptest"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pipes is a network within the process, for bubbles.
+type pipes struct {
+	mu        sync.Mutex
+	listeners map[string]*pipeListener
+	noIPv6    bool
+	busy      map[string]bool
+	unlucky   int // how many times a port that is free on IPv4 is taken on IPv6
+}
+
+type pipeListener struct {
+	net   *pipes
+	addr  string
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (p *pipes) listen(_, addr string) (net.Listener, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	host, port, _ := net.SplitHostPort(addr)
+	if port == "0" {
+		addr = net.JoinHostPort(host, fmt.Sprint(40000+len(p.listeners)))
+	}
+	if p.noIPv6 && host == "::1" {
+		return nil, errors.New("address family not supported")
+	}
+	if taken := p.unlucky > 0 && host == "::1" && port != "0"; taken || p.busy[addr] || p.listeners[addr] != nil {
+		p.unlucky--
+		return nil, errors.New("address already in use")
+	}
+	if p.listeners == nil {
+		p.listeners = map[string]*pipeListener{}
+	}
+	l := &pipeListener{net: p, addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
+	p.listeners[addr] = l
+	return l, nil
+}
+
+func (p *pipes) dial(ctx context.Context, _, addr string) (net.Conn, error) {
+	addr = strings.Replace(addr, "localhost", "127.0.0.1", 1)
+	p.mu.Lock()
+	l := p.listeners[addr]
+	p.mu.Unlock()
+	if l == nil {
+		return nil, fmt.Errorf("connection to %s refused", addr)
+	}
+	a, b := net.Pipe()
+	select {
+	case l.conns <- b:
+		return a, nil
+	case <-l.done:
+		return nil, errors.New("connection refused")
+	}
+}
+
+// open says how many listeners there are.
+func (p *pipes) open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.listeners)
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() {
+		close(l.done)
+		l.net.mu.Lock()
+		defer l.net.mu.Unlock()
+		delete(l.net.listeners, l.addr)
+	})
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return pipeAddr(l.addr) }
+
+type pipeAddr string
+
+func (a pipeAddr) Network() string { return "tcp" }
+
+func (a pipeAddr) String() string { return string(a) }
+
+// human is who sits at the browser, and what he has seen.
+type human struct {
+	idp  *idptest.Provider
+	net  pipes
+	mu   sync.Mutex
+	asks []url.Values // what was asked of the authorization endpoint
+	page string       // the last one
+	back func(location string) error
+	out  strings.Builder
+}
+
+func (h *human) open(ctx context.Context, address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.asks = append(h.asks, u.Query())
+	h.mu.Unlock()
+	go func() { // browsers do not keep who opens them
+		c := h.idp.Client()
+		c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		resp, err := c.Get(address)
+		if err != nil || resp.StatusCode != http.StatusSeeOther {
+			return
+		}
+		back := h.back
+		if back == nil {
+			back = h.visit
+		}
+		back(resp.Header.Get("Location"))
+	}()
+	return nil
+}
+
+// visit gets a page of the listener's.
+func (h *human) visit(address string) error {
+	c := &http.Client{Transport: &http.Transport{DialContext: h.net.dial, DisableKeepAlives: true}}
+	resp, err := c.Get(address)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.page = resp.Request.URL.String() + " " + string(b)
+	return err
+}
+
+func (h *human) asked() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.asks)
+}
+
+func (h *human) last() url.Values {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asks[len(h.asks)-1]
+}
+
+func (h *human) Write(b []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.out.Write(b)
+}
+
+func (h *human) told() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.out.String()
+}
+
+// interactive returns a provider whose person signs in at once.
+func interactive(t *testing.T, h *human, cache Cache, change func(*InteractiveConfig)) *Interactive {
+	t.Helper()
+	cfg := InteractiveConfig{Endpoint: Issuer(h.idp.Issuer), ClientID: "app", Scopes: []string{"read"}, OpenBrowser: h.open, Output: h,
+		Input: bufio.NewReader(strings.NewReader("")), Options: Options{Cache: cache, HTTPClient: h.idp.Client()}}
+	if change != nil {
+		change(&cfg)
+	}
+	p, err := NewInteractive(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.refresher.listen = h.net.listen
+	return p
+}
+
+// device returns a provider, and the codes that it has shown.
+func device(t *testing.T, idp *idptest.Provider, cache Cache, change func(*DeviceCodeConfig)) (*DeviceCode, *[]DeviceAuthorization) {
+	t.Helper()
+	var shown []DeviceAuthorization
+	cfg := DeviceCodeConfig{Endpoint: Issuer(idp.Issuer), ClientID: "app", Scopes: []string{"read"},
+		ShowCode: func(_ context.Context, a DeviceAuthorization) error { shown = append(shown, a); return nil },
+		Options:  Options{Cache: cache, HTTPClient: idp.Client()}}
+	if change != nil {
+		change(&cfg)
+	}
+	p, err := NewDeviceCode(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, &shown
+}
+
+func signedIn(t *testing.T, p Provider) Token {
+	t.Helper()
+	tok, err := p.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+// merge puts in what other has, unless something newer is there.
+func (c msalCache) merge(other msalCache) (changed bool) {
+	for section := range other {
+		for _, key := range keysOf(other, section) {
+			e, there := entryOf(other, section, key), entryOf(c, section, key)
+			if there == nil || !there.written().After(e.written()) && !maps.Equal(there, e) {
+				c.put(section, maps.Clone(e))
+				changed = true
+			}
+		}
+	}
+	return changed
+}
+
+// sample is the content of a cache after these people have signed in by the flow of the test.
+func sample(t *testing.T, h *human, names ...string) *MemoryCache {
+	t.Helper()
+	all := msalCache{}
+	for _, name := range names {
+		var cache MemoryCache
+		h.idp.Person = func(url.Values) (string, bool) { return name, true }
+		signedIn(t, interactive(t, h, &cache, nil))
+		blob, _ := cache.Get(t.Context())
+		c, err := parseMSALCache(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.merge(c)
+	}
+	blob, err := all.blob()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := &MemoryCache{}
+	cache.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return blob, nil })
+	h.asks, h.idp.Person = nil, nil
+	return cache
+}
+
+func all(c msalCache, section string) []string {
+	return keysOf(c, section)
+}
+
+// desk is where people sign in, by one of the two flows of a user, as often as they are asked.
+type desk struct {
+	*human
+	flow  string
+	who   string // is there
+	asked atomic.Int32
+	log   bytes.Buffer
+}
+
+const ada = "ada@example.com"
+
+func newDesk(flow string) *desk {
+	d := &desk{human: &human{idp: idptest.New()}, flow: flow, who: ada}
+	d.idp.Person = func(url.Values) (string, bool) { d.asked.Add(1); return d.who, true }
+	d.idp.Codes = func(string) (string, bool) { d.asked.Add(1); return d.who, true }
+	return d
+}
+
+var userFlows = []string{"device", "interactive"}
+
+// start is a program that starts.
+func (d *desk) start(t *testing.T, c Cache) Provider {
+	t.Helper()
+	logger := slog.New(slog.NewTextHandler(&d.log, nil))
+	if d.flow == "device" {
+		p, _ := device(t, d.idp, c, func(cfg *DeviceCodeConfig) { cfg.Logger = logger })
+		return p
+	}
+	return interactive(t, d.human, c, func(cfg *InteractiveConfig) { cfg.Logger = logger })
+}
+
+// content is that of a cache after somebody has signed in; its tokens are good.
+func (d *desk) content(t *testing.T, username string) []byte {
+	t.Helper()
+	d.who = username
+	defer func() { d.who = ada }()
+	var cache MemoryCache
+	if tok := signedIn(t, d.start(t, &cache)); tok.Username() != username {
+		t.Fatalf("%q signed in", tok.Username())
+	}
+	b, err := cache.Get(t.Context())
+	must(t, err)
+	return b
+}
+
+// wantAda asks for a token, which is ada's, and says how often she may have been asked so far.
+func (d *desk) wantAda(t *testing.T, p Provider, asked int32) Token {
+	t.Helper()
+	tok := signedIn(t, p)
+	if n := d.asked.Load(); tok.Username() != ada || n != asked || d.idp.Refused() != 0 {
+		t.Fatalf("a token of %q, after %d sign-ins; %d refused; want ada's after %d", tok.Username(), n, d.idp.Refused(), asked)
+	}
+	return tok
+}
+
+// waitFor is signedIn for goroutines.
+func (d *desk) waitFor(t *testing.T, p Provider) Token {
+	tok, err := p.Token(context.Background())
+	if err != nil {
+		t.Error(err)
+	}
+	return tok
+}
+
+const look = 100 * time.Millisecond // into an empty cache once more, before a person is asked
+
+// answers makes the device authorization endpoint answer with a body.
+type answers struct {
+	base http.RoundTripper
+	body string
+}
+
+func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.URL.Path, "/devicecode") {
+		idp := idptest.New()
+		return fixed{idptest.Body(a.body), idp}.RoundTrip(r)
+	}
+	return a.base.RoundTrip(r)
+}
+
+type fixed struct {
+	h   http.HandlerFunc
+	idp *idptest.Provider
+}
+
+func (f fixed) RoundTrip(r *http.Request) (*http.Response, error) {
+	f.idp.Issuer = "http://" + r.Host
+	f.idp.Always(f.h)
+	r2 := r.Clone(r.Context())
+	r2.URL.Path = "/token"
+	return f.idp.Client().Transport.RoundTrip(r2)
+}
+
+func contains(lines []string, line string) bool {
+	for _, l := range lines {
+		if l == line {
+			return true
+		}
+	}
+	return false
+}
+
+// send sends one raw request to the listener and returns the answer as it came.
+func (h *human) send(addr, request string) string {
+	c, err := h.net.dial(context.Background(), "tcp", addr)
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	go io.WriteString(c, request)
+	b, _ := io.ReadAll(c)
+	return string(b)
+}
+
+// The engine on simulated time. A bubble ends only when every goroutine in it
+// has: each of these tests also shows that none outlives its flight.
+
+func bubble(t *testing.T, f func(t *testing.T, idp *idptest.Provider, p *ClientCredentials)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		idp := idptest.New()
+		f(t, idp, newTestProvider(t, idp, nil))
+	})
+}
+
+// elapse returns how long f took.
+func elapse(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
+}
+
+// get calls Token, wants a token, and returns it with how long that took.
+func get(t *testing.T, p Provider) (Token, time.Duration) {
+	t.Helper()
+	var tok Token
+	var err error
+	d := elapse(func() { tok, err = p.Token(t.Context()) })
+	if err != nil {
+		t.Fatalf("Token: %v", err)
+	}
+	return tok, d
+}
+
+func wantRequests(t *testing.T, idp *idptest.Provider, want int) {
+	t.Helper()
+	if got := idp.Tokens(); got != want {
+		t.Errorf("%d token requests, want %d", got, want)
+	}
+}
+
+// until sleeps on simulated time until d before the token's expiry.
+func until(tok Token, d time.Duration) { time.Sleep(time.Until(tok.Expiry()) - d) }
+
+type ctxKey struct{}
+
+// person is a flow with a silent and an asking phase for the engine.
+type person struct {
+	silent, asked int
+	stopped       time.Duration // after this long the asking was called off
+	answer        chan grant
+	silentFor     time.Duration
+	*refresher
+}
+
+func newPerson() *person {
+	p := &person{answer: make(chan grant), refresher: newRefresher("test", Options{})}
+	p.refresher.silent = func(ctx context.Context) (grant, error) {
+		p.silent++
+		time.Sleep(p.silentFor)
+		return grant{}, fmt.Errorf("%w: no refresh token", ErrSignInRequired)
+	}
+	p.refresher.ask = func(ctx context.Context) (grant, error) {
+		p.asked++
+		start := time.Now()
+		select {
+		case i := <-p.answer:
+			return i, nil
+		case <-ctx.Done():
+			p.stopped = time.Since(start)
+			return grant{}, ctx.Err()
+		}
+	}
+	return p
+}
+
+func issue(t *testing.T, token string, life time.Duration) grant {
+	t.Helper()
+	now := time.Now().Round(0)
+	tok, err := NewToken(token, now.Add(life))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return grant{token: tok, sent: now}
+}
+
+// refreshTokensIn says how many a cache has.
+func refreshTokensIn(t *testing.T, cache Cache) int {
+	t.Helper()
+	return len(keysOf(read(t, cache), refreshTokens))
+}
+
+// at is an endpoint for the tests' flows.
+func at(ep Endpoint, scopes ...string) func(*InteractiveConfig) {
+	return func(c *InteractiveConfig) {
+		if c.Endpoint = ep; scopes != nil {
+			c.Scopes = scopes
+		}
+	}
+}
+
+// mended is a FileCache whose content a program that takes no lock completes just after a provider has given up on it.
+type mended struct {
+	*FileCache
+	good []byte
+}
+
+func (c *mended) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+	err := c.FileCache.Update(ctx, f)
+	if errors.Is(err, errCacheContent) && c.good != nil {
+		err = errors.Join(err, os.WriteFile(c.path, c.good, 0o600))
+		c.good = nil
+	}
+	return err
+}
+
+// In that mode the first random number is drawn here, out of any bubble, for the tests that run one bubble at a time.
+func init() { rand.Text() }

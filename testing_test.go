@@ -1,0 +1,482 @@
+package cdfauth
+
+import (
+	"bufio"
+	"bytes"
+	"cdfauth/internal/idptest"
+	"context"
+	"crypto"
+	"crypto/fips140"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Tests with other processes run this test binary again: as what, the
+// environment says.
+const childEnv = "CDFAUTH_TEST_CHILD"
+
+var children = map[string]func(c *FileCache, arg string) error{
+	"increment": func(c *FileCache, arg string) error {
+		n, _ := strconv.Atoi(arg)
+		for range n {
+			if err := increment(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"hold": func(c *FileCache, _ string) error { // until it is killed
+		return c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) {
+			fmt.Println("held")
+			io.Copy(io.Discard, os.Stdin)
+			return nil, errors.New("not killed")
+		})
+	},
+	"token": func(c *FileCache, arg string) error { // of the scope and from the issuer given
+		scope, issuer, _ := strings.Cut(arg, " ")
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer(issuer), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
+			Scopes: []string{scope}, Options: Options{Cache: c}})
+		if err != nil {
+			return err
+		}
+		tok, err := p.Token(context.Background())
+		fmt.Println(tok.AccessToken())
+		return err
+	},
+	"write": func(c *FileCache, _ string) error { // for ever
+		for i := 0; ; i++ {
+			if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return whole(i), nil }); err != nil {
+				return err
+			}
+			if i == 0 {
+				fmt.Println("writing")
+			}
+		}
+	},
+}
+
+func TestMain(m *testing.M) {
+	if f, ok := children[os.Getenv(childEnv)]; ok {
+		c, err := NewFileCache(os.Args[1])
+		if err == nil {
+			err = f(c, os.Args[2])
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	flag.Parse()
+	if fips140.Enabled() { // whose random generators want a real clock when they are made: one made here has to do for the tests on simulated time
+		runtime.GOMAXPROCS(1)
+		flag.Set("test.parallel", "1")
+	}
+	os.Exit(m.Run())
+}
+
+func child(t *testing.T, name string, c *FileCache, arg string) *exec.Cmd {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, c.path, arg)
+	cmd.Env = append(os.Environ(), childEnv+"="+name)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// start starts a child and waits for its first line.
+func start(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cmd.StdinPipe(); err != nil { // open as long as we live
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func kill(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+}
+
+func increment(c Cache) error {
+	return c.Update(context.Background(), func(_ context.Context, old []byte) ([]byte, error) {
+		n, err := strconv.Atoi("0" + string(old))
+		return strconv.AppendInt(nil, int64(n+1), 10), err
+	})
+}
+
+// whole is content of changing length that shows whether it is all there.
+func whole(i int) []byte {
+	b := bytes.Repeat([]byte{byte('a' + i%26)}, 1000+i*7919%60000)
+	sum := sha256.Sum256(b)
+	return append(b, sum[:]...)
+}
+
+func isWhole(b []byte) bool {
+	n := len(b) - sha256.Size
+	return n > 0 && sha256.Sum256(b[:n]) == [32]byte(b[n:])
+}
+
+func fileCache(t testing.TB) *FileCache {
+	t.Helper()
+	c, err := NewFileCache(filepath.Join(t.TempDir(), "dir", "cache.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func encrypted(t testing.TB, c Cache) Cache {
+	t.Helper()
+	e, err := EncryptCache(c, []byte("0123456789abcdef0123456789abcdef"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func put(t testing.TB, c Cache, content string) {
+	t.Helper()
+	if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return []byte(content), nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantContent(t testing.TB, c Cache, want string) {
+	t.Helper()
+	b, err := c.Get(context.Background())
+	if err != nil || string(b) != want || (b == nil) != (want == "") {
+		t.Errorf("Get: %q, %v; want %q", b, err, want)
+	}
+}
+
+// everyCache runs f on each Cache there is. raw is what it stores, with the
+// identity of the file if there is one.
+func everyCache(t *testing.T, f func(t *testing.T, c Cache, raw func() string)) {
+	file, encryptedFile, encryptedMemory := fileCache(t), fileCache(t), new(MemoryCache)
+	rawFile := func(c *FileCache) func() string {
+		return func() string {
+			b, err := os.ReadFile(c.path)
+			if err != nil {
+				return "none"
+			}
+			return string(b) + fmt.Sprint(modTime(t, c.path))
+		}
+	}
+	for name, c := range map[string]struct {
+		cache Cache
+		raw   func() string
+	}{
+		"file":             {file, rawFile(file)},
+		"memory":           {new(MemoryCache), func() string { return "none" }},
+		"encrypted file":   {encrypted(t, encryptedFile), rawFile(encryptedFile)},
+		"encrypted memory": {encrypted(t, encryptedMemory), func() string { b, _ := encryptedMemory.Get(context.Background()); return string(b) }},
+	} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); f(t, c.cache, c.raw) })
+	}
+}
+
+func modTime(t *testing.T, path string) time.Time {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.ModTime()
+}
+
+// newCertificateProvider returns a provider on idp, which answers whatever it
+// is asked.
+func newCertificateProvider(t testing.TB, idp *idptest.Provider, cfg ClientCertificateConfig) *ClientCertificate {
+	t.Helper()
+	if cfg.Endpoint == (Endpoint{}) {
+		cfg.Endpoint = TokenURL(plainURL)
+	}
+	cfg.ClientID, cfg.Options = "client", Options{HTTPClient: idp.Client()}
+	p, err := NewClientCertificate(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// newTestProvider returns a provider on idp; a nil secret is the right one.
+func newTestProvider(t testing.TB, idp *idptest.Provider, secret Secret) *ClientCredentials {
+	t.Helper()
+	if secret == nil {
+		secret = SecretString("s3cret/of+the client")
+	}
+	p, err := NewClientCredentials(ClientCredentialsConfig{
+		Endpoint:     TokenURL(idp.Issuer + "/token"),
+		ClientID:     "client",
+		ClientSecret: secret,
+		Scopes:       ClusterScopes("greenfield"),
+		Options:      Options{HTTPClient: idp.Client()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// environment is a getenv for NAME=value pairs, separated by blanks.
+func environment(pairs string) func(string) string {
+	env := map[string]string{}
+	for _, pair := range strings.Fields(pairs) {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	return func(name string) string { return env[name] }
+}
+
+func wantRequestsOf(t *testing.T, idp *idptest.Provider, want int) {
+	t.Helper()
+	if got := idp.Tokens(); got != want {
+		t.Errorf("%d token requests, want %d", got, want)
+	}
+}
+
+// The files in testdata/keys were made by OpenSSL 3.0:
+//
+//	openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa-pkcs8.pem
+//	openssl rsa -in rsa-pkcs8.pem -traditional -out rsa-pkcs1.pem
+//	openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out rsa-1024.pem
+//	openssl ecparam -name prime256v1 -genkey -out p256-sec1.pem
+//	openssl pkcs8 -topk8 -nocrypt -in p256-sec1.pem -out p256-pkcs8.pem
+//	openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out p384-pkcs8.pem # and P-521, secp224r1
+//	openssl genpkey -algorithm ed25519 -out ed25519-pkcs8.pem # and x25519
+//	openssl req -x509 -new -key p256-pkcs8.pem -subj /CN=test -days 36500 -out p256-cert.pem
+//
+// and, encrypted with the passphrase "correct":
+//
+//	openssl pkcs8 -topk8 -in p256-pkcs8.pem -v2 aes-256-cbc -v2prf hmacWithSHA256 -out pbes2-aes256-sha256.pem
+//	… -v2 aes-128-cbc -v2prf hmacWithSHA1 -out pbes2-aes128-sha1.pem
+//	… -v2 aes-192-cbc -v2prf hmacWithSHA512 -iter 100000 -out pbes2-aes192-sha512.pem
+//	… -v2 des3 -out refused-3des.pem
+//	… -v1 PBE-SHA1-3DES -out refused-pbes1.pem
+//	… -scrypt -out refused-scrypt.pem
+//	openssl ec -in p256-sec1.pem -aes128 -out refused-rfc1421.pem
+//	openssl pkcs12 -export -inkey p256-pkcs8.pem -in p256-cert.pem -out refused.pfx
+func testKey(t testing.TB, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", "keys", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// fipsOnly: the tests run under GODEBUG=fips140=only, which refuses some of it.
+var fipsOnly = strings.Contains(os.Getenv("GODEBUG"), "fips140=only")
+
+// testNow is when test certificates are valid.
+var testNow = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+
+func parseText(text, passphrase string) (keyPair, error) {
+	return parseKeys(keySource{text: text, passphrase: passphrase}, testNow)
+}
+
+func parseTestKey(t testing.TB, name string) crypto.Signer {
+	t.Helper()
+	pair, err := parseText(testKey(t, name), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair.signer
+}
+
+// issue makes a certificate valid around testNow, signed by the parent, or by
+// itself if that is nil.
+func issueCert(t testing.TB, name string, key crypto.Signer, parent *x509.Certificate, parentKey crypto.Signer, change func(*x509.Certificate)) *x509.Certificate {
+	t.Helper()
+	id := sha256.Sum256([]byte(fmt.Sprint(key.Public())))
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, SubjectKeyId: id[:20],
+		NotBefore: testNow.Add(-24 * time.Hour), NotAfter: testNow.Add(24 * time.Hour), BasicConstraintsValid: true}
+	if change != nil {
+		change(template)
+	}
+	if parent == nil {
+		parent, parentKey = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func pemOf(certs ...*x509.Certificate) string {
+	var b strings.Builder
+	for _, c := range certs {
+		pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+	}
+	return b.String()
+}
+
+func pemOfKey(t testing.TB, key crypto.Signer) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+func cachedProvider(t testing.TB, idp *idptest.Provider, cache Cache, change func(*ClientCredentialsConfig)) *ClientCredentials {
+	t.Helper()
+	cfg := ClientCredentialsConfig{Endpoint: TokenURL(idp.Issuer + "/token"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
+		Scopes: []string{"a", "b"}, Options: Options{HTTPClient: idp.Client(), Cache: cache}}
+	if change != nil {
+		change(&cfg)
+	}
+	p, err := NewClientCredentials(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func mustToken(t testing.TB, p Provider) Token {
+	t.Helper()
+	tok, err := p.Token(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+// edit changes the content of a cache.
+func edit(t *testing.T, cache Cache, change func(msalCache)) {
+	t.Helper()
+	err := cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+		c, err := parseMSALCache(old)
+		if err != nil {
+			return nil, err
+		}
+		change(c)
+		return c.blob()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, cache Cache) msalCache {
+	t.Helper()
+	blob, err := cache.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := parseMSALCache(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func keysOf(c msalCache, section string) []string {
+	s, _ := c[section].(map[string]any)
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s)), func(key string) bool { return entryOf(c, section, key) == nil })
+}
+
+func entryOf(c msalCache, section, key string) entry {
+	s, _ := c[section].(map[string]any)
+	e, _ := s[key].(map[string]any)
+	return e
+}
+
+// base records what a Transport sends.
+type base struct {
+	requests []*http.Request
+	bodies   []string
+	answer   func(*http.Request) (*http.Response, error)
+	idle     bool
+}
+
+func (b *base) RoundTrip(r *http.Request) (*http.Response, error) {
+	body := ""
+	if r.Body != nil {
+		text, _ := io.ReadAll(r.Body)
+		r.Body.Close()
+		body = string(text)
+	}
+	b.requests, b.bodies = append(b.requests, r), append(b.bodies, body)
+	if b.answer != nil {
+		return b.answer(r)
+	}
+	return respond(200, "ok"), nil
+}
+
+func (b *base) CloseIdleConnections() { b.idle = true }
+
+func respond(status int, body string) *http.Response {
+	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
+}
+
+// counter is a Provider that counts.
+type counter struct {
+	asked, invalidated int
+	marks              []bool // of WithoutInteraction
+	tokens             []string
+	err                error
+}
+
+func (c *counter) Token(ctx context.Context) (Token, error) {
+	c.asked++
+	c.marks = append(c.marks, !(ctx.Value(noInteraction{}) != true))
+	if c.err != nil && c.asked > 1 {
+		return Token{}, c.err
+	}
+	s := c.tokens[min(c.asked, len(c.tokens))-1]
+	return newToken(tokenData{header: bearer + s}), nil
+}
+
+func (c *counter) Invalidate(t Token) {
+	if t.AccessToken() == c.tokens[0] {
+		c.invalidated++
+	}
+}

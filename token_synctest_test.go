@@ -1,0 +1,124 @@
+//go:build go1.25
+
+package cdfauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestFuncProvider(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls, inside, peak atomic.Int64
+		var expiry time.Duration
+		p, err := NewFuncProvider(func(ctx context.Context) (Token, error) {
+			peak.Store(max(peak.Load(), inside.Add(1)))
+			defer inside.Add(-1)
+			time.Sleep(10 * time.Millisecond)
+			var at time.Time
+			if expiry != 0 {
+				at = time.Now().Add(expiry)
+			}
+			return NewToken(fmt.Sprintf("tok-%d", calls.Add(1)), at)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		seen := make([]string, 50)
+		for i := range seen {
+			wg.Go(func() { tok, _ := get(t, p); seen[i] = tok.AccessToken() })
+		}
+		wg.Wait()
+		if calls.Load() != 50 || peak.Load() != 1 {
+			t.Errorf("without an expiry: %d calls for 50 callers, %d at once; want 50, one at a time", calls.Load(), peak.Load())
+		}
+		unique := map[string]bool{}
+		for _, s := range seen {
+			unique[s] = true
+		}
+		if len(unique) != 50 {
+			t.Errorf("%d tokens for 50 callers", len(unique))
+		}
+		expiry = time.Hour
+		tok, _ := get(t, p)
+		get(t, p)
+		if calls.Load() != 51 {
+			t.Errorf("with an expiry: %d calls, want 1", calls.Load()-50)
+		}
+		until(tok, DefaultLeeway+1)
+		get(t, p)
+		synctest.Wait()
+		if calls.Load() != 51 {
+			t.Error("refreshed before the leeway")
+		}
+		time.Sleep(time.Nanosecond)
+		get(t, p)
+		time.Sleep(time.Second)
+		if calls.Load() != 52 {
+			t.Error("not refreshed in the leeway")
+		}
+		tok, _ = get(t, p)
+		p.Invalidate(tok)
+		if next, _ := get(t, p); next.Equal(tok) {
+			t.Error("Invalidate had no effect")
+		}
+	})
+}
+
+func TestFuncProviderMisbehaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // a call that was abandoned is not overtaken
+		var inside, peak atomic.Int64
+		p, _ := NewFuncProvider(func(ctx context.Context) (Token, error) {
+			peak.Store(max(peak.Load(), inside.Add(1)))
+			defer inside.Add(-1)
+			time.Sleep(time.Minute)
+			return NewToken("late", time.Time{})
+		})
+		for range 3 {
+			if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "token function did not return in time") {
+				t.Errorf("got %v", err)
+			}
+		}
+		time.Sleep(time.Hour)
+		if peak.Load() != 1 {
+			t.Errorf("%d calls at once", peak.Load())
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := NewFuncProvider(func(context.Context) (Token, error) { return Token{}, nil })
+		if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "zero Token") {
+			t.Errorf("got %v", err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // another provider within: the mark reaches it
+		inner := newPerson()
+		outer, _ := NewFuncProvider(inner.Token)
+		if _, err := outer.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) || inner.asked != 0 {
+			t.Errorf("marked: %v, asked %d times", err, inner.asked)
+		}
+		// A person takes longer than a silent phase does.
+		go func() { time.Sleep(5 * time.Minute); inner.answer <- issue(t, "one", time.Hour) }()
+		if tok, d := get(t, outer); tok.AccessToken() != "one" || inner.asked != 1 || d != 5*time.Minute {
+			t.Errorf("unmarked: %q after %v, asked %d times", tok.AccessToken(), d, inner.asked)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // the mark of who started the flight does not bind it
+		inner := newPerson()
+		inner.silentFor = time.Second
+		outer, _ := NewFuncProvider(inner.Token)
+		go outer.Token(WithoutInteraction(t.Context()))
+		synctest.Wait()
+		go func() { inner.answer <- issue(t, "one", time.Hour) }()
+		if tok, _ := get(t, outer); tok.AccessToken() != "one" {
+			t.Errorf("unmarked: %q", tok.AccessToken())
+		}
+	})
+}

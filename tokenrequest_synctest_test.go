@@ -1,0 +1,90 @@
+//go:build go1.25
+
+package cdfauth
+
+import (
+	"cdfauth/internal/idptest"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// trickle is a body that comes a byte a second, and ends with its request.
+type trickle struct{ ctx context.Context }
+
+func (r trickle) Read(b []byte) (int, error) {
+	select {
+	case <-time.After(time.Second):
+		b[0] = ' '
+		return 1, nil
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	}
+}
+
+func TestSlowBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+			requests++
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(trickle{r.Context()})}, nil
+		})}
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test"), ClientID: "c", ClientSecret: SecretString("s"), Options: Options{HTTPClient: hc}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := elapse(func() { _, err = p.Token(t.Context()) })
+		if !errors.Is(err, context.DeadlineExceeded) || d != silentLimit || requests != 3 {
+			t.Errorf("%v after %v and %d requests; want 10 s an attempt and 30 s in all", err, d, requests)
+		}
+	})
+}
+
+// deadline is a context of a kind that the standard library does not make: it says when it ends, and cannot be waited for.
+type deadline struct{ context.Context }
+
+func (deadline) Deadline() (time.Time, bool) { return time.Now().Add(time.Second), true }
+
+func TestDeadlineWithoutAnEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
+		idp.Always(idptest.Hang)
+		if d := elapse(func() { p.Token(deadline{context.Background()}) }); d != silentLimit {
+			t.Errorf("a flight took %v", d)
+		}
+	})
+}
+
+// requestError is an error of somebody's transport that leads to the request.
+type requestError struct{ Request *http.Request }
+
+func (*requestError) Error() string { return "round trip failed" }
+
+// TestTransportErrorHasNoRequest: the secret is in it.
+func TestTransportErrorHasNoRequest(t *testing.T) {
+	hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) { return nil, &requestError{r} })}
+	p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "x", ClientSecret: SecretString(theSecret),
+		BasicAuth: true, Options: Options{HTTPClient: hc}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		_, err = p.Token(t.Context())
+	})
+	for ; err != nil; err = unwrapped(err) {
+		if _, ok := err.(*requestError); ok {
+			t.Error("the error leads to the request")
+		}
+	}
+}
+
+func unwrapped(err error) error {
+	u, ok := err.(interface{ Unwrap() error })
+	if !ok {
+		return nil
+	}
+	return u.Unwrap()
+}
