@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -70,7 +72,7 @@ func (u *signIn) selectAccount(c msalCache) (a *account, several bool) {
 		}
 		name = cmp.Or(name, u.idToken(c, id).PreferredUsername, u.idToken(c, id).UPN) // Python's device flow forgets it when it refreshes
 		switch {
-		case id == "" && anybody || u.cfg.LoginHint != "" && !strings.EqualFold(name, u.cfg.LoginHint):
+		case id == "" && anybody || u.cfg.loginHint != "" && !strings.EqualFold(name, u.cfg.loginHint):
 		case a != nil:
 			return nil, true
 		default:
@@ -80,20 +82,26 @@ func (u *signIn) selectAccount(c msalCache) (a *account, several bool) {
 	return a, false
 }
 
-func (u *signIn) search(c msalCache) lookup {
+type foundTokens struct { // what the cache has of an account
+	lookup
+	refreshTokens []entry
+	account       account
+}
+
+func (u *signIn) search(c msalCache) foundTokens {
 	if a, _ := u.selectAccount(c); a != nil {
 		return u.tokens(c, *a)
 	}
-	return lookup{}
+	return foundTokens{}
 }
 
-func (u *signIn) tokens(c msalCache, a account) lookup { // finds an account's access token, and its refresh tokens, the newest first
+func (u *signIn) tokens(c msalCache, a account) foundTokens { // finds an account's access token, and its refresh tokens, the newest first
 	scope, ext := u.client.scope, extCacheKey(u.client.params)
-	l := u.newest(c, a.username, func(e entry) bool {
+	l := foundTokens{account: a}
+	l.lookup = u.newest(c, a.username, func(e entry) bool {
 		return u.issuedToUs(c, accessTokens, e) && e.account() == a.id && e.text("ext_cache_key") == ext &&
 			(scope != "" && covers(e.text("target"), scope) || e.text(fieldAsked) == cmp.Or(target(scope), "-"))
 	})
-	l.account = a
 	l.refreshTokens = c.find(refreshTokens, func(e entry) bool {
 		return u.issuedToUs(c, refreshTokens, e) && e.account() == a.id && e.text("secret") != ""
 	})

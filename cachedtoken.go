@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -11,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 )
-
-var errCacheContent = errors.New("the content is not of MSAL's cache format")
 
 type tokenStore struct {
 	client    *client
@@ -33,7 +33,8 @@ func (c *client) appToken(e *refresher, cache Cache, prove prepareFunc) func(con
 		return fetch
 	}
 	return func(ctx context.Context) (grant, error) {
-		l, _ := s.peek(ctx, s.findApp)
+		c, _ := s.peek(ctx)
+		l := s.findApp(c)
 		if l.fresh {
 			return l.grant, nil
 		}
@@ -42,7 +43,7 @@ func (c *client) appToken(e *refresher, cache Cache, prove prepareFunc) func(con
 				return l.grant, false, nil
 			}
 			i, err = fetch(ctx)
-			if changed = err == nil && i.token.Expiry().After(s.client.now()); changed {
+			if changed = err == nil && i.token.Expiry().After(s.client.clock.now()); changed {
 				c.put(accessTokens, s.accessToken(i, "", s.client.scope))
 			}
 			return i, changed, err
@@ -53,25 +54,23 @@ func (c *client) appToken(e *refresher, cache Cache, prove prepareFunc) func(con
 
 type lookup struct {
 	grant
-	valid, fresh  bool // issued has a token that is not dead, and needs no refresh
-	refreshTokens []entry
-	account       account
+	valid, fresh bool // grant has a token that is not dead, and needs no refresh
 }
 
 func (l *lookup) orElse(i grant, err error, e *refresher) (grant, error) { // prefers what was found and is still valid to an error, unless the engine has a token of its own to keep
-	if now := e.now(); err != nil && l.valid && now.Before(l.token.Expiry()) && !e.current.Load().valid(now.UnixNano()) {
+	if now := e.clock.now(); err != nil && l.valid && now.Before(l.token.Expiry()) && !e.current.Load().valid(now.UnixNano()) {
 		return l.grant, nil
 	}
 	return i, err
 }
 
-func (s *tokenStore) peek(ctx context.Context, find func(msalCache) lookup) (lookup, error) { // looks into the cache without the lock. Content that makes no sense counts as none here.
+func (s *tokenStore) peek(ctx context.Context) (msalCache, error) { // looks into the cache without the lock. Content that makes no sense counts as none here.
 	blob, err := s.read(ctx, 0)
 	if err != nil {
-		return lookup{}, err
+		return nil, err
 	}
 	c, _ := s.parse(ctx, blob)
-	return find(c), nil
+	return c, nil
 }
 
 func (s *tokenStore) read(ctx context.Context, pause time.Duration) ([]byte, error) { // reads after a pause; guarded within Update too, where a cache of another's may not want it
@@ -121,8 +120,10 @@ func (s *tokenStore) transact(ctx context.Context, patience time.Duration, work 
 			return old, err
 		}
 		err := cache.Update(waiting, inside)
-		if f, ok := cache.(interface{ setAside(context.Context) error }); ok && errors.Is(err, errCacheContent) && !begun.Load() {
-			if err = f.setAside(ctx); err == nil {
+		if f, ok := cache.(interface {
+			setAside(context.Context, func([]byte) bool) error
+		}); ok && errors.Is(err, errCacheContent) && !begun.Load() {
+			if err = f.setAside(ctx, isUnreadable); err == nil {
 				err = cache.Update(waiting, inside)
 			}
 		}
@@ -221,7 +222,7 @@ func (s *tokenStore) ofThisClient(e entry) bool { // reports whether an entry ca
 }
 
 func (s *tokenStore) newest(c msalCache, username string, match func(entry) bool) (l lookup) { // returns the newest access token that matches and was not refused, a fresh one if there is one
-	now := s.client.now()
+	now := s.client.clock.now()
 	for _, e := range c.find(accessTokens, match) {
 		i := grant{sent: e.time("cached_at"), refresh: e.time("refresh_on")}
 		if checkAccessToken(e.text("secret")) != "" || i.sent.IsZero() || i.sent.After(now.Add(5*time.Minute)) { // of a clock that is wrong

@@ -264,7 +264,7 @@ func TestHalfWrittenContentIsReadAgain(t *testing.T) {
 			idp, cache := idptest.New(), &flicker{}
 			first, _ := get(t, cachedProvider(t, idp, cache, nil))
 			cache.bad = bad
-			s := &tokenStore{client: &client{now: time.Now}, cache: cache}
+			s := &tokenStore{client: &client{clock: new(clock)}, cache: cache}
 			blob, _ := cache.Get(t.Context())
 			c, err := s.parse(t.Context(), blob)
 			if (err == nil) != found || !found && !errors.Is(err, errCacheContent) {

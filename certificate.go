@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -51,8 +53,9 @@ type ClientCertificate struct{ refresher *refresher }
 
 // NewClientCertificate returns a provider for programs that have a private key. It checks cfg and does no I/O: what is wrong with the key itself, Token says.
 func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, error) {
-	c, e, err := newClient("client certificate", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
-	s, bad := newAssertionSigner(cfg, func() time.Time { return c.now() })
+	e := newRefresher("client certificate", cfg.Options)
+	c, err := newClient("client certificate", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options, &e.clock)
+	s, bad := newAssertionSigner(cfg, e.clock.now)
 	if err = cmp.Or(err, bad); err != nil {
 		return nil, err
 	}
@@ -63,10 +66,19 @@ func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, erro
 }
 
 // Token returns an access token for the application. Its errors are as of [ClientCredentials.Token], and what was wrong with the key.
-func (p *ClientCertificate) Token(ctx context.Context) (Token, error) { return (*app)(p).token(ctx) }
+func (p *ClientCertificate) Token(ctx context.Context) (Token, error) {
+	if p == nil || p.refresher == nil {
+		return Token{}, errNotMade
+	}
+	return p.refresher.Token(ctx)
+}
 
 // Invalidate is as [ClientCredentials.Invalidate].
-func (p *ClientCertificate) Invalidate(t Token) { (*app)(p).invalidate(t) }
+func (p *ClientCertificate) Invalidate(t Token) {
+	if p != nil && p.refresher != nil {
+		p.refresher.Invalidate(t)
+	}
+}
 
 type assertionSigner struct { // makes assertions. The parsed key is inside parse.
 	cfg        ClientCertificateConfig // checked

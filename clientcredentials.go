@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -27,7 +29,8 @@ type ClientCredentials struct{ refresher *refresher }
 
 // NewClientCredentials returns a provider for programs that have a client secret, or an assertion. It checks cfg, names the field that is wrong, and does no I/O.
 func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, error) {
-	c, e, err := newClient("client credentials", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
+	e := newRefresher("client credentials", cfg.Options)
+	c, err := newClient("client credentials", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options, &e.clock)
 	if err = cmp.Or(err, refuse("cdfauth: ", []refusal{
 		{cfg.ClientSecret == nil && cfg.ClientAssertion == nil, "ClientSecret is missing (is its environment variable empty?), and so is ClientAssertion"},
 		{cfg.ClientSecret != nil && cfg.ClientAssertion != nil, "ClientSecret and ClientAssertion are both set: want one of them"},
@@ -55,7 +58,16 @@ func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, erro
 }
 
 // Token returns an access token for the application. Its errors are those of the context, an [*OAuthError], or the Secret's or the network's.
-func (p *ClientCredentials) Token(ctx context.Context) (Token, error) { return (*app)(p).token(ctx) }
+func (p *ClientCredentials) Token(ctx context.Context) (Token, error) {
+	if p == nil || p.refresher == nil {
+		return Token{}, errNotMade
+	}
+	return p.refresher.Token(ctx)
+}
 
 // Invalidate says that t was refused: if it is the current token, the next call of Token gets another. It may be called at any rate.
-func (p *ClientCredentials) Invalidate(t Token) { (*app)(p).invalidate(t) }
+func (p *ClientCredentials) Invalidate(t Token) {
+	if p != nil && p.refresher != nil {
+		p.refresher.Invalidate(t)
+	}
+}

@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -35,7 +37,10 @@ type DeviceAuthorization struct {
 }
 
 // DeviceCode is the provider of the device code flow.
-type DeviceCode struct{ refresher *refresher }
+type DeviceCode struct {
+	refresher *refresher
+	signIn    func() *signIn // a function value, so that nobody can print the provider's state
+}
 
 const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -45,8 +50,17 @@ func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 	if show == nil {
 		show, output = showCode, os.Stderr
 	}
-	u, err := newSignIn("device code", deviceGrant, InteractiveConfig{Endpoint: cfg.Endpoint, ClientID: cfg.ClientID, Scopes: cfg.Scopes, Params: cfg.Params,
-		LoginHint: cfg.LoginHint, Output: output, Options: cfg.Options})
+	u, err := newSignIn(signInConfig{
+		flow:          "device code",
+		accountSource: deviceGrant,
+		endpoint:      cfg.Endpoint,
+		clientID:      cfg.ClientID,
+		scopes:        cfg.Scopes,
+		params:        cfg.Params,
+		loginHint:     cfg.LoginHint,
+		output:        output,
+		options:       cfg.Options,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -64,19 +78,33 @@ func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 		}
 		return i, said, err
 	}
-	return &DeviceCode{u.refresher}, nil
+	return &DeviceCode{u.refresher, func() *signIn { return u }}, nil
 }
 
 // Token returns an access token for the person. It may have to ask for a sign-in, for 15 minutes at most: its errors are those of the context,
 // [ErrSignInRequired] (see [WithoutInteraction]), an [*OAuthError] when the identity provider refused (access_denied if the person did), or the network's.
-func (p *DeviceCode) Token(ctx context.Context) (Token, error) { return (*app)(p).token(ctx) }
+func (p *DeviceCode) Token(ctx context.Context) (Token, error) {
+	if p == nil || p.refresher == nil {
+		return Token{}, errNotMade
+	}
+	return p.refresher.Token(ctx)
+}
 
 // Invalidate says that t was refused: if it is the current token, the next call of Token gets another, without asking anybody. It may be called at any rate.
-func (p *DeviceCode) Invalidate(t Token) { (*app)(p).invalidate(t) }
+func (p *DeviceCode) Invalidate(t Token) {
+	if p != nil && p.refresher != nil {
+		p.refresher.Invalidate(t)
+	}
+}
 
 // SignOut removes the tokens and the name of the person from the cache and from memory, and nothing else; the tokens are not revoked at the identity provider.
 // While another program is signing in, it waits. It is an error if several people are signed in and it is not known which one is meant: see LoginHint.
-func (p *DeviceCode) SignOut(ctx context.Context) error { return (*app)(p).signOut(ctx) }
+func (p *DeviceCode) SignOut(ctx context.Context) error {
+	if p == nil || p.signIn == nil {
+		return errNotMade
+	}
+	return p.signIn().signOut(ctx)
+}
 
 func showCode(_ context.Context, a DeviceAuthorization) error { // has the URL and the code on lines of their own, so that they can be copied
 	text := a.Message
@@ -94,7 +122,7 @@ func (u *signIn) authorizeDevice(ctx context.Context, q *promptRequest) (code st
 	if _, err = retry(ctx, attempts, func() error {
 		var a response
 		address, err := u.client.endpointURL(ctx, "devicecode")
-		if r, sent = (tokenResponse{}), u.client.now(); err == nil {
+		if r, sent = (tokenResponse{}), u.client.clock.now(); err == nil {
 			a, err = u.client.send(ctx, "device authorization", address, f)
 		}
 		if why := a.decode(&r); err == nil && (why != "" || r.Code != "" || a.status/100 != 2) {
@@ -124,7 +152,7 @@ func (u *signIn) poll(ctx context.Context, code string, interval time.Duration, 
 	lapsed := errors.New("cdfauth: device code: the code lapsed before anybody used it (another call of Token gets another)")
 	start, wait, failures := time.Now(), interval, 0
 	for try := 1; ; try++ {
-		left := expiry.Sub(u.client.now())
+		left := expiry.Sub(u.client.clock.now())
 		awake := sleep(ctx, min(wait, max(left, 0)))
 		switch {
 		case left <= wait: // the usual 15 minutes are also the longest that anybody is asked

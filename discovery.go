@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -8,8 +10,6 @@ import (
 	"strings"
 	"time"
 )
-
-const wellKnown = "/.well-known/openid-configuration"
 
 type metadata struct {
 	Issuer       string    `json:"issuer"`

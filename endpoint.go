@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -20,6 +22,8 @@ type Endpoint struct {
 }
 
 const kindAuthority, kindADFS, kindIssuer, kindDiscovery, kindTokenURL = "Authority", "ADFS", "Issuer", "Discovery", "TokenURL" // AD FS is an authority too
+
+const wellKnown = "/.well-known/openid-configuration"
 
 // Entra is Microsoft Entra ID. The tenant is its GUID or one of its domain names: https://login.microsoftonline.com/{tenant}.
 func Entra(tenantID string) Endpoint {

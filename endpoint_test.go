@@ -50,7 +50,7 @@ func TestEndpoints(t *testing.T) {
 		{name: "v2.0", ep: Authority("https://login.microsoftonline.com/t/v2.0"), bad: "v2.0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, _, err := newClient("test", tt.ep, "id", nil, nil, Options{})
+			c, err := newClient("test", tt.ep, "id", nil, nil, Options{}, new(clock))
 			if tt.bad != "" {
 				if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Endpoint: ") || !strings.Contains(err.Error(), tt.bad) || strings.Contains(err.Error(), "pa55word") {
 					t.Errorf("got %v, want an error with %q", err, tt.bad)

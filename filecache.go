@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -80,9 +82,9 @@ func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old 
 }
 
 // setAside moves the file to one fixed name, for a user to look at, if there is still nothing that a provider could make of its content.
-func (c *FileCache) setAside(ctx context.Context) error {
+func (c *FileCache) setAside(ctx context.Context, unreadable func([]byte) bool) error {
 	return c.Update(ctx, func(_ context.Context, now []byte) (_ []byte, err error) {
-		if _, bad := parseMSALCache(now); bad != nil {
+		if unreadable(now) {
 			err = c.change(func() error { return os.Rename(c.path, c.path+".bad") })
 		}
 		return now, cacheError(err)

@@ -233,7 +233,7 @@ func TestFileCacheSetAside(t *testing.T) {
 	c := fileCache(t)
 	setAside := func() {
 		t.Helper()
-		if err := c.setAside(t.Context()); err != nil {
+		if err := c.setAside(t.Context(), isUnreadable); err != nil {
 			t.Error(err)
 		}
 	}
@@ -322,7 +322,7 @@ func TestDefaultCachePath(t *testing.T) {
 		}
 		put(t, c, id) // the system takes the names
 		wantContent(t, c, id)
-		if err := c.setAside(t.Context()); err != nil {
+		if err := c.setAside(t.Context(), isUnreadable); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,4 +1,4 @@
-//go:build darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd
+//go:build go1.24 && (darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd)
 
 package cdfauth
 

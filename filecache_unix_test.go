@@ -67,7 +67,7 @@ func TestFileCacheAttacks(t *testing.T) {
 			err2 := mustNot(t.Context(), c)
 			if suffix == "" {
 				wantError(t, "Get", err, path, says)
-				wantError(t, "setAside", c.setAside(t.Context()), path, says)
+				wantError(t, "setAside", c.setAside(t.Context(), isUnreadable), path, says)
 			} else if err != nil {
 				t.Errorf("Get, which needs no lock: %v", err)
 			}
@@ -147,7 +147,7 @@ func TestFileCacheMode(t *testing.T) {
 	put(t, c, "2")
 	mode(c.path+".lock", 0o600)
 	mode(dir, 0o755)
-	must(t, c.setAside(t.Context()))
+	must(t, c.setAside(t.Context(), isUnreadable))
 	mode(c.path+".bad", 0o600)
 }
 

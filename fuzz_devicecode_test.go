@@ -17,7 +17,8 @@ func FuzzDeviceAnswer(f *testing.F) {
 	idp := tripper(func(r *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(answer)), Request: r}, nil
 	})
-	c, e, err := newClient("device code", Authority("https://idp.test/tenant"), "app", nil, nil, Options{HTTPClient: &http.Client{Transport: idp}})
+	e := newRefresher("device code", Options{})
+	c, err := newClient("device code", Authority("https://idp.test/tenant"), "app", nil, nil, Options{HTTPClient: &http.Client{Transport: idp}}, &e.clock)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -16,13 +16,13 @@ import (
 func answering(f *testing.F, ep Endpoint) (c *client, answers func(status int, retryAfter, body string)) {
 	var status int
 	var header, body string
-	c, _, err := newClient("client credentials", ep, "app", nil, nil, Options{HTTPClient: &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+	c, err := newClient("client credentials", ep, "app", nil, nil, Options{HTTPClient: &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
 		h := http.Header{}
 		if header != "" {
 			h["Retry-After"] = []string{header}
 		}
 		return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
-	})}})
+	})}}, new(clock))
 	if err != nil {
 		f.Fatal(err)
 	}

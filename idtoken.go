@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -46,7 +48,7 @@ func (u *signIn) verifyIDToken(i grant, issuer, nonce string, secrets ...string)
 			fmt.Sprintf("is of issuer %q, and %q was expected", scrub(s.Iss, 200, append(secrets, i.response.AccessToken, i.response.RefreshToken)...), scrub(issuer, 200))},
 		{!slices.Contains(audience, u.client.id), "is for another client"},
 		{s.Azp != "" && s.Azp != u.client.id || s.Azp == "" && len(audience) > 1, "was issued to another client (azp)"},
-		{!(s.Exp > float64(u.client.now().Add(-5*time.Minute).Unix())), "has expired (is this computer's clock right?)"},
+		{!(s.Exp > float64(u.client.clock.now().Add(-5*time.Minute).Unix())), "has expired (is this computer's clock right?)"},
 		{nonce != "" && subtle.ConstantTimeCompare([]byte(nonce), []byte(s.Nonce)) != 1, "is of another sign-in (nonce)"},
 	})
 }

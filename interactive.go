@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -48,7 +50,10 @@ type InteractiveConfig struct {
 }
 
 // Interactive is the provider of the interactive flow.
-type Interactive struct{ refresher *refresher }
+type Interactive struct {
+	refresher *refresher
+	flow      func() *browserFlow // a function value, so that nobody can print the provider's state
+}
 
 // DefaultRedirectPort is that of Cognite's Python SDK.
 const DefaultRedirectPort = 53000
@@ -72,30 +77,59 @@ func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
 	if cfg.OpenBrowser == nil {
 		cfg.OpenBrowser = openBrowser
 	}
-	user, err := newSignIn("interactive", "authorization_code", cfg)
+	user, err := newSignIn(signInConfig{
+		flow:          "interactive",
+		accountSource: "authorization_code",
+		endpoint:      cfg.Endpoint,
+		clientID:      cfg.ClientID,
+		scopes:        cfg.Scopes,
+		params:        cfg.Params,
+		loginHint:     cfg.LoginHint,
+		prompt:        cfg.Prompt,
+		output:        cfg.Output,
+		options:       cfg.Options,
+	})
 	if err = cmp.Or(err, bad, refuse("cdfauth: ", []refusal{
 		{!slices.Contains([]string{"", "select_account", "login", "consent"}, cfg.Prompt), fmt.Sprintf("Prompt is %.64q: want select_account, login, consent or none", cfg.Prompt)},
 		{cfg.Input != nil && !reflect.ValueOf(cfg.Input).Comparable(), fmt.Sprintf("Input is a %T, which cannot be told from others: want a pointer", cfg.Input)},
 	})); err != nil {
 		return nil, err
 	}
-	user.refresher.listen, user.authorize = net.Listen, (&browserFlow{user, u, field}).authorize
-	return &Interactive{user.refresher}, nil
+	flow := &browserFlow{signIn: user, redirect: u, field: field, openBrowser: cfg.OpenBrowser, input: cfg.Input, listen: net.Listen}
+	user.authorize = flow.authorize
+	return &Interactive{user.refresher, func() *browserFlow { return flow }}, nil
 }
 
 // Token is as [DeviceCode.Token]. ErrSignInRequired also says that no browser opens and nothing can be pasted.
-func (p *Interactive) Token(ctx context.Context) (Token, error) { return (*app)(p).token(ctx) }
+func (p *Interactive) Token(ctx context.Context) (Token, error) {
+	if p == nil || p.refresher == nil {
+		return Token{}, errNotMade
+	}
+	return p.refresher.Token(ctx)
+}
 
 // Invalidate is as [DeviceCode.Invalidate].
-func (p *Interactive) Invalidate(t Token) { (*app)(p).invalidate(t) }
+func (p *Interactive) Invalidate(t Token) {
+	if p != nil && p.refresher != nil {
+		p.refresher.Invalidate(t)
+	}
+}
 
 // SignOut is as [DeviceCode.SignOut].
-func (p *Interactive) SignOut(ctx context.Context) error { return (*app)(p).signOut(ctx) }
+func (p *Interactive) SignOut(ctx context.Context) error {
+	if p == nil || p.flow == nil {
+		return errNotMade
+	}
+	return p.flow().signOut(ctx)
+}
 
 type browserFlow struct { // how people sign in; redirect is from that field of the configuration
 	*signIn
-	redirect *url.URL
-	field    string
+	redirect    *url.URL
+	field       string
+	openBrowser func(ctx context.Context, url string) error
+	input       io.Reader
+	listen      func(network, address string) (net.Listener, error) // net.Listen, but in tests
 }
 
 func (b *browserFlow) authorize(ctx context.Context, q *promptRequest) (i grant, said claims, err error) {
@@ -104,8 +138,8 @@ func (b *browserFlow) authorize(ctx context.Context, q *promptRequest) (i grant,
 	if err != nil {
 		return i, said, err
 	}
-	u, _ := parseURL(address)              // which has passed it before
-	listeners, redirect, err := b.listen() // before the browser opens: nobody else can get the answer
+	u, _ := parseURL(address)                     // which has passed it before
+	listeners, redirect, err := b.openListeners() // before the browser opens: nobody else can get the answer
 	if err != nil {
 		return i, said, err
 	}
@@ -158,8 +192,8 @@ func (b *browserFlow) authorize(ctx context.Context, q *promptRequest) (i grant,
 // ask tells the person what to do, opens the browser, and if none opens lets the person paste the answer.
 func (b *browserFlow) ask(ctx context.Context, stop context.CancelCauseFunc, v *callback, address string) {
 	b.tell(ctx, "\nTo sign in, use the browser page that opens now. If none does, open this address in a browser on this computer:\n\n    "+address+"\n\n")
-	_, err := guarded(ctx, "OpenBrowser", func() error { return b.cfg.OpenBrowser(ctx, address) })
-	in := b.cfg.Input
+	_, err := guarded(ctx, "OpenBrowser", func() error { return b.openBrowser(ctx, address) })
+	in := b.input
 	if fi, e := os.Stdin.Stat(); in == nil && e == nil && fi.Mode()&os.ModeCharDevice != 0 {
 		in = os.Stdin
 	}

@@ -198,7 +198,7 @@ func (s *spoiled) signIn(t *testing.T, cfg InteractiveConfig) (any, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.refresher.listen = s.human.net.listen
+	p.flow().listen = s.human.net.listen
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	_, err = p.Token(ctx)

@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -40,7 +42,7 @@ func newCallback(redirect *url.URL, m *metadata) *callback {
 }
 
 // listen listens where the browser is sent back to. localhost is both loopback addresses, of which browsers pick either; a port may be free on one alone.
-func (b *browserFlow) listen() (listeners []net.Listener, redirect *url.URL, err error) {
+func (b *browserFlow) openListeners() (listeners []net.Listener, redirect *url.URL, err error) {
 	host, port := b.redirect.Hostname(), b.redirect.Port()
 	addresses := []string{host}
 	if strings.EqualFold(host, "localhost") {
@@ -50,10 +52,10 @@ func (b *browserFlow) listen() (listeners []net.Listener, redirect *url.URL, err
 		p := port
 		for _, address := range addresses {
 			var l net.Listener
-			if l, err = b.refresher.listen("tcp", net.JoinHostPort(address, p)); err == nil {
+			if l, err = b.listen("tcp", net.JoinHostPort(address, p)); err == nil {
 				listeners = append(listeners, l)
 				_, p, _ = net.SplitHostPort(l.Addr().String())
-			} else if other, none := b.refresher.listen("tcp", net.JoinHostPort(address, "0")); none == nil {
+			} else if other, none := b.listen("tcp", net.JoinHostPort(address, "0")); none == nil {
 				other.Close()
 				break
 			} else if len(listeners) > 0 {

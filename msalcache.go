@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -6,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -35,6 +38,8 @@ const (
 	fieldAsked   = "requested_target" // which scopes a user's token was asked for, if not all of them were granted; "-" for none
 )
 
+var errCacheContent = errors.New("the content is not of MSAL's cache format")
+
 func parseMSALCache(blob []byte) (msalCache, error) { // reads a blob; none at all is an empty cache. No error is passed on: it could quote what it read.
 	c := msalCache{}
 	d := json.NewDecoder(bytes.NewReader(blob))
@@ -52,6 +57,11 @@ func parseMSALCache(blob []byte) (msalCache, error) { // reads a blob; none at a
 		return nil, errCacheContent
 	}
 	return c, nil
+}
+
+func isUnreadable(blob []byte) bool {
+	_, err := parseMSALCache(blob)
+	return err != nil
 }
 
 func (c msalCache) blob() ([]byte, error) { // writes the whole, in ASCII: Python reads the file in the encoding of its locale

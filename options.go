@@ -1,8 +1,10 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -37,27 +39,19 @@ type Options struct {
 
 var errNotMade = errors.New("cdfauth: provider is nil or zero: make it with its constructor")
 
-type app struct{ refresher *refresher } // what is behind the providers: they have its fields, so that a pointer to one, nil too, converts to a pointer to it
-
-func (p *app) token(ctx context.Context) (Token, error) {
-	if p == nil || p.refresher == nil {
-		return Token{}, errNotMade
-	}
-	return p.refresher.Token(ctx)
+// A fieldError says what is wrong with one field of a configuration, so that Load
+// and FromEnv can name the key or the variable that it came from.
+type fieldError struct {
+	field string
+	err   error
 }
 
-func (p *app) signOut(ctx context.Context) error {
-	if p == nil || p.refresher == nil {
-		return errNotMade
-	}
-	if ctx == nil {
-		return errors.New("cdfauth: SignOut was called with a nil context")
-	}
-	return p.refresher.signOut(ctx)
+// badField returns a fieldError. The problem continues the sentence that the
+// field's name begins: "is missing", "is negative".
+func badField(field, problem string, args ...any) error {
+	return &fieldError{field, fmt.Errorf(problem, args...)}
 }
 
-func (p *app) invalidate(t Token) {
-	if p != nil && p.refresher != nil {
-		p.refresher.Invalidate(t)
-	}
-}
+func (e *fieldError) Error() string { return "cdfauth: " + e.field + " " + e.err.Error() }
+
+func (e *fieldError) Unwrap() error { return e.err }

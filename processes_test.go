@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -24,19 +23,23 @@ import (
 func program(c *FileCache, arg string) error {
 	flow, issuer, _ := strings.Cut(arg, " ")
 	var p Provider
-	var ahead atomic.Int64
-	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load()) * time.Second) }
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		seconds, anew, _ := strings.Cut(lines.Text(), " ")
 		n, err := strconv.ParseInt(seconds, 10, 64)
 		if err != nil {
 			return err
 		}
-		ahead.Store(n)
+		ahead := n * int64(time.Second)
 		if p == nil || anew != "" {
-			if p, err = personsProvider(flow, issuer, c, now); err != nil {
+			if p, err = personsProvider(flow, issuer, c); err != nil {
 				return err
 			}
+		}
+		switch p := p.(type) {
+		case *DeviceCode:
+			p.refresher.clock.ahead.Store(ahead)
+		case *Interactive:
+			p.refresher.clock.ahead.Store(ahead)
 		}
 		tok, err := p.Token(context.Background())
 		if err != nil {
@@ -50,21 +53,15 @@ func program(c *FileCache, arg string) error {
 func init() { children["program"] = program }
 
 // personsProvider returns a provider of one of the users' flows whose person is another program.
-func personsProvider(flow, issuer string, c Cache, now func() time.Time) (Provider, error) {
+func personsProvider(flow, issuer string, c Cache) (Provider, error) {
 	switch flow {
 	case "device":
 		p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer(issuer), ClientID: "app", Scopes: []string{"read"},
 			ShowCode: func(context.Context, DeviceAuthorization) error { return nil }, Options: Options{Cache: c}})
-		if err == nil {
-			p.refresher.now = now
-		}
 		return p, err
 	case "interactive":
 		p, err := NewInteractive(InteractiveConfig{Endpoint: Issuer(issuer), ClientID: "app", Scopes: []string{"read"}, RedirectURL: "http://127.0.0.1:0/back",
 			OpenBrowser: browse, Output: io.Discard, Options: Options{Cache: c}})
-		if err == nil {
-			p.refresher.now = now
-		}
 		return p, err
 	}
 	return nil, errors.New("no such flow: " + flow)

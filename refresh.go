@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -5,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,10 +82,8 @@ type refresher struct {
 	flow        string // this and what follows, up to mu, is set by the constructor and then left alone
 	leeway      time.Duration
 	logger      *slog.Logger
-	now         func() time.Time                                    // the wall clock; all else is timed by the monotonic one
-	listen      func(network, address string) (net.Listener, error) // net.Listen, but in tests
-	silent, ask func(context.Context) (grant, error)                // ask is nil if the flow has nobody to ask
-	signOut     func(context.Context) error
+	clock       clock
+	silent, ask func(context.Context) (grant, error) // ask is nil if the flow has nobody to ask
 	mu          sync.Mutex
 	flight      *flight
 	failures    int                   // flights that failed since one succeeded
@@ -96,11 +95,11 @@ type refresher struct {
 }
 
 func newRefresher(flow string, o Options) *refresher {
-	return &refresher{flow: flow, leeway: cmp.Or(o.Leeway, DefaultLeeway), logger: o.Logger, now: time.Now}
+	return &refresher{flow: flow, leeway: cmp.Or(o.Leeway, DefaultLeeway), logger: o.Logger}
 }
 
 func (e *refresher) Token(ctx context.Context) (Token, error) { // the hot path: an atomic load and a look at the clock
-	if h := e.current.Load(); h != nil && e.now().UnixNano() < h.fresh {
+	if h := e.current.Load(); h != nil && e.clock.now().UnixNano() < h.fresh {
 		return h.token, nil
 	}
 	if ctx == nil {
@@ -112,7 +111,7 @@ func (e *refresher) Token(ctx context.Context) (Token, error) { // the hot path:
 func (e *refresher) wait(ctx context.Context) (Token, error) { // the rest of Token: it starts a flight if one is due, and waits if the caller has to
 	for {
 		e.mu.Lock()
-		h, now := e.current.Load(), e.now().UnixNano()
+		h, now := e.current.Load(), e.clock.now().UnixNano()
 		valid := h.valid(now)
 		mustWait, asker := !valid || h.refused() || now >= h.urgent, !valid && ctx.Value(noInteraction{}) != true
 		if mustWait && ctx.Err() != nil {
@@ -170,7 +169,7 @@ func (e *refresher) wait(ctx context.Context) (Token, error) { // the rest of To
 			return Token{}, ErrSignInRequired
 		case landed && f.err == nil && (mine || !f.token.Expiry().IsZero()):
 			return f.token, nil
-		case (!landed || f.err != nil) && h.valid(e.now().UnixNano()):
+		case (!landed || f.err != nil) && h.valid(e.clock.now().UnixNano()):
 			return h.token, nil // a failed refresh takes no valid token away
 		case !landed, f.err == nil: // the wall clock has jumped, or the token has no expiry: such are asked for on every call
 		case f.err == errNobodyWaits, f.err == errSignedOut && f.session != session: // this caller came when the others had just left, or had been signed out,
@@ -202,7 +201,7 @@ func (e *refresher) fly(ctx context.Context, f *flight) {
 			_ = recover() // of a Logger
 			e.land(f, got, err)
 		}()
-		if h := e.current.Load(); err != nil && e.logger != nil && h.valid(e.now().UnixNano()) { // nobody else is told
+		if h := e.current.Load(); err != nil && e.logger != nil && h.valid(e.clock.now().UnixNano()) { // nobody else is told
 			e.logger.LogAttrs(ctx, slog.LevelWarn, "cdfauth: refresh failed, the current token serves on", slog.String("flow", e.flow),
 				slog.Any("error", err), slog.Time("expiry", h.token.Expiry()))
 		}
@@ -240,7 +239,7 @@ func (e *refresher) leave(f *flight) { // counts out a caller who might have bee
 
 func (e *refresher) land(f *flight, got grant, err error) {
 	e.mu.Lock()
-	h, now := e.current.Load(), e.now().UnixNano()
+	h, now := e.current.Load(), e.clock.now().UnixNano()
 	if f.session != e.session.Load() {
 		got, err = grant{}, errSignedOut
 	}

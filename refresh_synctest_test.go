@@ -376,15 +376,14 @@ func TestExpiredOnArrivalWhileOneIsValid(t *testing.T) {
 
 func TestWallClockJumps(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
-		var jump atomic.Int64
-		p.refresher.now = func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
+		jump := &p.refresher.clock.ahead
 		old, _ := get(t, p)
 		jump.Store(int64(2 * time.Hour)) // the laptop slept
 		tok, _ := get(t, p)
 		if tok.Equal(old) {
 			t.Error("a token that is dead by the wall clock was handed out")
 		}
-		if tok.Expiry() != p.refresher.now().Round(0).Add(time.Hour) {
+		if tok.Expiry() != p.refresher.clock.now().Round(0).Add(time.Hour) {
 			t.Errorf("new token expires at %v", tok.Expiry())
 		}
 		// Back-offs do not hang on the wall clock.
@@ -813,21 +812,20 @@ func TestSignOutOvertakesAFlight(t *testing.T) {
 func TestClockJumpsWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newRefresher("x", Options{})
-		var jump atomic.Int64
-		e.now = func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
+		jump := &e.clock.ahead
 		n := 0
 		e.silent = func(ctx context.Context) (grant, error) {
 			if n++; n == 2 {
 				time.Sleep(20 * time.Second)
 			}
-			now := e.now()
+			now := e.clock.now()
 			return grant{sent: now, token: newToken(tokenData{header: bearer + "t", expiry: now.Add(time.Hour)})}, nil
 		}
 		tok, _ := e.Token(t.Context())
 		until(tok, 4*time.Second)
 		go func() { time.Sleep(time.Second); jump.Store(int64(8 * time.Hour)) }()
-		if got, err := e.Token(t.Context()); err != nil || !got.Expiry().After(e.now()) {
-			t.Errorf("%v; expired %v ago", err, e.now().Sub(got.Expiry()))
+		if got, err := e.Token(t.Context()); err != nil || !got.Expiry().After(e.clock.now()) {
+			t.Errorf("%v; expired %v ago", err, e.clock.now().Sub(got.Expiry()))
 		}
 	})
 }

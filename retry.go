@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -20,13 +22,6 @@ func retry(ctx context.Context, tries int, do func() error) (try int, err error)
 			return try, err // the next would only be cut short
 		}
 	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	pause, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-pause.Done()
-	return ctx.Err() == nil
 }
 
 func retryAfter(err error) time.Duration {

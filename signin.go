@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -16,9 +18,8 @@ import (
 
 type signIn struct {
 	tokenStore
-	cfg       InteractiveConfig // has the fields of the other flow's too
-	source    string            // account_source: the grant by which people sign in
-	noHome    error             // why there is no default cache; nil once that was said
+	cfg       signInConfig
+	noHome    error // why there is no default cache; nil once that was said
 	authorize func(context.Context, *promptRequest) (grant, claims, error)
 	account   atomic.Pointer[account] // whose tokens are handed out; nil until that is known
 }
@@ -29,15 +30,30 @@ type promptRequest struct {
 	answered            func() bool // to be called when an answer has arrived: from then on nobody can stop the flight
 }
 
-func newSignIn(flow, source string, cfg InteractiveConfig) (*signIn, error) {
-	c, e, err := newClient(flow, cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options)
-	if cfg.Endpoint.kind == kindTokenURL {
+// A signInConfig is what the configurations of the two flows of a person have in common.
+type signInConfig struct {
+	flow          string // for errors and logs
+	accountSource string // MSAL's name for the way in which people sign in
+	endpoint      Endpoint
+	clientID      string
+	scopes        []string
+	params        url.Values
+	loginHint     string
+	prompt        string
+	output        io.Writer
+	options       Options
+}
+
+func newSignIn(cfg signInConfig) (*signIn, error) {
+	e := newRefresher(cfg.flow, cfg.options)
+	c, err := newClient(cfg.flow, cfg.endpoint, cfg.clientID, cfg.scopes, cfg.params, cfg.options, &e.clock)
+	if cfg.endpoint.kind == kindTokenURL {
 		err = cmp.Or(err, errors.New("cdfauth: Endpoint: TokenURL names too little for a user's flow: want Issuer, Entra, Authority or Discovery"))
 	}
 	if err != nil {
 		return nil, err
 	}
-	u := &signIn{tokenStore: tokenStore{client: c, refresher: e, cache: cfg.Cache}, cfg: cfg, source: source}
+	u := &signIn{tokenStore: tokenStore{client: c, refresher: e, cache: cfg.options.Cache}, cfg: cfg}
 	if u.cache == nil {
 		var path string
 		u.cache = new(MemoryCache)
@@ -45,23 +61,25 @@ func newSignIn(flow, source string, cfg InteractiveConfig) (*signIn, error) {
 			u.cache, u.noHome = NewFileCache(path)
 		}
 	}
-	e.silent, e.ask, e.signOut = u.silent, u.ask, u.signOut
+	e.silent, e.ask = u.silent, u.ask
 	return u, nil
 }
 
-func (u *signIn) mustPrompt() bool { return u.cfg.Prompt != "" && u.account.Load() == nil } // says that Prompt has yet to be obeyed, whatever the cache has
+func (u *signIn) mustPrompt() bool { return u.cfg.prompt != "" && u.account.Load() == nil } // says that Prompt has yet to be obeyed, whatever the cache has
 
 func (u *signIn) silent(ctx context.Context) (grant, error) {
 	u.warn(ctx, "cdfauth: the sign-in is kept in memory alone", u.noHome)
 	if u.noHome = nil; u.mustPrompt() {
 		return grant{}, ErrSignInRequired
 	}
-	l, err := u.peek(ctx, u.search)
+	c, err := u.peek(ctx)
+	l := u.search(c)
 	if !l.fresh { // what was not found may only not have been recognised
 		if e := u.loadMetadata(ctx); e != nil {
 			return l.orElse(grant{}, e, u.refresher)
 		}
-		l, err = u.peek(ctx, u.search)
+		c, err = u.peek(ctx)
+		l = u.search(c)
 	}
 	switch {
 	case l.fresh:
@@ -184,7 +202,7 @@ func (u *signIn) ask(ctx context.Context) (grant, error) {
 		return grant{}, err
 	}
 	var mine atomic.Bool // it is our turn
-	sibling := make(chan lookup, 1)
+	sibling := make(chan foundTokens, 1)
 	go func() { // tells a person who waits for another program, and looks once a second for what that one has got
 		defer close(sibling)
 		for n := 1; sleep(work, time.Second) && !mine.Load(); n++ {
@@ -192,7 +210,8 @@ func (u *signIn) ask(ctx context.Context) (grant, error) {
 				u.warn(work, "cdfauth: waiting for the token cache", errors.New("another program is signing in and has it locked"))
 				u.tell(work, "Another program is signing in and keeps the token cache locked. Waiting for it to finish.\n")
 			}
-			if l, _ := u.peek(work, u.search); l.fresh && !u.mustPrompt() {
+			c, _ := u.peek(work)
+			if l := u.search(c); l.fresh && !u.mustPrompt() {
 				sibling <- l
 				cancel()
 				return
@@ -215,11 +234,11 @@ func (u *signIn) ask(ctx context.Context) (grant, error) {
 }
 
 func (u *signIn) tell(ctx context.Context, text string) {
-	_, _ = guard(ctx, "Output", func(context.Context) (int, error) { return io.WriteString(u.cfg.Output, text) })
+	_, _ = guard(ctx, "Output", func(context.Context) (int, error) { return io.WriteString(u.cfg.output, text) })
 }
 
 func (u *signIn) prompt(ctx context.Context, c msalCache, m *metadata, answered func() bool) (i grant, changed bool, err error) {
-	q := &promptRequest{metadata: m, scope: u.scope(m), prompt: u.cfg.Prompt, hint: u.cfg.LoginHint, answered: answered}
+	q := &promptRequest{metadata: m, scope: u.scope(m), prompt: u.cfg.prompt, hint: u.cfg.loginHint, answered: answered}
 	if !u.mustPrompt() {
 		if len(c) == 0 { // or an old Python SDK is about to write it
 			u.reload(ctx, c)
@@ -231,7 +250,7 @@ func (u *signIn) prompt(ctx context.Context, c msalCache, m *metadata, answered 
 		if a, several := u.selectAccount(c); several {
 			q.prompt = "select_account"
 		} else if a != nil {
-			q.hint = cmp.Or(a.username, u.cfg.LoginHint)
+			q.hint = cmp.Or(a.username, u.cfg.loginHint)
 		}
 	}
 	if !u.client.entraStyle() && slices.Contains(m.Scopes, "offline_access") && q.prompt != "consent" { // or there is no refresh token (Core §11)
@@ -248,7 +267,7 @@ func (u *signIn) prompt(ctx context.Context, c msalCache, m *metadata, answered 
 func (u *signIn) save(c msalCache, i *grant, said claims, a account, renewed entry) { // puts what a sign-in, or the renewal of one (of the given refresh token), has brought into the cache
 	u.account.Store(&a)
 	i.token = newToken(tokenData{bearer + i.token.AccessToken(), i.token.Expiry(), i.token.Scope(), printable(a.username)})
-	r, now := i.response, u.client.now()
+	r, now := i.response, u.client.clock.now()
 	granted := cmp.Or(strings.TrimSpace(r.Scope), u.client.scope)
 	c.remove(accessTokens, func(e entry) bool {
 		return u.issuedToUs(c, accessTokens, e) && e.account() == a.id && !e.time("expires_on").After(now)
@@ -272,12 +291,15 @@ func (u *signIn) save(c msalCache, i *grant, said claims, a account, renewed ent
 	if renewed == nil && a.id != "" {
 		realm, issuer := u.realmAndIssuer()
 		c.put(accounts, entry{"home_account_id": a.id, "environment": u.environment(), "realm": realm, "local_account_id": cmp.Or(said.Oid, said.Sub),
-			"username": a.username, "authority_type": cmp.Or(map[string]string{"adfs": "ADFS"}[realm], "MSSTS"), "account_source": u.source, fieldIssuer: issuer})
+			"username": a.username, "authority_type": cmp.Or(map[string]string{"adfs": "ADFS"}[realm], "MSSTS"), "account_source": u.cfg.accountSource, fieldIssuer: issuer})
 		c.put(appMetadata, entry{"client_id": u.client.id, "environment": u.environment(), fieldIssuer: issuer})
 	}
 }
 
 func (u *signIn) signOut(ctx context.Context) error {
+	if ctx == nil {
+		return errors.New("cdfauth: SignOut was called with a nil context")
+	}
 	forget := func() {
 		u.refresher.forget()
 		u.fallback.Store(nil)

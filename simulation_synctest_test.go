@@ -153,6 +153,7 @@ type world struct {
 	stop     chan struct{} // closed when the month is over, or something is wrong
 	over     sync.Once
 	jump     atomic.Int64 // of the wall clock
+	clocks   []*clock     // of the providers
 	lifetime time.Duration
 	odd      float64 // how often a lifetime is none of these
 	sticky   bool    // a token is given out again while it is good
@@ -247,6 +248,9 @@ func (w *world) leap(d time.Duration) { // of the wall clock
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.jump.Add(int64(d))
+	for _, c := range w.clocks {
+		c.ahead.Store(w.jump.Load())
+	}
 	w.jumped = time.Now()
 	w.note("", "the wall clock jumps", d)
 }
@@ -420,7 +424,8 @@ func (w *world) subject(kind string, i int, r dice, others []*subject) *subject 
 	if err != nil {
 		panic(err)
 	}
-	p.e.now = w.now
+	p.e.clock.ahead.Store(w.jump.Load())
+	w.clocks = append(w.clocks, &p.e.clock)
 	if p.e.silent = p.phase(p.e.silent, false); p.e.ask != nil {
 		p.e.ask = p.phase(p.e.ask, true)
 	}

@@ -201,7 +201,7 @@ func interactive(t *testing.T, h *human, cache Cache, change func(*InteractiveCo
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.refresher.listen = h.net.listen
+	p.flow().listen = h.net.listen
 	return p
 }
 

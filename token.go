@@ -1,3 +1,5 @@
+//go:build go1.24
+
 // Package cdfauth gets OAuth 2.0 access tokens for Cognite Data Fusion (CDF) and keeps them fresh, on the standard library alone.
 //
 // Which flow: a program has a secret or an assertion that its platform signs ([NewClientCredentials]), or a private key ([NewClientCertificate]). A person signs in
@@ -147,14 +149,23 @@ func NewFuncProvider(f func(context.Context) (Token, error)) (*FuncProvider, err
 			defer busy.end()
 			return f(ctx)
 		})
-		return grant{token: t, sent: e.now()}, cmp.Or(err, refuse("cdfauth: ", []refusal{{t.data == nil, "token function returned the zero Token"}}))
+		return grant{token: t, sent: e.clock.now()}, cmp.Or(err, refuse("cdfauth: ", []refusal{{t.data == nil, "token function returned the zero Token"}}))
 	}
 	e.ask = e.silent
 	return &FuncProvider{e}, nil
 }
 
 // Token returns the current token, or asks the function for one.
-func (p *FuncProvider) Token(ctx context.Context) (Token, error) { return (*app)(p).token(ctx) }
+func (p *FuncProvider) Token(ctx context.Context) (Token, error) {
+	if p == nil || p.refresher == nil {
+		return Token{}, errNotMade
+	}
+	return p.refresher.Token(ctx)
+}
 
 // Invalidate says that t was refused: if it is the current token, the next call of Token asks for another. It may be called at any rate.
-func (p *FuncProvider) Invalidate(t Token) { (*app)(p).invalidate(t) }
+func (p *FuncProvider) Invalidate(t Token) {
+	if p != nil && p.refresher != nil {
+		p.refresher.Invalidate(t)
+	}
+}

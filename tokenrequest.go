@@ -1,3 +1,5 @@
+//go:build go1.24
+
 package cdfauth
 
 import (
@@ -35,7 +37,7 @@ type client struct { // an OAuth client at its identity provider: what requests 
 	params          url.Values
 	http            http.Client
 	logger          *slog.Logger
-	now             func() time.Time
+	clock           *clock
 	found           atomic.Pointer[metadata] // by discovery
 }
 
@@ -43,8 +45,8 @@ var reserved = strings.Fields( /* the parameters that are the flows' own */ `gra
 	code_challenge code_challenge_method refresh_token device_code response_type response_mode state nonce request request_uri prompt login_hint
 	client_info username password assertion`)
 
-// newClient checks and copies what all configurations share. The engine beside it still lacks the flow's phases.
-func newClient(flow string, ep Endpoint, id string, scopes []string, params url.Values, o Options) (*client, *refresher, error) {
+// newClient checks and copies what all configurations share.
+func newClient(flow string, ep Endpoint, id string, scopes []string, params url.Values, o Options, clock *clock) (*client, error) {
 	err := cmp.Or(ep.err, refuse("cdfauth: ", []refusal{
 		{ep.kind == "", "Endpoint is missing: make it with Entra, Authority, Issuer, Discovery or TokenURL"},
 		{id == "", "ClientID is missing"},
@@ -59,22 +61,20 @@ func newClient(flow string, ep Endpoint, id string, scopes []string, params url.
 			{s == "" || bad, fmt.Sprintf("is %q: want one scope of visible ASCII without quotes and backslashes, each in an element of its own", s)},
 		}))
 	}
-	c := &client{flow: flow, endpoint: ep, id: id, scope: strings.Join(scopes, " "), logger: o.Logger, params: make(url.Values, len(params))}
+	c := &client{clock: clock, flow: flow, endpoint: ep, id: id, scope: strings.Join(scopes, " "), logger: o.Logger, params: make(url.Values, len(params))}
 	for name, values := range params {
 		taken := name == "" || slices.Contains(reserved, name)
 		err = cmp.Or(err, refuse("cdfauth: Params: ", []refusal{{taken, fmt.Sprintf("%q is not for callers to set", name)}}))
 		c.params[name] = slices.Clone(values)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if c.http.Transport = privateTransport(); o.HTTPClient != nil {
 		c.http = *o.HTTPClient
 	}
 	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // or a secret would go to whom the answer names
-	e := newRefresher(flow, o)
-	c.now = func() time.Time { return e.now().Round(0) }
-	return c, e, nil
+	return c, nil
 }
 
 var privateTransport = sync.OnceValue(func() http.RoundTripper { // shared by all providers without an HTTPClient. No connection is kept: net/http would log what comes on it unasked.
@@ -133,7 +133,7 @@ func (c *client) attempt(ctx context.Context, grantType string, fill prepareFunc
 	if err != nil {
 		return i, a, err
 	}
-	sent := c.now()
+	sent := c.clock.now()
 	if a, err = c.send(ctx, "token request", tokenURL, f); err == nil {
 		i, err = c.token(a, sent, f.secrets)
 	}
@@ -218,7 +218,7 @@ func (c *client) roundTrip(r *http.Request) (a response, err error) { // has an 
 	}
 	defer resp.Body.Close()
 	a.status = resp.StatusCode
-	a.retryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), c.now())
+	a.retryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), c.clock.now())
 	a.correlationID = cmp.Or(resp.Header.Get("X-Ms-Request-Id"), resp.Header.Get("X-Request-Id"), resp.Header.Get("X-Correlation-Id"))
 	b := bytes.NewBuffer(make([]byte, 0, min(max(resp.ContentLength, 0), maxBody)+bytes.MinRead+1))
 	if _, e := b.ReadFrom(io.LimitReader(resp.Body, maxBody+1)); e != nil {
