@@ -58,7 +58,7 @@ type lookup struct {
 }
 
 func (l *lookup) orElse(i grant, err error, e *refresher) (grant, error) { // prefers what was found and is still valid to an error, unless the engine has a token of its own to keep
-	if now := e.clock.now(); err != nil && l.valid && now.Before(l.token.Expiry()) && !e.current.Load().valid(now.UnixNano()) {
+	if now := e.clock.now(); err != nil && l.valid && now.Before(l.token.Expiry()) && !e.current.Load().valid(e.clock.moment()) {
 		return l.grant, nil
 	}
 	return i, err
@@ -222,16 +222,16 @@ func (s *tokenStore) ofThisClient(e entry) bool { // reports whether an entry ca
 }
 
 func (s *tokenStore) newest(c msalCache, username string, match func(entry) bool) (l lookup) { // returns the newest access token that matches and was not refused, a fresh one if there is one
-	now := s.client.clock.now()
+	now, moment := s.client.clock.now(), s.client.clock.moment()
 	for _, e := range c.find(accessTokens, match) {
 		i := grant{sent: e.time("cached_at"), refresh: e.time("refresh_on")}
 		if checkAccessToken(e.text("secret")) != "" || i.sent.IsZero() || i.sent.After(now.Add(5*time.Minute)) { // of a clock that is wrong
 			continue
 		}
 		i.token = newToken(tokenData{bearer + e.text("secret"), e.time("expires_on"), printable(e.text(fieldGranted)), printable(username)})
-		h := newCachedToken(i, s.refresher.leeway)
-		fresh := now.UnixNano() < h.fresh
-		if h.valid(now.UnixNano()) && (fresh && !l.fresh || !l.valid) && !s.refresher.isRefused(i.token) {
+		h := newCachedToken(i, s.refresher.leeway, moment)
+		fresh := moment.before(h.fresh)
+		if h.valid(moment) && (fresh && !l.fresh || !l.valid) && !s.refresher.isRefused(i.token) {
 			l.grant, l.valid, l.fresh = i, true, fresh
 		}
 	}

@@ -8,16 +8,47 @@ import (
 	"time"
 )
 
-// A clock tells the time. Its wall clock is the system's, unless a test has set
-// it ahead, as a person, NTP or a restored virtual machine may.
+// This file reads the computer's two clocks. The wall clock is what others mean by
+// a time, in tokens, assertions, caches and headers; people, NTP and a restored
+// virtual machine may set it forwards or back. The monotonic clock only ever goes
+// forwards, but stands still while a laptop sleeps. Neither is enough alone to tell
+// that a token has expired.
+
+// A clock reads both clocks.
 type clock struct {
-	ahead atomic.Int64 // nanoseconds; zero but in tests
+	start time.Time    // from which the monotonic readings count
+	ahead atomic.Int64 // by which tests set the wall clock ahead, in nanoseconds; zero otherwise
 }
 
-// now returns the time by the wall clock alone, for times that are compared with
-// those of others: in tokens, assertions, caches and headers.
+// A moment is one reading of both clocks, as small as it can be: each call of
+// Token takes one.
+type moment struct {
+	wall      int64         // nanoseconds since 1970
+	monotonic time.Duration // since clock.start
+}
+
+func (c *clock) moment() moment {
+	now := time.Now()
+	return moment{now.UnixNano() + c.ahead.Load(), now.Sub(c.start)}
+}
+
+// now returns the time by the wall clock alone.
 func (c *clock) now() time.Time {
 	return time.Now().Round(0).Add(time.Duration(c.ahead.Load()))
+}
+
+// before reports whether m is before n by both clocks.
+func (m moment) before(n moment) bool {
+	return m.wall < n.wall && m.monotonic < n.monotonic
+}
+
+// until returns the time that is left from m to n, by the clock that says less.
+func (m moment) until(n moment) time.Duration {
+	return min(time.Duration(n.wall-m.wall), n.monotonic-m.monotonic)
+}
+
+func (m moment) add(d time.Duration) moment {
+	return moment{m.wall + int64(d), m.monotonic + d}
 }
 
 // sleep waits for d, and reports false if ctx ended first.

@@ -63,7 +63,7 @@ func FuzzTokenResponse(f *testing.F) {
 			if checkAccessToken(i.token.AccessToken()) != "" || !plain(i.token.Scope()) || status/100 != 2 {
 				t.Fatalf("token %q, scope %q under %d", i.token.AccessToken(), i.token.Scope(), status)
 			}
-			if life := i.token.Expiry().Sub(before); life < -2*time.Second || life > maxLife+time.Minute || newCachedToken(i, DefaultLeeway).token.data == nil {
+			if life := i.token.Expiry().Sub(before); life < -2*time.Second || life > maxLife+time.Minute || newCachedToken(i, DefaultLeeway, c.clock.moment()).token.data == nil {
 				t.Fatalf("expires in %v", life)
 			}
 			return

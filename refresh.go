@@ -12,294 +12,364 @@ import (
 	"time"
 )
 
-// This file is the engine that all flows share: it decides when a token is handed out, when it is refreshed, who waits for that, and how long. What a refresh
-// does is the flow's business. By what is left of a token's lifetime, a caller of Token gets
+// This file decides when a provider hands out its token, when it refreshes it, and
+// which callers wait for that. All flows share it. What is left of the token's
+// lifetime decides what a caller of Token gets:
 //
 //	more than the leeway      the token: no lock, no allocation
 //	less than the leeway      the token, while one flight refreshes it
-//	less than a third of it   the flight's result, waited for until a second before expiry
-//	nothing                   the flight's result
+//	less than a third of it   what the flight brings, but at the latest, a second
+//	                          before it expires, the token
+//	nothing                   what the flight brings
 //
-// A flight is one refresh: at most one is under way per provider, it belongs to no caller, and no goroutine or timer is left when it has landed.
+// A flight is one refresh (flight.go). A provider has at most one at a time.
 
-const silentLimit = 30 * time.Second // the part of a flight in which nobody is asked
+// lastMoment is how long before its expiry a token is handed out, whatever a
+// caller waits for.
+const lastMoment = time.Second
 
-const askLimit = 15 * time.Minute // the part of a flight in which somebody is asked
+// Between two refreshes that Invalidate causes, at least minRenewalGap passes. It
+// doubles with each renewed token that is refused too, up to maxRenewalGap, so that
+// an API that refuses every token does not make a client flood its provider.
+const (
+	minRenewalGap = 10 * time.Second
+	maxRenewalGap = 10 * time.Minute
+)
 
-const renewGapMin, renewGapMax = 10 * time.Second, 10 * time.Minute // between renewals that Invalidate causes, doubling while renewed tokens keep being refused
-
-const lastMoment = time.Second // before expiry, when waiting for something better ends
-
-// ErrSignInRequired says that a person would have to be asked, and nobody may be (see [WithoutInteraction]) or nobody can be.
+// ErrSignInRequired says that a person has to sign in, and that nobody may be asked
+// (see [WithoutInteraction]) or nobody can be.
 var ErrSignInRequired error = errors.New("cdfauth: sign-in required")
 
-type noInteraction struct{}
+// interactionKey is the key of a context's mark: true forbids to ask a person.
+type interactionKey struct{}
 
-// WithoutInteraction marks ctx: Token never waits for a person under it, but returns [ErrSignInRequired] if no token is to be had otherwise. It binds this caller alone.
+// WithoutInteraction returns a context under which Token does not wait for a person:
+// where somebody would have to sign in, it returns [ErrSignInRequired]. The mark
+// binds the caller that passes the context, and nobody else who waits for the same
+// sign-in. A nil ctx counts as [context.Background].
 func WithoutInteraction(ctx context.Context) context.Context {
-	return context.WithValue(cmp.Or(ctx, context.Background()), noInteraction{}, true)
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return context.WithValue(ctx, interactionKey{}, true)
 }
 
-type cachedToken struct { // the current token with the moments, in Unix nanoseconds of the wall clock, at which its treatment changes. It is only ever replaced.
-	fresh  int64 // from here on refreshed in the background; 0 once Invalidate has refused it, which takes it off the hot path
-	urgent int64 // from here on callers wait for that
-	dead   int64 // from here on not handed out
-	token  Token
+func interactionForbidden(ctx context.Context) bool {
+	return ctx.Value(interactionKey{}) == true
 }
 
-func newCachedToken(i grant, leeway time.Duration) *cachedToken {
-	life := min(i.token.Expiry().Sub(i.sent), maxLife)
+// A cachedToken is a token with the moments at which its treatment changes. Nobody
+// changes one: the refresher replaces it.
+type cachedToken struct {
+	token   Token
+	refused bool   // Invalidate was called for it
+	fresh   moment // until then it is handed out and left alone; zero if it is refused
+	urgent  moment // from then on callers wait for the refresh
+	dead    moment // from then on it is not handed out
+}
+
+// newCachedToken works out when a token is to be refreshed: leeway before it
+// expires, but not before half of its life is over, so that a token that lives
+// shorter than the leeway is not stale on arrival. The server may ask for an earlier
+// refresh (refresh_in), but no sooner than a leeway after the token was issued.
+func newCachedToken(g grant, leeway time.Duration, now moment) *cachedToken {
+	life := min(g.token.Expiry().Sub(g.sent), maxLife)
 	if life <= 0 {
-		return &cachedToken{token: i.token}
+		return &cachedToken{token: g.token}
 	}
-	leeway = min(leeway, life/2) // or a short-lived token would be stale on arrival
-	dead, fresh := i.sent.Add(life), i.sent.Add(life-leeway)
-	if asked := i.sent.Add(max(i.refresh.Sub(i.sent), leeway)); !i.refresh.IsZero() && asked.Before(fresh) {
-		fresh = asked // but a server cannot ask for a request per call
+	leeway = min(leeway, life/2)
+	untilRefresh := life - leeway
+	if !g.refresh.IsZero() {
+		asked := max(g.refresh.Sub(g.sent), leeway)
+		untilRefresh = min(untilRefresh, asked)
 	}
-	return &cachedToken{fresh.UnixNano(), dead.Add(-leeway / 3).UnixNano(), dead.UnixNano(), i.token}
+	// The request was sent at this moment. For a token from a cache only the wall
+	// clock tells when that was.
+	sent := moment{wall: g.sent.UnixNano(), monotonic: g.monotonic}
+	if g.monotonic == 0 {
+		sent.monotonic = now.monotonic - time.Duration(now.wall-sent.wall)
+	}
+	dead := sent.add(life)
+	return &cachedToken{
+		token:  g.token,
+		fresh:  sent.add(untilRefresh),
+		urgent: dead.add(-leeway / 3),
+		dead:   dead,
+	}
 }
 
-func (h *cachedToken) refused() bool { return h != nil && h.fresh == 0 }
-
-func (h *cachedToken) valid(now int64) bool { return h != nil && now < h.dead }
-
-type flight struct { // one refresh. Its result is set before done is closed.
-	pause      time.Duration // before it takes off
-	done, asks chan struct{} // closed when it has landed, and when it begins to ask a person
-	token      Token
-	err        error
-	session    int64              // engine's, when it was launched. This and what follows is under engine.mu.
-	askers     int                // callers who have no token and may be asked
-	stop       context.CancelFunc // ends the asking when the last of them has left
-	over       bool               // it was called
+// valid reports whether c is there and may be handed out.
+func (c *cachedToken) valid(now moment) bool {
+	return c != nil && now.before(c.dead)
 }
 
-var errNobodyWaits, errSignedOut = errors.New("cdfauth: everybody who waited for the sign-in has left"), errors.New("cdfauth: SignOut was called while the token was on its way")
-
+// A refresher keeps the token of one provider.
 type refresher struct {
-	current     atomic.Pointer[cachedToken]
-	flow        string // this and what follows, up to mu, is set by the constructor and then left alone
-	leeway      time.Duration
-	logger      *slog.Logger
-	clock       clock
-	silent, ask func(context.Context) (grant, error) // ask is nil if the flow has nobody to ask
-	mu          sync.Mutex
-	flight      *flight
-	failures    int                   // flights that failed since one succeeded
-	retryAt     time.Time             // no flight for the sake of a valid token before this
-	refusals    int                   // refused tokens since one was replaced unrefused
-	renewedAt   time.Time             // when Invalidate last caused a flight
-	session     atomic.Int64          // counts sign-outs; written under mu
-	refused     atomic.Pointer[Token] // the last one that Invalidate was told of: not to be taken from a cache again; written under mu
+	current atomic.Pointer[cachedToken] // nil if there is none
+	clock   clock
+	flow    string // for logs
+	leeway  time.Duration
+	logger  *slog.Logger // nil means silence
+
+	// The constructor of the flow sets these two. silent gets a token without
+	// asking anybody, or fails with ErrSignInRequired. ask may ask a person; it is
+	// nil if the flow has nobody to ask.
+	silent func(context.Context) (grant, error)
+	ask    func(context.Context) (grant, error)
+
+	session atomic.Int64          // counts sign-outs; written under mu
+	refused atomic.Pointer[Token] // the last token that Invalidate was told of; written under mu
+
+	mu        sync.Mutex
+	flight    *flight   // the refresh that is under way, nil if there is none
+	failures  int       // flights that have failed since one succeeded
+	retryAt   time.Time // until then no flight starts for the sake of a valid token
+	mustPause bool      // nor, before its time, one for the sake of callers without a token
+	refusals  int       // tokens that were refused since one was replaced unrefused
+	renewedAt time.Time // when Invalidate last caused a flight
 }
 
 func newRefresher(flow string, o Options) *refresher {
-	return &refresher{flow: flow, leeway: cmp.Or(o.Leeway, DefaultLeeway), logger: o.Logger}
+	return &refresher{
+		clock:  clock{start: time.Now()},
+		flow:   flow,
+		leeway: cmp.Or(o.Leeway, DefaultLeeway),
+		logger: o.Logger,
+	}
 }
 
-func (e *refresher) Token(ctx context.Context) (Token, error) { // the hot path: an atomic load and a look at the clock
-	if h := e.current.Load(); h != nil && e.clock.now().UnixNano() < h.fresh {
-		return h.token, nil
+// Token returns the provider's token. Most calls end in its first statement, at the
+// cost of an atomic load and a look at the clock.
+func (r *refresher) Token(ctx context.Context) (Token, error) {
+	if c := r.current.Load(); c != nil && r.clock.moment().before(c.fresh) {
+		return c.token, nil
 	}
+	return r.staleToken(ctx)
+}
+
+// staleToken is Token where there is no fresh token. It starts a flight if one is
+// due, and waits for it if the caller has to.
+func (r *refresher) staleToken(ctx context.Context) (Token, error) {
 	if ctx == nil {
 		return Token{}, errors.New("cdfauth: Token was called with a nil context")
 	}
-	return e.wait(ctx)
-}
-
-func (e *refresher) wait(ctx context.Context) (Token, error) { // the rest of Token: it starts a flight if one is due, and waits if the caller has to
 	for {
-		e.mu.Lock()
-		h, now := e.current.Load(), e.clock.now().UnixNano()
-		valid := h.valid(now)
-		mustWait, asker := !valid || h.refused() || now >= h.urgent, !valid && ctx.Value(noInteraction{}) != true
-		if mustWait && ctx.Err() != nil {
-			e.mu.Unlock()
-			return Token{}, ctx.Err()
+		w, err := r.join(ctx)
+		if err != nil {
+			return Token{}, err
 		}
-		f, mine, session := e.flight, false, e.session.Load()
-		if f == nil && e.due(h, now) {
-			f, mine = &flight{done: make(chan struct{}), session: session}, true
-			if e.flight = f; e.ask != nil {
-				f.asks = make(chan struct{})
-			}
-			if h.refused() {
-				e.renewedAt = time.Now()
-			}
-			if e.failures >= 2 { // the first failure may have been an accident
-				f.pause = time.Until(e.retryAt)
-			}
+		if w.launched {
+			r.launch(ctx, w)
 		}
-		if asker {
-			f.askers++
+		if !w.mustWait {
+			return w.current.token, nil
 		}
-		e.mu.Unlock()
-		// The flight keeps the values of ctx (for tracing), but not its end. A caller who could not leave anyway makes it himself, which is cheaper.
-		if mine && !valid && e.ask == nil && ctx.Done() == nil {
-			e.fly(context.WithoutCancel(ctx), f) // without its deadline too, which may be there all the same and would keep the flight's from being set
-		} else if mine {
-			go e.fly(context.WithoutCancel(ctx), f)
-		}
-		if valid && (f == nil || !mustWait) {
-			return h.token, nil
-		}
-		// Those who have a token, or must not wait for a person, leave when the flight begins to ask; those who have one also before it expires.
-		asks, last, landed := f.asks, (<-chan time.Time)(nil), true
-		if asker {
-			asks = nil
-		}
-		if valid {
-			last = time.After(time.Duration(h.dead-now) - lastMoment)
-		}
-		select {
-		case <-f.done:
-		case <-asks:
-			landed = false
-		case <-last:
-			landed = false
-		case <-ctx.Done():
-			if asker {
-				e.leave(f)
-			}
-			return Token{}, ctx.Err()
-		}
-		switch { // what returns nothing has another look
-		case !landed && !valid: // so a person is asked
-			return Token{}, ErrSignInRequired
-		case landed && f.err == nil && (mine || !f.token.Expiry().IsZero()):
-			return f.token, nil
-		case (!landed || f.err != nil) && h.valid(e.clock.now().UnixNano()):
-			return h.token, nil // a failed refresh takes no valid token away
-		case !landed, f.err == nil: // the wall clock has jumped, or the token has no expiry: such are asked for on every call
-		case f.err == errNobodyWaits, f.err == errSignedOut && f.session != session: // this caller came when the others had just left, or had been signed out,
-		case asker && f.asks != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired): // or when it had just been found that nobody was there to ask
-		default:
-			return Token{}, f.err
+		token, settled, err := r.settle(ctx, w, w.wait(ctx))
+		if settled {
+			return token, err
 		}
 	}
 }
 
-func (e *refresher) due(h *cachedToken, now int64) bool { // reports whether a flight may start now. Without a token one always may: it waits out the back-off itself. Called with e.mu held.
+// A waiter is one caller of Token, and what it found.
+type waiter struct {
+	current  *cachedToken  // nil if there was none
+	valid    bool          // current could be handed out,
+	left     time.Duration // for so long
+	flight   *flight       // the flight under way; nil if there is none and none is due
+	launched bool          // this caller has launched it
+	mustWait bool          // for the flight
+	askable  bool          // a person may be asked for the sake of this caller
+	session  int64         // refresher.session
+}
+
+// join makes the caller one of those who wait for the flight under way. If there is
+// none and one is due, the caller has launched it. It fails if the caller would have
+// to wait and its context has ended.
+func (r *refresher) join(ctx context.Context) (*waiter, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.clock.moment()
+	current := r.current.Load()
+	w := &waiter{current: current, valid: current.valid(now), session: r.session.Load()}
+	w.mustWait = true
+	if w.valid {
+		w.left = now.until(current.dead)
+		w.mustWait = current.refused || !now.before(current.urgent)
+	}
+	if w.mustWait && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if r.flight == nil && r.due(current, now) {
+		r.flight = r.newFlight(current)
+		w.launched = true
+	}
+	w.flight = r.flight
+	if w.flight == nil {
+		w.mustWait = false
+	}
+	if !w.valid && !interactionForbidden(ctx) {
+		w.askable = true
+		w.flight.askers++
+	}
+	return w, nil
+}
+
+// due reports whether a flight may start now. Without a valid token one always may:
+// it waits out the back-off itself, while its callers wait for it. The caller holds
+// r.mu.
+func (r *refresher) due(current *cachedToken, now moment) bool {
 	switch {
-	case !h.valid(now):
+	case !current.valid(now):
 		return true
-	case time.Now().Before(e.retryAt):
+	case time.Now().Before(r.retryAt):
 		return false
-	case h.refused():
-		return time.Since(e.renewedAt) >= min(renewGapMin<<min(max(e.refusals-2, 0), 10), renewGapMax) // doubles from the second refusal in a row on
-	}
-	return now >= h.fresh
-}
-
-// fly is a flight: the silent phase and, if a caller without a token permits it, the one that asks a person. A panic must not end the program.
-func (e *refresher) fly(ctx context.Context, f *flight) {
-	var got grant
-	err := errors.New("cdfauth: the refresh ended its goroutine") // if something calls runtime.Goexit
-	defer func() {
-		defer func() {
-			_ = recover() // of a Logger
-			e.land(f, got, err)
-		}()
-		if h := e.current.Load(); err != nil && e.logger != nil && h.valid(e.clock.now().UnixNano()) { // nobody else is told
-			e.logger.LogAttrs(ctx, slog.LevelWarn, "cdfauth: refresh failed, the current token serves on", slog.String("flow", e.flow),
-				slog.Any("error", err), slog.Time("expiry", h.token.Expiry()))
-		}
-	}()
-	defer recovered("refresh", &err)
-	if f.pause > 0 {
-		sleep(ctx, f.pause)
-	}
-	quiet, cancel := context.WithTimeout(WithoutInteraction(ctx), silentLimit) // nor does a provider within this one ask
-	defer cancel()
-	if got, err = e.silent(quiet); !errors.Is(err, ErrSignInRequired) || e.ask == nil {
-		return
-	}
-	ctx, stop := context.WithTimeout(context.WithValue(ctx, noInteraction{}, false), askLimit)
-	defer stop()
-	e.mu.Lock()
-	if f.askers > 0 && f.session == e.session.Load() {
-		f.stop = stop
-		close(f.asks)
-	}
-	e.mu.Unlock()
-	if f.stop != nil {
-		got, err = e.ask(ctx)
-	}
-}
-
-func (e *refresher) leave(f *flight) { // counts out a caller who might have been asked. The last one ends the asking, but no longer what follows an answer that has arrived.
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if f.askers--; f.askers == 0 && f.stop != nil {
-		f.over = true
-		f.stop()
-	}
-}
-
-func (e *refresher) land(f *flight, got grant, err error) {
-	e.mu.Lock()
-	h, now := e.current.Load(), e.clock.now().UnixNano()
-	if f.session != e.session.Load() {
-		got, err = grant{}, errSignedOut
-	}
-	if err == nil {
-		e.failures, e.retryAt = 0, time.Time{}
-	}
-	switch next := newCachedToken(got, e.leeway); {
-	case err == nil && got.token.Expiry().IsZero(): // not kept
-	case err == nil && next.valid(now):
-		switch {
-		case e.isRefused(got.token): // the server gave out again what was refused: leave it alone for longer
-			e.refusals++
-			next.fresh = 0
-		case h != nil && !h.refused():
-			e.refusals = 0
-		}
-		e.current.Store(next)
-	case err == nil && h.valid(now):
-		e.retryAt = time.Now().Add(backoff(1)) // expired on arrival, while there is a better one
-		got.token = h.token
-	case err == nil: // expired on arrival: for those who waited, and for nobody later
-	case f.over && f.session == e.session.Load():
-		err = errNobodyWaits
+	case current.refused:
+		return time.Since(r.renewedAt) >= r.renewalGap()
 	default:
-		if oe := (*OAuthError)(nil); !errors.Is(err, ErrSignInRequired) || errors.As(err, &oe) { // else it is an answer, and must not delay a sign-in
-			e.failures++
-		}
-		e.retryAt = time.Now().Add(max(backoff(max(e.failures, 1)), min(retryAfter(err), retryAfterMax)))
+		return !now.before(current.fresh)
 	}
-	f.token, f.err = got.token, err
-	e.flight = nil
-	e.mu.Unlock()
-	close(f.done)
 }
 
-func (e *refresher) isRefused(t Token) bool {
-	return t.AccessToken() == cmp.Or(e.refused.Load(), new(Token)).AccessToken()
+// renewalGap returns what has to pass between two flights that Invalidate causes.
+// It doubles from the second refusal in a row on.
+func (r *refresher) renewalGap() time.Duration {
+	doublings := min(max(r.refusals-2, 0), 10)
+	return min(minRenewalGap<<doublings, maxRenewalGap)
 }
 
-// Invalidate forgets t if it is the current token: the next call of Token gets another, within the limits above. Until then, and if that fails, t serves until it expires.
-func (e *refresher) Invalidate(t Token) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	h := e.current.Load()
-	if h == nil || h.refused() || h.token.AccessToken() != t.AccessToken() {
+// An outcome is how a caller's wait for a flight has ended.
+type outcome int
+
+const (
+	hasLanded     outcome = iota // the flight has a result
+	personIsAsked                // the flight asks a person, and this caller must not wait for one
+	aboutToExpire                // the token that this caller has is about to expire
+	callerHasLeft                // the caller's context has ended
+)
+
+// wait waits for the flight, for no longer than the caller has to.
+func (w *waiter) wait(ctx context.Context) outcome {
+	asking := w.flight.asking
+	if w.askable {
+		asking = nil
+	}
+	var expiring <-chan time.Time
+	if w.valid {
+		timer := time.NewTimer(w.left - lastMoment)
+		defer timer.Stop()
+		expiring = timer.C
+	}
+	select {
+	case <-w.flight.done:
+		return hasLanded
+	case <-asking:
+		return personIsAsked
+	case <-expiring:
+		return aboutToExpire
+	case <-ctx.Done():
+		return callerHasLeft
+	}
+}
+
+// settle makes a token or an error of the outcome of a wait. It reports false if the
+// caller has to have another look.
+func (r *refresher) settle(ctx context.Context, w *waiter, o outcome) (Token, bool, error) {
+	stillValid := w.current.valid(r.clock.moment())
+	switch {
+	case o == callerHasLeft:
+		if w.askable {
+			r.leave(w.flight)
+		}
+		return Token{}, true, ctx.Err()
+	case o == personIsAsked && !w.valid:
+		return Token{}, true, ErrSignInRequired
+	case o == hasLanded && w.flight.err == nil:
+		return r.settleSuccess(w)
+	case stillValid:
+		// A failed refresh takes no valid token away.
+		return w.current.token, true, nil
+	case o != hasLanded:
+		// The wall clock has jumped past the token's expiry.
+		return Token{}, false, nil
+	case r.cameTooLate(w):
+		return Token{}, false, nil
+	default:
+		return Token{}, true, w.flight.err
+	}
+}
+
+// settleSuccess returns the token that the flight has brought. One without an expiry
+// is for the caller that has launched the flight, alone: each call asks for its own.
+func (r *refresher) settleSuccess(w *waiter) (Token, bool, error) {
+	token := w.flight.token
+	if token.Expiry().IsZero() && !w.launched {
+		return Token{}, false, nil
+	}
+	return token, true, nil
+}
+
+// cameTooLate reports whether a flight has failed for a reason that has nothing to
+// do with the caller: everybody who had waited for the sign-in had just left; or
+// somebody had signed out before the caller came; or it had just been found that
+// nobody could be asked.
+func (r *refresher) cameTooLate(w *waiter) bool {
+	f := w.flight
+	switch {
+	case f.err == errNobodyWaits:
+		return true
+	case f.err == errSignedOut:
+		return f.session != w.session
+	default:
+		return w.askable && r.ask != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired)
+	}
+}
+
+// Invalidate notes that token was refused, if it is the current one. The next call
+// of Token launches a flight, within the limits of renewalGap. Until that has
+// landed, and if it fails, the token serves until it expires.
+func (r *refresher) Invalidate(token Token) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	current := r.current.Load()
+	if current == nil || current.refused || !sameAccessToken(current.token, token) {
 		return
 	}
-	e.refusals++
-	e.refused.Store(&h.token)
-	e.current.Store(&cachedToken{0, h.urgent, h.dead, h.token})
+	r.refusals++
+	r.refused.Store(&current.token)
+	r.current.Store(&cachedToken{
+		token:   current.token,
+		refused: true,
+		urgent:  current.urgent,
+		dead:    current.dead,
+	})
 }
 
-func (e *refresher) forget() { // drops what is in memory. A flight that is under way lands without its token, one that asks a person at once.
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.session.Add(1)
-	e.current.Store(nil)
-	e.refused.Store(nil)
-	e.failures, e.retryAt, e.refusals, e.renewedAt = 0, time.Time{}, 0, time.Time{}
-	if e.flight != nil && e.flight.stop != nil {
-		e.flight.stop()
+// isRefused reports whether Invalidate was last told of token. Such a token is not
+// taken from a cache again.
+func (r *refresher) isRefused(token Token) bool {
+	refused := r.refused.Load()
+	return refused != nil && sameAccessToken(*refused, token)
+}
+
+func sameAccessToken(a, b Token) bool {
+	return a.AccessToken() == b.AccessToken()
+}
+
+// forget drops what is in memory, for a sign-out. A flight that is under way lands
+// without its token, and at once if it asks a person.
+func (r *refresher) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.session.Add(1)
+	r.current.Store(nil)
+	r.refused.Store(nil)
+	r.failures = 0
+	r.retryAt = time.Time{}
+	r.mustPause = false
+	r.refusals = 0
+	r.renewedAt = time.Time{}
+	if r.flight != nil && r.flight.stop != nil {
+		r.flight.stop()
 	}
 }

@@ -101,7 +101,7 @@ func TestEndedContextStillGetsAValidToken(t *testing.T) {
 		}
 		synctest.Wait()
 		// One who comes by the slow path just after the flight has landed starts no other.
-		if _, err := p.refresher.wait(t.Context()); err != nil {
+		if _, err := p.refresher.staleToken(t.Context()); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
@@ -631,7 +631,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 		}
 		at := idp.Requests("/token")
 		for i := 2; i < len(at); i++ {
-			want := min(renewGapMin<<min(i-2, 10), renewGapMax)
+			want := min(minRenewalGap<<min(i-2, 10), maxRenewalGap)
 			if gap := at[i].At.Sub(at[i-1].At); gap != want {
 				t.Errorf("renewal %d came after %v, want %v", i, gap, want)
 			}
@@ -748,7 +748,7 @@ func TestWhoMayNotWaitMakesTheFlight(t *testing.T) {
 func TestNobodyWasThereToAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) { return NewToken("tok", time.Now().Add(time.Hour)) })
-		e, f := p.refresher, &flight{done: make(chan struct{}), asks: make(chan struct{})}
+		e, f := p.refresher, &flight{done: make(chan struct{}), asking: make(chan struct{})}
 		e.flight = f
 		go func() {
 			synctest.Wait()

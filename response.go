@@ -108,8 +108,9 @@ func (a response) error(secrets []string, why string) error { // makes an *OAuth
 const maxLife = 100 * 365 * 24 * time.Hour // of a token: beyond, time would overflow
 
 type grant struct { // a token as a flow got it, and what only the engine needs to know
-	token    Token
-	sent     time.Time      // when it was asked for: its lifetime counts from then
-	refresh  time.Time      // when the server would like it refreshed (refresh_in); zero if it did not say
-	response *tokenResponse // the rest of what the server said; nil if it comes from elsewhere
+	token     Token
+	sent      time.Time      // when it was asked for: its lifetime counts from then
+	monotonic time.Duration  // the same by the monotonic clock (moment.monotonic); zero if the token is from a cache
+	refresh   time.Time      // when the server would like it refreshed (refresh_in); zero if it did not say
+	response  *tokenResponse // the rest of what the server said; nil if it comes from elsewhere
 }

@@ -648,7 +648,7 @@ func (p *subject) patience(ctx context.Context) time.Duration {
 	switch {
 	case p.kind == "function": // also for others, if it is asked on every call
 		return 9 * (limit + promisedAsk)
-	case p.kind == "user" && ctx.Value(noInteraction{}) != true: // also for a flight that the others have left
+	case p.kind == "user" && ctx.Value(interactionKey{}) != true: // also for a flight that the others have left
 		return 2 * (limit + promisedAsk + promisedAttempt)
 	case !p.jumped.IsZero():
 		return 2 * limit
@@ -892,7 +892,7 @@ func (p *subject) function(ctx context.Context) (Token, error) {
 	p.turn()
 	fails, undated := p.idp.chance(p.weather.fails), p.idp.chance(p.undated)
 	pause := p.idp.between(time.Millisecond, p.weather.slow)
-	mark := ctx.Value(noInteraction{}) == true
+	mark := ctx.Value(interactionKey{}) == true
 	needsPerson := p.idp.chance(0.03) && mark
 	if !mark {
 		pause = p.idp.between(time.Second, 20*time.Minute)

@@ -467,7 +467,7 @@ type counter struct {
 
 func (c *counter) Token(ctx context.Context) (Token, error) {
 	c.asked++
-	c.marks = append(c.marks, !(ctx.Value(noInteraction{}) != true))
+	c.marks = append(c.marks, !(ctx.Value(interactionKey{}) != true))
 	if c.err != nil && c.asked > 1 {
 		return Token{}, c.err
 	}

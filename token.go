@@ -19,7 +19,6 @@
 package cdfauth
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,19 +139,36 @@ func NewFuncProvider(f func(context.Context) (Token, error)) (*FuncProvider, err
 	if f == nil {
 		return nil, errors.New("cdfauth: the token function is nil")
 	}
-	e, busy := newRefresher("function", Options{}), new(ctxMutex)
-	e.silent = func(ctx context.Context) (grant, error) {
-		t, err := guard(ctx, "token function", func(ctx context.Context) (t Token, err error) {
-			if busy.begin(ctx) != nil { // also keeps a call that was abandoned from being overtaken
-				return t, fmt.Errorf("an earlier call has not returned: %w", ctx.Err())
-			}
-			defer busy.end()
-			return f(ctx)
-		})
-		return grant{token: t, sent: e.clock.now()}, cmp.Or(err, refuse("cdfauth: ", []refusal{{t.data == nil, "token function returned the zero Token"}}))
+	r := newRefresher("function", Options{})
+	source := &tokenFunction{f: f, clock: &r.clock}
+	r.silent = source.token
+	r.ask = source.token
+	return &FuncProvider{r}, nil
+}
+
+// A tokenFunction is the function behind a FuncProvider.
+type tokenFunction struct {
+	f     func(context.Context) (Token, error)
+	clock *clock
+	calls ctxMutex // held during a call, so that none overtakes one that was abandoned
+}
+
+// token calls the function.
+func (t *tokenFunction) token(ctx context.Context) (grant, error) {
+	token, err := guard(ctx, "token function", func(ctx context.Context) (Token, error) {
+		if t.calls.begin(ctx) != nil {
+			return Token{}, fmt.Errorf("an earlier call has not returned: %w", ctx.Err())
+		}
+		defer t.calls.end()
+		return t.f(ctx)
+	})
+	if err != nil {
+		return grant{}, err
 	}
-	e.ask = e.silent
-	return &FuncProvider{e}, nil
+	if token.data == nil {
+		return grant{}, errors.New("cdfauth: the token function returned the zero Token")
+	}
+	return grant{token: token, sent: t.clock.now(), monotonic: t.clock.moment().monotonic}, nil
 }
 
 // Token returns the current token, or asks the function for one.

@@ -133,9 +133,10 @@ func (c *client) attempt(ctx context.Context, grantType string, fill prepareFunc
 	if err != nil {
 		return i, a, err
 	}
-	sent := c.clock.now()
+	sent, monotonic := c.clock.now(), c.clock.moment().monotonic
 	if a, err = c.send(ctx, "token request", tokenURL, f); err == nil {
 		i, err = c.token(a, sent, f.secrets)
+		i.monotonic = monotonic
 	}
 	return i, a, err
 }
