@@ -42,7 +42,7 @@ func TestFileCacheHeldOpen(t *testing.T) {
 	put(t, c, "") // removes it
 	put(t, c, "3")
 	holdOpen(t, c, syscall.FILE_SHARE_READ, moment)
-	if err := c.setAside(t.Context()); err != nil {
+	if err := c.setAside(t.Context(), isUnreadable); err != nil {
 		t.Error(err)
 	}
 
