@@ -3,12 +3,13 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // TestAccounts: which of the people in a cache is meant, as the Python SDK has it.

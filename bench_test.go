@@ -1,7 +1,6 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -21,6 +20,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // Speed, each against a floor in the same run: what the same thing costs when

@@ -3,7 +3,6 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"cmp"
 	"context"
 	"errors"
@@ -11,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // These tests are of faults that TestSimulation found.

@@ -2,7 +2,6 @@ package cdfauth
 
 import (
 	"bytes"
-	"cdfauth/internal/idptest"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 
 	"github.com/google/go-cmp/cmp"
 )

@@ -1,7 +1,6 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -25,6 +24,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 
 	"github.com/google/go-cmp/cmp"
 )

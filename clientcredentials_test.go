@@ -1,10 +1,11 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"net/url"
 	"strings"
 	"testing"
+
+	"cdfauth/internal/idptest"
 
 	"github.com/google/go-cmp/cmp"
 )

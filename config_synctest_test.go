@@ -4,12 +4,13 @@ package cdfauth
 
 import (
 	"bytes"
-	"cdfauth/internal/idptest"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
+
+	"cdfauth/internal/idptest"
 )
 
 // TestClearCache: what was in the cache does not count, until something was stored in its place.

@@ -2,7 +2,6 @@ package cdfauth
 
 import (
 	"bytes"
-	"cdfauth/internal/idptest"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"cdfauth/internal/idptest"
 )
 
 // wire is what a provider sends for its first token: the requests, as URL and parameters.

@@ -3,10 +3,11 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 func TestDiscoveryIsKeptForADay(t *testing.T) {

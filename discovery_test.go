@@ -1,10 +1,11 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"net/http"
 	"strings"
 	"testing"
+
+	"cdfauth/internal/idptest"
 )
 
 func TestDiscovery(t *testing.T) {

@@ -3,13 +3,14 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // TestIDToken: what is refused, before anything is kept.

@@ -2,7 +2,6 @@ package cdfauth
 
 import (
 	"bytes"
-	"cdfauth/internal/idptest"
 	"context"
 	"crypto"
 	"encoding/base64"
@@ -27,6 +26,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"cdfauth/internal/idptest"
 )
 
 // These tests look for secrets wherever a program could print one: in every

@@ -1,7 +1,6 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"encoding/pem"
 	"os"
 	"path/filepath"
@@ -9,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // TestEdges has the last value that is taken, and the first that is not, of what the package judges by a limit.

@@ -3,7 +3,6 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // TestCallback: what settles a sign-in and what does not, and how.

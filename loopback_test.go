@@ -2,7 +2,6 @@ package cdfauth
 
 import (
 	"bufio"
-	"cdfauth/internal/idptest"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"cdfauth/internal/idptest"
 )
 
 // TestForgedCallbacks: a thousand forged answers, of every kind, race the one that is real, through real sockets, while as many

@@ -3,10 +3,11 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // TestNoStaleTwin: a refresh token under a name of another program's (MSAL for Go's, for example) is replaced, and not left beside the new one.

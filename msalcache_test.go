@@ -2,7 +2,6 @@ package cdfauth
 
 import (
 	"bytes"
-	"cdfauth/internal/idptest"
 	"context"
 	"encoding/json"
 	"maps"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 
 	"github.com/google/go-cmp/cmp"
 )

@@ -1,12 +1,13 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"errors"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 
 	"github.com/google/go-cmp/cmp"
 )

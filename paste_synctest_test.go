@@ -3,7 +3,6 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"io"
@@ -16,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // TestPaste: where no browser opens, the person pastes the address.

@@ -2,7 +2,6 @@ package cdfauth
 
 import (
 	"bufio"
-	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // program is what the processes of these tests run: somebody's tool, which has a person at hand. Each line on standard input is a

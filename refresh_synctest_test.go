@@ -4,7 +4,6 @@ package cdfauth
 
 import (
 	"bytes"
-	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"io"
@@ -18,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 func TestFreshFromMemory(t *testing.T) {
@@ -840,5 +841,89 @@ func TestSmallRefreshIn(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		wantRequests(t, idp, 1)
+	})
+}
+
+// TestEitherClockEndsAToken: a token of one hour is dead after an hour, although
+// somebody has set the wall clock back by a day meanwhile (a virtual machine that was
+// restored, a real-time clock in local time, NTP).
+func TestEitherClockEndsAToken(t *testing.T) {
+	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
+		old, _ := get(t, p)
+		p.refresher.clock.ahead.Store(-int64(24 * time.Hour))
+		time.Sleep(time.Hour - DefaultLeeway - time.Nanosecond)
+		if token, _ := get(t, p); !token.Equal(old) {
+			t.Error("the token was replaced before its time")
+		}
+		time.Sleep(time.Nanosecond)
+		get(t, p) // launches the flight
+		synctest.Wait()
+		wantRequests(t, idp, 2)
+	})
+	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
+		old, _ := get(t, p)
+		p.refresher.clock.ahead.Store(-int64(24 * time.Hour))
+		time.Sleep(time.Hour)
+		token, _ := get(t, p)
+		if token.Equal(old) {
+			t.Error("a token of one hour was handed out after an hour")
+		}
+		// The new one is measured by the clock as it is now.
+		time.Sleep(time.Hour - DefaultLeeway - time.Nanosecond)
+		get(t, p)
+		wantRequests(t, idp, 2)
+	})
+}
+
+// TestTokensDeadOnArrivalArePaced: a provider that always issues tokens with an
+// expires_in of 0 would otherwise get a request for each call of Token. Those who
+// waited get such a token, the next call may ask again at once, since one may be an
+// accident, and from then on requests are paced as after failures.
+func TestTokensDeadOnArrivalArePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var records bytes.Buffer
+		idp := idptest.New()
+		idp.Always(idptest.Body(`{"access_token":"tok","expires_in":0}`))
+		p := cachedProvider(t, idp, nil, func(cfg *ClientCredentialsConfig) {
+			cfg.Logger = slog.New(slog.NewTextHandler(&records, nil))
+		})
+		start := time.Now()
+		for range 2 {
+			if token, took := get(t, p); token.AccessToken() != "tok" || took != 0 {
+				t.Errorf("%q after %v", token.AccessToken(), took)
+			}
+		}
+		for n := 0; n < 1000 && time.Since(start) < 5*time.Minute; n++ {
+			get(t, p)
+		}
+		if n := idp.Tokens(); n < 5 || n > 25 {
+			t.Errorf("%d requests in 5 minutes", n)
+		}
+		if !strings.Contains(records.String(), "the token had expired when it arrived") {
+			t.Errorf("the log does not say why: %s", records.String())
+		}
+	})
+}
+
+// TestRetryAfterCountsFromTheFirstFailure: a caller without a token asks at once after
+// a first failure, but not if the server has said when to come back.
+func TestRetryAfterCountsFromTheFirstFailure(t *testing.T) {
+	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
+		idp.Fault(idptest.Status(429, "Retry-After", "35"))
+		_, err := p.Token(t.Context())
+		if err == nil {
+			t.Fatal("want the server's refusal")
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = p.Token(short)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a caller with a second got %v", err)
+		}
+		_, took := get(t, p)
+		if took != 34*time.Second {
+			t.Errorf("the next request came after %v, want the rest of 35 s", took+time.Second)
+		}
+		wantRequests(t, idp, 2)
 	})
 }

@@ -1,10 +1,11 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"errors"
 	"strings"
 	"testing"
+
+	"cdfauth/internal/idptest"
 )
 
 // TestWrongAnswers: each is a clear error that shows none of it.

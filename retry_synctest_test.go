@@ -3,13 +3,14 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 func TestBackoffGrowsAndEnds(t *testing.T) {

@@ -1,13 +1,14 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"cdfauth/internal/idptest"
 )
 
 func TestSecretFile(t *testing.T) {

@@ -185,7 +185,8 @@ type weather struct { // at the identity provider, until the next change
 
 type record struct { // a token that the identity provider issued
 	text, params          string
-	sent, expiry, refresh time.Time // by the wall clock when the request came
+	sent, expiry, refresh time.Time     // by the wall clock when the request came
+	jump                  time.Duration // which was so far ahead
 	at                    time.Time
 }
 
@@ -243,7 +244,7 @@ func (w *world) sleep(d time.Duration) bool { // returns false when the month is
 
 func (w *world) leap(d time.Duration) { // of the wall clock
 	if w.replica != nil {
-		d = min(d, 5*time.Minute) // ID tokens last for an hour
+		d = max(-5*time.Minute, min(d, 5*time.Minute)) // ID tokens last for an hour
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -301,7 +302,11 @@ func (w *world) run() {
 				if !w.sleep(r.between(time.Hour, month/4)) {
 					return
 				}
-				w.leap(r.between(time.Second, 12*time.Hour))
+				d := r.between(time.Second, 12*time.Hour)
+				if r.chance(0.3) {
+					d = -d
+				}
+				w.leap(d)
 			}
 		}()
 	}
@@ -340,6 +345,7 @@ type subject struct {
 	request               *request // the last one
 	ended                 time.Time
 	ask                   time.Time // not before: Retry-After
+	asked                 bool      // the last flight failed with one
 	given                 *record   // what the identity provider has given in this flight
 	reason                time.Time // when something went wrong last
 	failures              int       // flights since one succeeded
@@ -358,13 +364,23 @@ type subject struct {
 	lastRenewal           time.Time // of what was refused, and may have expired since
 }
 
-type current struct { // the token to be handed out, as it should be held
+// current is the token to be handed out, as it should be held.
+type current struct {
+	world               *world
 	token               Token
-	fresh, urgent, dead time.Time
+	fresh, urgent, dead time.Time     // by the wall clock
+	jump                time.Duration // by which it was ahead of the monotonic one when the token was asked for
 	refused             bool
 }
 
-func (c *current) valid(now time.Time) bool { return c != nil && now.Before(c.dead) }
+func (c *current) valid() bool { return c != nil && c.left(c.dead) > 0 }
+
+func (c *current) freshFor() time.Duration { return c.left(c.fresh) }
+
+// left is what is left until a moment, by the clock that says less.
+func (c *current) left(until time.Time) time.Duration {
+	return min(until.Sub(c.world.now()), time.Until(until.Add(-c.jump)))
+}
 
 type request struct {
 	ctx  context.Context
@@ -439,7 +455,7 @@ func (p *subject) live(r dice) {
 		pause := r.between(10*time.Minute, 48*time.Hour)
 		if c := p.current; c != nil && r.chance(0.5) {
 			at := pick(r, c.fresh, c.urgent, c.dead, c.dead.Add(-promisedMoment))
-			if d := at.Sub(p.now()) + time.Duration(float64(r.between(1, 10*time.Second))*float64(r.IntN(3)-1)); d > 0 {
+			if d := c.left(at) + time.Duration(float64(r.between(1, 10*time.Second))*float64(r.IntN(3)-1)); d > 0 {
 				pause = d
 			}
 		}
@@ -548,10 +564,10 @@ func (p *subject) Token(ctx context.Context) (t Token, err error) {
 	p.calls++
 	p.count["calls"]++
 	var left time.Duration // of the token
-	if c.valid(wall) {
-		left = c.dead.Sub(wall)
+	if c.valid() {
+		left = c.left(c.dead)
 	}
-	mayWait := left == 0 || c.refused || !wall.Before(c.urgent)
+	mayWait := left == 0 || c.refused || c.left(c.urgent) <= 0
 	idle := p.calls == 1 && !p.launched() && !start.Equal(landed) && !start.Equal(p.lastLanding)
 	due := idle && p.due(start, wall)
 	dead := idle && mayWait && ctx.Err() != nil
@@ -596,20 +612,22 @@ func (p *subject) Token(ctx context.Context) (t Token, err error) {
 	switch rec := p.issued[t.AccessToken()]; {
 	case errors.Is(err, errNobodyWaits):
 		p.violate("%s: a caller was told that nobody waits", p.name)
-	case err != nil && !gone && p.current.valid(wall) && !p.landed.Equal(now):
-		p.violate("%s: a caller got %v, though the token was good for %v", p.name, err, p.current.dead.Sub(wall))
+	case err != nil && !gone && p.current.valid() && !p.landed.Equal(now):
+		p.violate("%s: a caller got %v, though the token was good for %v", p.name, err, p.current.left(p.current.dead))
 	case err != nil:
 	case rec == nil:
 		p.violate("%s: nobody has issued the token %q", p.name, t.AccessToken())
 	case rec.params != p.params:
 		p.violate("%s: the token was issued for parameters %q, not %q", p.name, rec.params, p.params)
 	case t.Expiry().IsZero() || p.jumped.Equal(now):
-	case p.dead == rec.text && p.died.Equal(now) && p.current.valid(wall) && !p.landed.Equal(now):
+	case p.dead == rec.text && p.died.Equal(now) && p.current.valid() && !p.landed.Equal(now):
 		p.violate("%s: a token that had expired on arrival was handed out, though there is a better one", p.name)
 	case p.dead == rec.text && p.died.Equal(now):
 		p.count["dead on arrival"]++
 	case !wall.Before(t.Expiry()):
 		p.violate("%s: a token was handed out that had expired %v ago", p.name, wall.Sub(t.Expiry()))
+	case p.current != nil && p.current.token.Equal(t) && !p.current.valid():
+		p.violate("%s: a token was handed out that had expired %v ago by the monotonic clock", p.name, -p.current.left(p.current.dead))
 	case !p.landed.Equal(now) && (p.current == nil || !p.current.token.Equal(t)):
 		p.violate("%s: %s was handed out, which is not the current token", p.name, rec.text)
 	}
@@ -619,16 +637,16 @@ func (p *subject) Token(ctx context.Context) (t Token, err error) {
 // due tells whether a call has to launch a flight, if none is under way. Called with mu held.
 func (p *subject) due(now, wall time.Time) bool {
 	switch c := p.current; {
-	case p.kind != "app" && p.kind != "cache", p.failures > 1:
+	case p.kind != "app" && p.kind != "cache", p.failures > 1, p.asked:
 		return false // it is not known whether an interaction failed, or when a back-off ends
-	case !c.valid(wall):
+	case !c.valid():
 		return true
 	case p.failures > 0 || !p.retry.IsZero():
 		return false
 	case c.refused:
 		return p.lastRenewal.IsZero() || now.Sub(p.lastRenewal) >= p.gap()
 	default:
-		return !wall.Before(c.fresh)
+		return c.left(c.fresh) <= 0
 	}
 }
 
@@ -664,7 +682,7 @@ func (p *subject) Invalidate(t Token) {
 		p.note(p.name, "Invalidate "+t.AccessToken(), 0)
 		p.refusals++
 		p.refused = t.AccessToken()
-		p.current = &current{c.token, c.fresh, c.urgent, c.dead, true}
+		p.current = &current{p.world, c.token, c.fresh, c.urgent, c.dead, c.jump, true}
 		p.landed = time.Now()
 	}
 	p.mu.Unlock()
@@ -677,7 +695,7 @@ func (p *subject) signOut(ctx context.Context, d *DeviceCode) {
 		defer p.mu.Unlock()
 		p.note(p.name, "SignOut", 0)
 		p.current, p.landed, p.signedIn, p.refused = nil, time.Now(), false, ""
-		p.failures, p.retry, p.refusals, p.renewed, p.lastRenewal = 0, time.Time{}, 0, time.Time{}, time.Time{}
+		p.failures, p.retry, p.asked, p.refusals, p.renewed, p.lastRenewal = 0, time.Time{}, false, 0, time.Time{}, time.Time{}
 		p.signOuts++
 	}
 	forget()
@@ -708,14 +726,14 @@ func (p *subject) phase(of func(context.Context) (grant, error), asking bool) fu
 func (p *subject) takeOff(asking bool, session int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now, wall := time.Now(), p.now()
+	now := time.Now()
 	p.note(p.name, map[bool]string{false: "takes off", true: "asks"}[asking], 0)
 	if p.flying {
 		p.violate("%s: two flights at once", p.name)
 	}
 	p.flying, p.session, p.tookOff, p.requests, p.given, p.ask = true, session, now, 0, nil, time.Time{}
 	p.count["flights"]++
-	valid := p.current.valid(wall)
+	valid := p.current.valid()
 	p.flights++
 	p.asking = asking
 	if p.current != nil && p.current.refused {
@@ -723,11 +741,11 @@ func (p *subject) takeOff(asking bool, session int64) {
 	}
 	switch {
 	case asking:
-	case (valid || p.failures >= 2) && now.Before(p.retry) && !p.jumped.Equal(now):
+	case (valid || p.failures >= 2 || p.asked) && now.Before(p.retry) && !p.jumped.Equal(now):
 		p.violate("%s: a flight took off %v before the back-off had ended (%d failures, token valid: %v)", p.name, p.retry.Sub(now), p.failures, valid)
-	case !valid || !wall.Before(p.current.fresh):
+	case !valid || p.current.left(p.current.fresh) <= 0:
 	case !p.current.refused:
-		p.violate("%s: a flight took off %v before there was a reason", p.name, p.current.fresh.Sub(wall))
+		p.violate("%s: a flight took off %v before there was a reason", p.name, p.current.left(p.current.fresh))
 	case !p.renewed.IsZero() && now.Sub(p.renewed) < p.gap():
 		p.violate("%s: a refused token was renewed %v after another had been, and %d in a row were refused", p.name, now.Sub(p.renewed), p.refusals)
 	default:
@@ -768,21 +786,23 @@ func (p *subject) land(asking bool, session int64, i grant, err error) {
 			p.signedIn = false
 		} else if !errors.Is(err, ErrSignInRequired) {
 			p.count["failures"]++
-			p.failures++
-			p.retry = now.Add(min(time.Second<<min(p.failures-1, 10), promisedBackoffMax) / 2)
-			if p.ask.After(p.retry) {
-				p.retry = p.ask
-			}
+			p.backOff()
 		}
 	case rec == nil:
 		p.violate("%s: nobody has issued the token %q", p.name, i.token.AccessToken())
 	default:
-		p.failures, p.retry = 0, time.Time{}
-		c := p.hold(i.sent, i.token.Expiry(), i.refresh)
+		jump := time.Duration(p.jump.Load()) // a cache knows the wall clock alone
+		if p.given == rec {
+			jump = rec.jump
+		}
+		c := p.hold(i.sent, i.token.Expiry(), i.refresh, jump)
 		c.token = i.token
+		if i.token.Expiry().IsZero() || c.valid() {
+			p.failures, p.retry, p.asked = 0, time.Time{}, false
+		}
 		switch {
 		case i.token.Expiry().IsZero():
-		case c.valid(wall):
+		case c.valid():
 			switch {
 			case p.refused == rec.text:
 				p.refusals++
@@ -795,18 +815,26 @@ func (p *subject) land(asking bool, session int64, i grant, err error) {
 			p.violate("%s: a flight brought %s, which it has not asked for and which had expired %v ago", p.name, rec.text, wall.Sub(i.token.Expiry()))
 		default:
 			p.dead, p.died = rec.text, now
-			if p.current.valid(wall) {
-				p.retry = now.Add(promisedBackoff)
-			}
+			p.ask = time.Time{}
+			p.backOff()
 		}
 	}
 }
 
+// backOff is what has to follow a failure. Called with mu held.
+func (p *subject) backOff() {
+	p.failures++
+	p.retry = time.Now().Add(min(time.Second<<min(p.failures-1, 10), promisedBackoffMax) / 2)
+	if p.asked = p.ask.After(time.Now()); p.ask.After(p.retry) {
+		p.retry = p.ask
+	}
+}
+
 // hold is how a token is to be held.
-func (p *subject) hold(sent, expiry, refresh time.Time) *current {
+func (p *subject) hold(sent, expiry, refresh time.Time, jump time.Duration) *current {
 	life := min(expiry.Sub(sent), maxLife)
 	leeway := min(p.e.leeway, life/2)
-	c := &current{dead: sent.Add(life)}
+	c := &current{world: p.world, dead: sent.Add(life), jump: jump}
 	c.fresh, c.urgent = c.dead.Add(-leeway), c.dead.Add(-leeway/3)
 	if early := sent.Add(max(refresh.Sub(sent), leeway)); !refresh.IsZero() && early.Before(c.fresh) {
 		c.fresh = early
@@ -990,8 +1018,8 @@ func (w *world) issue() *record {
 		life = pick(w.idp, 0, -5*time.Second, time.Microsecond, 500*time.Millisecond, time.Second, 2*time.Second, 20*time.Second, time.Minute, 24*time.Hour)
 	}
 	w.count["issued"]++
-	rec := &record{text: fmt.Sprint("tok-", w.count["issued"]), sent: w.now(), at: time.Now()}
-	rec.expiry = rec.sent.Add(life)
+	rec := &record{text: fmt.Sprint("tok-", w.count["issued"]), sent: w.now(), at: time.Now(), jump: time.Duration(w.jump.Load())}
+	rec.expiry = rec.sent.Add(life).Truncate(time.Second) // Tokens keep whole seconds
 	w.issued[rec.text] = rec
 	return rec
 }
@@ -1005,7 +1033,7 @@ func (p *subject) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil || err2 != nil {
 		return nil, errors.Join(err, err2)
 	}
-	sent, req := p.now(), &request{ctx: ctx}
+	sent, jump, req := p.now(), time.Duration(p.jump.Load()), &request{ctx: ctx}
 	p.mu.Lock()
 	p.note(p.name, "asks "+r.URL.Path+" "+form.Get("grant_type"), 0)
 	p.checkRequest(ctx, r, form, req)
@@ -1023,9 +1051,12 @@ func (p *subject) RoundTrip(r *http.Request) (*http.Response, error) {
 	if how == "401" && p.kind == "user" { // which is invalid_grant to them
 		how = "403"
 	}
-	if p.jumps > 0 && p.calls > 0 && p.current.valid(sent) && (how == "hang" || latency > time.Second) {
+	if p.jumps > 0 && p.calls > 0 && p.current.valid() && (how == "hang" || latency > time.Second) {
 		p.jumps--
 		d := p.idp.between(time.Second, 12*time.Hour)
+		if p.idp.chance(0.3) {
+			d = -d
+		}
 		time.AfterFunc(p.idp.between(time.Millisecond, 4*time.Second), func() { p.leap(d) })
 	}
 	if how != "" && known || latency > 9*time.Second {
@@ -1041,7 +1072,7 @@ func (p *subject) RoundTrip(r *http.Request) (*http.Response, error) {
 		return p.fail(req, how)
 	}
 	if p.kind == "user" {
-		return p.serveUser(req, r, string(body), sent)
+		return p.serveUser(req, r, string(body), sent, jump)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -1055,7 +1086,7 @@ func (p *subject) RoundTrip(r *http.Request) (*http.Response, error) {
 		rec = p.issue()
 		rec.expiry, rec.params = sent.Add(rec.expiry.Sub(rec.sent)), form.Get("audience")
 	}
-	rec.sent = sent
+	rec.sent, rec.jump = sent, jump
 	b := &content{p: p, req: req, rec: rec, text: `{"access_token":"` + rec.text + `"` + p.times(rec) + `}`}
 	if p.idp.chance(0.02) {
 		b.slow = p.idp.between(time.Millisecond, time.Second)
@@ -1092,7 +1123,8 @@ func (p *subject) checkRequest(ctx context.Context, r *http.Request, form url.Va
 		p.violate("%s: request %d of a flight came %v after the last had been answered", p.name, p.requests, now.Sub(p.ended))
 	case p.requests > 1 && now.Before(p.ask):
 		p.violate("%s: request %d of a flight came %v before the time that the server had asked for", p.name, p.requests, p.ask.Sub(now))
-	case p.kind == "cache" && !p.badCache && last != nil && p.refused != last.text && p.now().Add(2*time.Second).Before(p.hold(last.sent, last.expiry, last.refresh).fresh):
+	case p.kind == "cache" && !p.badCache && last != nil && p.refused != last.text && p.hold(last.sent, last.expiry, last.refresh, time.Duration(p.jump.Load())).left(last.sent) < 5*time.Minute && // or it is of a clock that was ahead
+		p.hold(last.sent, last.expiry, last.refresh, time.Duration(p.jump.Load())).freshFor() > 2*time.Second:
 		p.violate("%s: asks for a token, though there is a good one in the cache: %s", p.name, last.text)
 	}
 	p.request = req
@@ -1218,7 +1250,7 @@ func (p *subject) times(rec *record) string {
 	default:
 		text = `,"expires_in":` + n
 	}
-	rec.expiry, rec.refresh = rec.sent.Add(max(-time.Second, life)), time.Time{}
+	rec.expiry, rec.refresh = rec.sent.Add(max(-time.Second, life)).Truncate(time.Second), time.Time{}
 	if p.idp.chance(p.odd) {
 		early := pick(p.idp, life/2, time.Millisecond, 2*life, -time.Second)
 		text += `,"refresh_in":` + strconv.FormatFloat(early.Seconds(), 'f', -1, 64)
@@ -1230,7 +1262,7 @@ func (p *subject) times(rec *record) string {
 }
 
 // serveUser leaves people and their refresh tokens to package idptest.
-func (p *subject) serveUser(req *request, r *http.Request, body string, sent time.Time) (*http.Response, error) {
+func (p *subject) serveUser(req *request, r *http.Request, body string, sent time.Time, jump time.Duration) (*http.Response, error) {
 	r = r.Clone(req.ctx)
 	r.Body = io.NopCloser(strings.NewReader(body))
 	resp, err := p.replica.Client().Transport.RoundTrip(r)
@@ -1255,7 +1287,7 @@ func (p *subject) serveUser(req *request, r *http.Request, body string, sent tim
 		p.wrong(fmt.Sprint("is told: ", got["error"]), 0)
 	default:
 		b.rec = p.issue()
-		b.rec.expiry, b.rec.sent = sent.Add(b.rec.expiry.Sub(b.rec.sent)), sent
+		b.rec.expiry, b.rec.sent, b.rec.jump = sent.Add(b.rec.expiry.Sub(b.rec.sent)), sent, jump
 		got["access_token"] = b.rec.text
 		delete(got, "expires_in")
 		text, _ = json.Marshal(got)

@@ -5,7 +5,6 @@ package cdfauth
 import (
 	"bufio"
 	"bytes"
-	"cdfauth/internal/idptest"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -23,6 +22,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // pipes is a network within the process, for bubbles.

@@ -3,7 +3,6 @@ package cdfauth
 import (
 	"bufio"
 	"bytes"
-	"cdfauth/internal/idptest"
 	"context"
 	"crypto"
 	"crypto/fips140"
@@ -28,6 +27,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 func must(t *testing.T, err error) {

@@ -1,21 +1,5 @@
 //go:build go1.24
 
-// Package cdfauth gets OAuth 2.0 access tokens for Cognite Data Fusion (CDF) and keeps them fresh, on the standard library alone.
-//
-// Which flow: a program has a secret or an assertion that its platform signs ([NewClientCredentials]), or a private key ([NewClientCertificate]). A person signs in
-// in a browser on this machine ([NewInteractive]) or elsewhere ([NewDeviceCode]). [FromEnv] and [Load] read what users of Cognite's toolkit and Python SDK have;
-// [NewStaticProvider] and [NewFuncProvider] take tokens from elsewhere. Call Token for every request, or use [NewHTTPClient]: a fresh token costs one atomic load.
-//
-// Where tokens live: in memory, and in a [Cache], which programs have only if they ask for one, and people in a file at [DefaultCachePath] that nobody else can
-// read and Cognite's Python SDK can share. What is in it serves only whom and what it was issued for. A cache that fails costs persistence, never the token.
-//
-// Secrets: tokens, secrets and keys live inside function values, never in fields, so that all that the package exports can be printed, logged and marshalled without
-// showing one; errors and logs are cleared of them. Process memory is not defended. SECURITY.md has the threat model.
-//
-// Concurrency: all is safe for concurrent use. Shortly before a token expires, one refresh runs in the background while callers still get it: neither a rollover nor
-// a short outage of the identity provider is noticed. The end of a caller's context ends that caller's wait alone.
-//
-// Compatibility: exported names, what is sent, and the format of the cache, MSAL's, stay. Texts of errors and logs, and timing within what is documented, may change.
 package cdfauth
 
 import (
@@ -27,47 +11,72 @@ import (
 	"time"
 )
 
-// A Provider supplies access tokens, concurrently. One that has a method Invalidate(Token) is told by [Transport] of a refused token; a wrapper passes the call on.
+// This file is what everybody deals with: a Provider, and the Token that it supplies.
+
+// A Provider supplies access tokens. It is safe for concurrent use.
+//
+// A Provider may also have a method Invalidate(Token). [Transport] calls it when the
+// API has refused a token. A type that wraps a Provider passes that call on.
 type Provider interface {
-	// Token returns a token that has not expired, from memory if it can. An ending ctx ends this caller's wait alone, with ctx.Err(): a request under way goes on.
+	// Token returns a token that has not expired, from memory if possible. If ctx
+	// ends first, it returns ctx.Err(); a request that is under way goes on, for
+	// the sake of other callers and later ones.
 	Token(ctx context.Context) (Token, error)
 }
 
-// Token is an access token: an opaque value, one word wide, that nobody can print, change or half-build. The zero Token holds none.
+// Token is an access token: an opaque value, one word wide, that nobody can print or
+// change. The zero Token holds no access token.
 type Token struct{ data func() *tokenData }
 
-type tokenData struct { // reachable through a function value alone, where no printer looks
-	header          string // "Bearer " and the access token: made once, so that setting it copies nothing
-	expiry          time.Time
-	scope, username string
+// A tokenData is what a Token holds. It can be reached through a function value
+// alone, where no printer looks.
+type tokenData struct {
+	header   string // the word Bearer and the access token, as SetAuthHeader sets it
+	expiry   time.Time
+	scope    string
+	username string
 }
 
+// bearer begins the value of the Authorization header (RFC 6750 §2.1).
 const bearer = "Bearer "
 
-// NewToken returns a Token for the token function of a [FuncProvider] and for tests. A zero expiry means that it is not known. It is an error if accessToken is
-// empty or has anything but visible ASCII characters in it (RFC 6750 §2.1); the error does not show it.
+// NewToken returns a Token, for the function of a [FuncProvider] and for tests. A
+// zero expiry means that it is not known. NewToken fails if accessToken is empty or
+// has anything but visible ASCII characters in it (RFC 6750 §2.1). The error does
+// not show it.
 func NewToken(accessToken string, expiry time.Time) (Token, error) {
-	if bad := checkAccessToken(accessToken); bad != "" {
-		return Token{}, errors.New("cdfauth: " + bad)
+	if problem := checkAccessToken(accessToken); problem != "" {
+		return Token{}, errors.New("cdfauth: " + problem)
 	}
 	return newToken(tokenData{header: bearer + accessToken, expiry: expiry}), nil
 }
 
+// newToken returns a Token that has passed checkAccessToken. It keeps the whole
+// seconds of the expiry, as caches do, so that a token out of a cache is Equal to
+// what was put there; and of those the reading of the wall clock alone, since a
+// laptop that has slept must not be handed a dead token.
 func newToken(d tokenData) Token {
-	d.expiry = d.expiry.Round(0) // wall clock only: a laptop that slept must not be handed a dead token
+	d.expiry = d.expiry.Round(0).Truncate(time.Second)
 	return Token{func() *tokenData { return &d }}
 }
 
-func checkAccessToken(s string) (bad string) { // keeps header injection out: a token goes into a header as it is. RFC 6750's grammar is narrower, but real providers go beyond it.
+// checkAccessToken says what is wrong with an access token, without showing it; ""
+// if nothing is. A token goes into a header as it is, so that a line end in it would
+// be a header of somebody else's. RFC 6750's grammar is narrower, but real providers
+// go beyond it.
+func checkAccessToken(s string) string {
 	if s == "" {
 		return "access token is empty"
 	}
-	if i := strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }); i >= 0 {
-		return fmt.Sprintf("access token has a character that is not visible ASCII at byte %d of %d (it is wanted without the word Bearer, blanks or line ends)", i, len(s))
+	invisible := func(r rune) bool { return r <= ' ' || r > '~' }
+	if i := strings.IndexFunc(s, invisible); i >= 0 {
+		return fmt.Sprintf("access token has a character that is not visible ASCII at byte %d of %d"+
+			" (it is wanted without the word Bearer, blanks or line ends)", i, len(s))
 	}
 	return ""
 }
 
+// load returns what t holds. It is empty for the zero Token.
 func (t Token) load() *tokenData {
 	if t.data == nil {
 		return &tokenData{}
@@ -75,22 +84,32 @@ func (t Token) load() *tokenData {
 	return t.data()
 }
 
-// AccessToken returns the access token itself, "" for the zero Token.
-func (t Token) AccessToken() string { return strings.TrimPrefix(t.load().header, bearer) }
+// AccessToken returns the access token itself. It is empty for the zero Token.
+func (t Token) AccessToken() string {
+	return strings.TrimPrefix(t.load().header, bearer)
+}
 
-// Expiry returns when the token expires, by the wall clock. It is zero only if that is not known: for a [StaticProvider], and if [NewToken] was given zero.
+// Expiry returns when the token expires, by the wall clock, in whole seconds, rounded
+// down. It is zero only if that is not known: for a [StaticProvider], and if
+// [NewToken] was given a zero time.
 func (t Token) Expiry() time.Time { return t.load().expiry }
 
-// Scope returns the scopes as granted, separated by spaces, and "" when the server did not say.
+// Scope returns the scopes that were granted, separated by spaces. It is empty if the
+// server did not say.
 func (t Token) Scope() string { return t.load().scope }
 
-// Username returns who signed in, in the flows where somebody does, and "" otherwise.
+// Username returns the name of the person who signed in, in the flows where somebody
+// does. It is empty otherwise.
 func (t Token) Username() string { return t.load().username }
 
-// AuthorizationHeader returns the name and the value of the header that carries the token (RFC 6750 §2.1); the zero Token has an empty value.
-func (t Token) AuthorizationHeader() (name, value string) { return "Authorization", t.load().header }
+// AuthorizationHeader returns the name and the value of the header that carries the
+// token (RFC 6750 §2.1). The value is empty for the zero Token.
+func (t Token) AuthorizationHeader() (name, value string) {
+	return "Authorization", t.load().header
+}
 
-// SetAuthHeader sets the Authorization header of r, replacing one that is there. The zero Token deletes it.
+// SetAuthHeader sets the Authorization header of r, and replaces one that is there.
+// For the zero Token it deletes the header. It does nothing if r is nil.
 func (t Token) SetAuthHeader(r *http.Request) {
 	switch {
 	case r == nil:
@@ -103,85 +122,11 @@ func (t Token) SetAuthHeader(r *http.Request) {
 	}
 }
 
-// Equal reports whether t and u are the same access token with the same expiry, scope and user. A cache keeps the whole seconds of an expiry, and no more.
+// Equal reports whether t and u are the same access token, with the same expiry,
+// scope and user name.
 func (t Token) Equal(u Token) bool {
-	a, b := t.load(), u.load()
-	return a.header == b.header && a.expiry.Equal(b.expiry) && a.scope == b.scope && a.username == b.username
-}
-
-// StaticProvider hands out one given token for ever.
-type StaticProvider struct{ token Token }
-
-// NewStaticProvider returns a provider of the given access token, which is never refreshed and whose expiry is not known. Its errors are those of [NewToken].
-func NewStaticProvider(accessToken string) (*StaticProvider, error) {
-	t, err := NewToken(accessToken, time.Time{})
-	if err != nil {
-		return nil, err
-	}
-	return &StaticProvider{t}, nil
-}
-
-// Token returns the token given to [NewStaticProvider].
-func (p *StaticProvider) Token(context.Context) (Token, error) {
-	if p == nil || p.token.data == nil {
-		return Token{}, errNotMade
-	}
-	return p.token, nil
-}
-
-// FuncProvider hands out tokens that a function of the caller's gets.
-type FuncProvider struct{ refresher *refresher }
-
-// NewFuncProvider returns a provider that gets its tokens from f, one call at a time. A Token with an expiry is kept until [DefaultLeeway] before it; one without
-// is asked for on every call. f gets a context of its own that ends after 30 seconds and has the values of the caller's. If f returns [ErrSignInRequired], it is
-// called once more, with a context that permits asking and lasts 15 minutes, if the caller permits it too: see [WithoutInteraction].
-func NewFuncProvider(f func(context.Context) (Token, error)) (*FuncProvider, error) {
-	if f == nil {
-		return nil, errors.New("cdfauth: the token function is nil")
-	}
-	r := newRefresher("function", Options{})
-	source := &tokenFunction{f: f, clock: &r.clock}
-	r.silent = source.token
-	r.ask = source.token
-	return &FuncProvider{r}, nil
-}
-
-// A tokenFunction is the function behind a FuncProvider.
-type tokenFunction struct {
-	f     func(context.Context) (Token, error)
-	clock *clock
-	calls ctxMutex // held during a call, so that none overtakes one that was abandoned
-}
-
-// token calls the function.
-func (t *tokenFunction) token(ctx context.Context) (grant, error) {
-	token, err := guard(ctx, "token function", func(ctx context.Context) (Token, error) {
-		if t.calls.begin(ctx) != nil {
-			return Token{}, fmt.Errorf("an earlier call has not returned: %w", ctx.Err())
-		}
-		defer t.calls.end()
-		return t.f(ctx)
-	})
-	if err != nil {
-		return grant{}, err
-	}
-	if token.data == nil {
-		return grant{}, errors.New("cdfauth: the token function returned the zero Token")
-	}
-	return grant{token: token, sent: t.clock.now(), monotonic: t.clock.moment().monotonic}, nil
-}
-
-// Token returns the current token, or asks the function for one.
-func (p *FuncProvider) Token(ctx context.Context) (Token, error) {
-	if p == nil || p.refresher == nil {
-		return Token{}, errNotMade
-	}
-	return p.refresher.Token(ctx)
-}
-
-// Invalidate says that t was refused: if it is the current token, the next call of Token asks for another. It may be called at any rate.
-func (p *FuncProvider) Invalidate(t Token) {
-	if p != nil && p.refresher != nil {
-		p.refresher.Invalidate(t)
-	}
+	a := t.load()
+	b := u.load()
+	return a.header == b.header && a.expiry.Equal(b.expiry) &&
+		a.scope == b.scope && a.username == b.username
 }

@@ -1,12 +1,13 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"context"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 func TestZeroProviders(t *testing.T) {
@@ -47,13 +48,13 @@ func TestStaticProvider(t *testing.T) {
 }
 
 func TestToken(t *testing.T) {
-	at := time.Now().Add(time.Hour)
+	at := time.Date(2026, 11, 25, 12, 0, 0, 0, time.Local)
 	tok, err := NewToken("abc", at)
 	if err != nil {
 		t.Fatal(err)
 	}
 	name, value := tok.AuthorizationHeader()
-	if name != "Authorization" || value != "Bearer abc" || tok.AccessToken() != "abc" || tok.Expiry() != at.Round(0) || tok.Scope() != "" || tok.Username() != "" {
+	if name != "Authorization" || value != "Bearer abc" || tok.AccessToken() != "abc" || tok.Expiry() != at || tok.Scope() != "" || tok.Username() != "" {
 		t.Errorf("%s: %s, %q, %v", name, value, tok.AccessToken(), tok.Expiry())
 	}
 	r := &http.Request{}
@@ -71,7 +72,7 @@ func TestToken(t *testing.T) {
 		t.Errorf("zero Token: %q %q", name, value)
 	}
 	same := newToken(tokenData{header: "Bearer abc", expiry: at.UTC()})
-	for i, other := range []Token{{}, newToken(tokenData{header: "Bearer abd", expiry: at}), newToken(tokenData{header: "Bearer abc", expiry: at.Add(1)}),
+	for i, other := range []Token{{}, newToken(tokenData{header: "Bearer abd", expiry: at}), newToken(tokenData{header: "Bearer abc", expiry: at.Add(time.Second)}),
 		newToken(tokenData{header: "Bearer abc", expiry: at, scope: "s"}), newToken(tokenData{header: "Bearer abc", expiry: at, username: "u"})} {
 		if tok.Equal(other) || other.Equal(tok) {
 			t.Errorf("equal to other token %d", i)
@@ -79,5 +80,36 @@ func TestToken(t *testing.T) {
 	}
 	if !tok.Equal(same) || !(Token{}).Equal(Token{}) {
 		t.Error("not equal to the same")
+	}
+}
+
+// TestTokenKeepsWholeSeconds: a cache keeps the whole seconds of an expiry, and a token
+// that comes out of one has to be Equal to what was put there.
+func TestTokenKeepsWholeSeconds(t *testing.T) {
+	second := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	token, err := NewToken("abc", second.Add(999*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !token.Expiry().Equal(second) {
+		t.Errorf("the expiry is %v, want %v", token.Expiry(), second)
+	}
+	unknown, err := NewToken("abc", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !unknown.Expiry().IsZero() {
+		t.Errorf("an unknown expiry became %v", unknown.Expiry())
+	}
+}
+
+// TestRFC6750Section21: the header of the example there.
+func TestRFC6750Section21(t *testing.T) {
+	token, err := NewToken("mF_9.B5f-4.1JqM", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, value := token.AuthorizationHeader(); value != "Bearer mF_9.B5f-4.1JqM" {
+		t.Errorf("got %q", value)
 	}
 }

@@ -3,7 +3,6 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // trickle is a body that comes a byte a second, and ends with its request.

@@ -2,7 +2,6 @@ package cdfauth
 
 import (
 	"bytes"
-	"cdfauth/internal/idptest"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 // TestRedirectIsNotFollowed: the target sees no request, on real sockets.

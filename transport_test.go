@@ -1,7 +1,6 @@
 package cdfauth
 
 import (
-	"cdfauth/internal/idptest"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cdfauth/internal/idptest"
 )
 
 func TestTransportOrigins(t *testing.T) {
