@@ -48,18 +48,18 @@ func NewHTTPClient(p Provider, origin string) (*http.Client, error) {
 // origin checks t, and returns its Origin in the form in which origins are compared.
 func (t *Transport) origin() (string, error) {
 	if t == nil || t.Provider == nil {
-		return "", badField("Transport.Provider", "is nil")
+		return "", badField("Transport: Provider", "is nil")
 	}
 	if t.Origin == badCluster {
-		return "", badField("Transport.Origin", "was made by ClusterURL from what is not"+
-			" the name of a cluster (such as greenfield or westeurope-1)")
+		return "", badField("Transport: Origin", "was made by ClusterURL of what is no cluster name"+
+			" (such as greenfield or westeurope-1)")
 	}
 	u, err := parseURL(t.Origin)
 	if err != nil {
-		return "", badField("Transport.Origin", "%w", err)
+		return "", badField("Transport: Origin", "%w", err)
 	}
 	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.ForceQuery {
-		return "", badField("Transport.Origin", "has a path or a query: want scheme, host and port alone")
+		return "", badField("Transport: Origin", "has a path or a query: want scheme, host and port alone")
 	}
 	return originOf(u.Scheme, u.Host), nil
 }
