@@ -25,7 +25,7 @@ type Cache interface {
 	Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error
 }
 
-func checkCall(ctx context.Context, usable bool) error {
+func checkCacheCall(ctx context.Context, usable bool) error {
 	if !usable || ctx == nil {
 		return errors.New("cdfauth: cache: the cache, the context or the function is nil or zero")
 	}
@@ -57,7 +57,7 @@ type MemoryCache struct {
 
 // Get returns a copy of the content.
 func (c *MemoryCache) Get(ctx context.Context) ([]byte, error) {
-	if err := checkCall(ctx, c != nil); err != nil {
+	if err := checkCacheCall(ctx, c != nil); err != nil {
 		return nil, err
 	}
 	if content := c.content.Load(); content != nil {
@@ -68,7 +68,7 @@ func (c *MemoryCache) Get(ctx context.Context) ([]byte, error) {
 
 // Update implements [Cache].
 func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	if err := checkCall(ctx, c != nil && f != nil); err != nil {
+	if err := checkCacheCall(ctx, c != nil && f != nil); err != nil {
 		return err
 	}
 	if err := c.turns.begin(ctx); err != nil {

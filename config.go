@@ -5,6 +5,7 @@ package cdfauth
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -183,13 +184,47 @@ func (s *loader) config(kind string, o Options) (c InteractiveConfig) { // has t
 			c.Cache = file
 		}
 	}
-	if begun := new(atomic.Bool); fresh && c.Cache != nil { // and until something is stored, what is there counts for nothing
-		c.Cache = &codedCache{c.Cache, func(stored []byte) ([]byte, error) {
-			if !begun.Load() {
-				return nil, nil
-			}
-			return stored, nil
-		}, func(now []byte) []byte { begun.Store(true); return now }}
+	if fresh && c.Cache != nil {
+		c.Cache = &clearedCache{cache: c.Cache}
 	}
 	return c
+}
+
+// clearedCache is a Cache with clear_cache: what it has counts for nothing, until
+// something is stored through it, which replaces what was there. Other processes
+// may have stored something since, and then that counts as ever.
+type clearedCache struct {
+	cache Cache
+
+	// stored is set once something was stored.
+	stored atomic.Bool
+}
+
+// Get returns the content, if it counts.
+func (c *clearedCache) Get(ctx context.Context) ([]byte, error) {
+	content, err := c.cache.Get(ctx)
+	if err != nil || !c.stored.Load() {
+		return nil, err
+	}
+	return content, nil
+}
+
+// Update implements [Cache].
+func (c *clearedCache) Update(
+	ctx context.Context,
+	f func(ctx context.Context, old []byte) (new []byte, err error),
+) error {
+	if err := checkCacheCall(ctx, f != nil); err != nil {
+		return err
+	}
+	return c.cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
+		if !c.stored.Load() {
+			old = nil
+		}
+		content, err := f(ctx, old)
+		if err == nil && len(content) > 0 {
+			c.stored.Store(true)
+		}
+		return content, err
+	})
 }

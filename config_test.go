@@ -119,7 +119,7 @@ func TestLoadSettings(t *testing.T) {
 		{nil, "*cdfauth.MemoryCache"},
 		{map[string]any{"token_cache_path": file}, "*cdfauth.FileCache"},
 		{map[string]any{"token_cache_path": file, "mem_cache_only": true}, "*cdfauth.MemoryCache"},
-		{map[string]any{"mem_cache_only": false, "clear_cache": true}, "*cdfauth.codedCache"},
+		{map[string]any{"mem_cache_only": false, "clear_cache": true}, "*cdfauth.clearedCache"},
 		{map[string]any{"clear_cache": false}, "*cdfauth.MemoryCache"},
 	} {
 		if got := fmt.Sprintf("%T", load(tt.more).Cache); got != tt.want {
@@ -133,7 +133,7 @@ func TestLoadSettings(t *testing.T) {
 		t.Error("with mem_cache_only, the cache given beside it was used")
 	}
 	beside.Cache = nil
-	if c, ok := load(map[string]any{"clear_cache": true}).Cache.(*codedCache); ok { // there is a home
+	if c, ok := load(map[string]any{"clear_cache": true}).Cache.(*clearedCache); ok { // there is a home
 		if path, _ := DefaultCachePath("app"); c.cache.(*FileCache).path != path {
 			t.Errorf("to be cleared is %s, want %s", c.cache.(*FileCache).path, path)
 		}

@@ -11,56 +11,113 @@ import (
 	"fmt"
 )
 
-// EncryptCache returns a Cache that keeps its content in c, encrypted with AES-256-GCM. The key, 32 random bytes that the caller keeps elsewhere (such as the
-// system's key store), is copied. Content that was made with another key or none, or was changed, is an error of Get and Update and stays as it is. That somebody
-// removed the content or put older content back is not noticed: it was made with the key too.
+// This file encrypts what a Cache stores, for a store that others can read or
+// change: a database, a shared folder, a backup. The cipher is AES-256-GCM (NIST
+// SP 800-38D). What is stored is one byte that names this format, a random nonce of
+// 12 bytes, the ciphertext, and a tag of 16 bytes.
+
+// encryptedCacheKeySize is the length of an AES-256 key, in bytes.
+const encryptedCacheKeySize = 32
+
+// encryptedCacheVersion is the first byte of what is stored.
+const encryptedCacheVersion = 1
+
+// encryptedCachePurpose is authenticated with the content, as additional data. The
+// key may be in use elsewhere: without it, a message of another purpose would pass
+// for the content of a cache.
+const encryptedCachePurpose = "\x01cdfauth token cache"
+
+var errNotOurCiphertext = errors.New(
+	"cdfauth: EncryptCache: the content was made with another key or none, or was changed")
+
+// encryptedCache is a Cache whose content another Cache keeps, encrypted.
+type encryptedCache struct {
+	cache Cache
+
+	// cipher returns the cipher. A function is how the key is kept from whoever
+	// prints the cache.
+	cipher func() cipher.AEAD
+}
+
+// EncryptCache returns a Cache that keeps its content in c, encrypted with
+// AES-256-GCM.
+//
+// The key is 32 random bytes that the caller keeps elsewhere, such as in the system's
+// key store; EncryptCache copies it. Content that was made with another key or with
+// none, or that was changed, is an error of Get and Update, and stays as it is.
+// EncryptCache cannot notice that somebody removed the content or put older content
+// back, because that was made with the key too.
 func EncryptCache(c Cache, key []byte) (Cache, error) {
-	if c == nil || len(key) != 32 {
-		return nil, fmt.Errorf("cdfauth: EncryptCache: a cache and a key of 32 bytes are wanted, not %T and %d bytes", c, len(key))
+	if c == nil {
+		return nil, errors.New("cdfauth: EncryptCache: c is nil: want a Cache")
 	}
-	block, _ := aes.NewCipher(key)                 // which refuses other lengths alone
-	aead, _ := cipher.NewGCMWithRandomNonce(block) // refuses no AES; draws the nonces itself, as FIPS 140 demands
-	const sealed = "\x01cdfauth token cache"       // the content's first byte, its version, and with what it is for the additional data: the key may be in use elsewhere
-	return &codedCache{c, func(stored []byte) ([]byte, error) {
-		plain, err := aead.Open(nil, nil, stored[1:], []byte(sealed))
-		if err != nil || stored[0] != sealed[0] {
-			return nil, errors.New("cdfauth: EncryptCache: the content was made with another key or none, or was changed")
-		}
-		return plain, nil
-	}, func(plain []byte) []byte { return aead.Seal([]byte(sealed[:1]), nil, plain, []byte(sealed)) }}, nil
+	if len(key) != encryptedCacheKeySize {
+		return nil, fmt.Errorf("cdfauth: EncryptCache: key has %d bytes: want %d random ones",
+			len(key), encryptedCacheKeySize)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("cdfauth: EncryptCache: %w", err)
+	}
+	// This mode draws the nonces itself, as FIPS 140-3 demands.
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return nil, fmt.Errorf("cdfauth: EncryptCache: %w", err)
+	}
+	return &encryptedCache{c, func() cipher.AEAD { return aead }}, nil
 }
 
-type codedCache struct { // keeps what encode makes of its content, and decode undoes, in another
-	cache  Cache
-	decode func(stored []byte) ([]byte, error)
-	encode func(plain []byte) []byte
-}
-
-func (c *codedCache) open(stored []byte, err error) ([]byte, error) {
-	if err != nil || len(stored) == 0 {
+// Get returns the content, decrypted.
+func (c *encryptedCache) Get(ctx context.Context) ([]byte, error) {
+	stored, err := c.cache.Get(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return c.decode(stored)
+	return c.decrypt(stored)
 }
 
-func (c *codedCache) Get(ctx context.Context) ([]byte, error) { return c.open(c.cache.Get(ctx)) }
-
-func (c *codedCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	if err := checkCall(ctx, f != nil); err != nil {
+// Update implements [Cache].
+func (c *encryptedCache) Update(
+	ctx context.Context,
+	f func(ctx context.Context, old []byte) (new []byte, err error),
+) error {
+	if err := checkCacheCall(ctx, f != nil); err != nil {
 		return err
 	}
-	return c.cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
-		plain, err := c.open(old, nil)
+	return c.cache.Update(ctx, func(ctx context.Context, stored []byte) ([]byte, error) {
+		old, err := c.decrypt(stored)
 		if err != nil {
 			return nil, err
 		}
-		now, err := f(ctx, bytes.Clone(plain))
-		switch {
-		case err != nil || len(now) == 0:
+		// f may write into what it gets.
+		content, err := f(ctx, bytes.Clone(old))
+		if err != nil || len(content) == 0 {
 			return nil, err
-		case bytes.Equal(now, plain):
-			return old, nil // encrypted anew it would differ
 		}
-		return c.encode(now), nil
+		if bytes.Equal(content, old) {
+			// Encrypted anew, equal content would differ, and be written.
+			return stored, nil
+		}
+		return c.encrypt(content), nil
 	})
+}
+
+func (c *encryptedCache) encrypt(content []byte) []byte {
+	version := []byte{encryptedCacheVersion}
+	return c.cipher().Seal(version, nil, content, []byte(encryptedCachePurpose))
+}
+
+// decrypt returns the content of what encrypt made. Nothing stored is no content.
+func (c *encryptedCache) decrypt(stored []byte) ([]byte, error) {
+	if len(stored) == 0 {
+		return nil, nil
+	}
+	if stored[0] != encryptedCacheVersion {
+		return nil, errNotOurCiphertext
+	}
+	content, err := c.cipher().Open(nil, nil, stored[1:], []byte(encryptedCachePurpose))
+	if err != nil {
+		return nil, errNotOurCiphertext
+	}
+	return content, nil
 }

@@ -38,7 +38,7 @@ func NewFileCache(path string) (*FileCache, error) {
 
 // Get returns the content of the file; nil, nil if there is none.
 func (c *FileCache) Get(ctx context.Context) ([]byte, error) {
-	if err := checkCall(ctx, c != nil && c.path != ""); err != nil {
+	if err := checkCacheCall(ctx, c != nil && c.path != ""); err != nil {
 		return nil, err
 	}
 	f, err := patiently(ctx, func() (*os.File, error) { return tryOpen(c.path, false) })
@@ -61,7 +61,7 @@ func (c *FileCache) Get(ctx context.Context) ([]byte, error) {
 
 // Update implements [Cache]. Errors that are not f's own name the file.
 func (c *FileCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
-	if err := checkCall(ctx, c != nil && c.path != "" && f != nil); err != nil {
+	if err := checkCacheCall(ctx, c != nil && c.path != "" && f != nil); err != nil {
 		return err
 	}
 	mkdir := os.MkdirAll(filepath.Dir(c.path), 0o700)
