@@ -6,114 +6,201 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 )
 
+// This file tells which entries of a cache were issued to this client by this
+// identity provider, which people they belong to, and which of them is meant.
+//
+// A cache file is shared: by other clients, by other providers on the same host
+// name, and by Cognite's Python SDK. The names of its entries are not enough to tell
+// them apart. An access token that is sent to the wrong API, or a refresh token that
+// is sent to the wrong provider, is a leak.
+
+// An account is a person at an identity provider, as a cache knows them.
 type account struct {
-	id       string // home_account_id, "" if the provider tells no accounts apart
+	id       string // home_account_id; "" if the provider tells no accounts apart
 	username string
 }
 
-// issuedToUs reports whether an entry is of this client at this identity provider. The key does not tell: two realms, tenants or ports of one host look the same in it.
-// Our own entries say who issued them; of others it is the ID token of the same account that does, or for Entra the realm.
-func (u *signIn) issuedToUs(c msalCache, section string, e entry) bool {
-	realm, issuer := u.realmAndIssuer()
-	said, inRealm := e.text(fieldIssuer), section == refreshTokens || e.text("realm") == realm // those serve all realms of an account
-	switch {
-	case !u.ofThisClient(e):
-		return false
-	case said == issuer:
-		return true
-	case u.client.entraStyle():
-		return inRealm && (said == "" || origin(said) == origin(issuer))
+// accountOf tells whose tokens a response has: by client_info if the provider sends
+// it, as Entra does, else by the subject of the ID token. MSAL does the same.
+func accountOf(r *tokenResponse, said claims) account {
+	person := account{id: said.Sub, username: said.username()}
+	var info struct{ UID, UTID string }
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.ClientInfo, "="))
+	if err != nil || json.Unmarshal(raw, &info) != nil {
+		return person
 	}
-	iss := u.idToken(c, e.account()).Iss
-	if m := u.client.metadata(); m != nil && iss != m.Issuer || m == nil && strings.TrimSuffix(iss, "/") != u.client.endpoint.url {
-		return false
+	if info.UID != "" && info.UTID != "" {
+		person.id = info.UID + "." + info.UTID
 	}
-	return said == "" && (inRealm || realm == "")
+	return person
 }
 
-func (u *signIn) idToken(c msalCache, id string) claims { // returns what the cached ID token of an account says, nothing if there is none. That of another of Entra's tenants says something else.
-	realm, issuer := u.realmAndIssuer()
-	for _, e := range c.find(idTokens, func(e entry) bool {
-		ours := slices.Contains([]string{"", issuer}, e.text(fieldIssuer))
-		if u.client.entraStyle() {
-			ours = e.text("realm") == realm
+// tokenSections are the sections in which entries belong to a client. The ID tokens
+// come last: entries of others' making are recognised by them.
+var tokenSections = []string{accessTokens, refreshTokens, idTokens}
+
+// issuedToUs reports whether this client got an entry from this identity provider.
+// Its key does not tell: two realms, tenants or ports of one host look the same in
+// it. Entries of our own say who issued them. Of an entry that another program made,
+// the realm tells at Entra, and the ID token of the same account elsewhere.
+func (s *signIn) issuedToUs(c msalCache, section string, e entry) bool {
+	if !s.ofThisClient(e) {
+		return false
+	}
+	realm, issuer := s.realmAndIssuer()
+	said := e.text(fieldIssuer)
+	if said == issuer {
+		return true
+	}
+	// Refresh tokens have no realm: they serve all realms of an account.
+	inRealm := section == refreshTokens || e.text("realm") == realm
+	if s.client.entraStyle() {
+		return inRealm && (said == "" || origin(said) == origin(issuer))
+	}
+	if said != "" || !inRealm && realm != "" {
+		return false
+	}
+	return s.isOurIssuer(s.idToken(c, e.account()).Iss)
+}
+
+// isOurIssuer reports whether iss is the identity provider's issuer. Before the
+// metadata is loaded, that is the URL by which the provider was configured.
+func (s *signIn) isOurIssuer(iss string) bool {
+	m := s.client.metadata()
+	if m == nil {
+		return strings.TrimSuffix(iss, "/") == s.client.endpoint.url
+	}
+	return iss == m.Issuer
+}
+
+// idToken returns the claims of an account's ID token in the cache, or none. At
+// Entra a person has one for each tenant, and they differ.
+func (s *signIn) idToken(c msalCache, id string) claims {
+	if id == "" {
+		return claims{}
+	}
+	realm, issuer := s.realmAndIssuer()
+	tokens := c.find(idTokens, func(e entry) bool {
+		if e.account() != id || !s.ofThisClient(e) {
+			return false
 		}
-		return id != "" && e.account() == id && u.ofThisClient(e) && ours
-	}) {
-		if said, err := parseIDToken(e.text("secret")); err == nil {
+		if s.client.entraStyle() {
+			return e.text("realm") == realm
+		}
+		said := e.text(fieldIssuer)
+		return said == "" || said == issuer
+	})
+	for _, e := range tokens {
+		said, err := parseIDToken(e.text("secret"))
+		if err == nil {
 			return said
 		}
 	}
 	return claims{}
 }
 
-// selectAccount is meant: the account used so far, else the one that LoginHint names, else the only one. Tokens of nobody count only where the client has no account.
-func (u *signIn) selectAccount(c msalCache) (a *account, several bool) {
-	if a = u.account.Load(); a != nil {
-		return a, false
+// selectAccount tells whose tokens this provider hands out: those of the person it
+// has handed out before, else of the one that LoginHint names, else of the only one
+// there is. It returns nil if there is nobody, or several and nothing tells which.
+func (s *signIn) selectAccount(c msalCache) (selected *account, several bool) {
+	selected = s.account.Load()
+	if selected != nil {
+		return selected, false
 	}
-	ids, anybody := map[string]bool{}, false
-	for _, section := range sections[:3] {
-		for _, e := range c.find(section, u.ofThisClient) {
-			anybody = anybody || e.account() != ""
-			if u.issuedToUs(c, section, e) {
-				ids[e.account()] = true
+	for _, person := range s.accounts(c) {
+		if s.cfg.loginHint != "" && !strings.EqualFold(person.username, s.cfg.loginHint) {
+			continue
+		}
+		if selected != nil {
+			return nil, true
+		}
+		selected = &person
+	}
+	return selected, false
+}
+
+// accounts returns the people to whom entries of ours belong. Entries without an
+// account count as a person's only while this client has no others.
+func (s *signIn) accounts(c msalCache) []account {
+	ours := map[string]bool{}
+	haveAccounts := false
+	for _, section := range tokenSections {
+		for _, e := range c.find(section, s.ofThisClient) {
+			if e.account() != "" {
+				haveAccounts = true
+			}
+			if s.issuedToUs(c, section, e) {
+				ours[e.account()] = true
 			}
 		}
 	}
-	for id := range ids {
-		name := ""
-		for _, e := range c.find(accounts, func(e entry) bool { return e.account() == id && e.text("environment") == u.environment() }) {
-			name = e.text("username")
-		}
-		name = cmp.Or(name, u.idToken(c, id).PreferredUsername, u.idToken(c, id).UPN) // Python's device flow forgets it when it refreshes
-		switch {
-		case id == "" && anybody || u.cfg.loginHint != "" && !strings.EqualFold(name, u.cfg.loginHint):
-		case a != nil:
-			return nil, true
-		default:
-			a = &account{id, name}
-		}
+	if haveAccounts {
+		delete(ours, "")
 	}
-	return a, false
+	var people []account
+	for _, id := range slices.Sorted(maps.Keys(ours)) {
+		people = append(people, account{id: id, username: s.username(c, id)})
+	}
+	return people
 }
 
-type foundTokens struct { // what the cache has of an account
-	lookup
-	refreshTokens []entry
+// username returns the user name of an account. Python's device code flow loses it
+// from the account's entry when it refreshes: then the ID token has it.
+func (s *signIn) username(c msalCache, id string) string {
+	entries := c.find(accounts, func(e entry) bool {
+		return e.account() == id && e.text("environment") == s.environment()
+	})
+	for _, e := range entries {
+		if name := e.text("username"); name != "" {
+			return name
+		}
+	}
+	return s.idToken(c, id).username()
+}
+
+// foundTokens is what a cache has for the account that is meant.
+type foundTokens struct {
+	lookup                // the access token
+	refreshTokens []entry // the newest first
 	account       account
 }
 
-func (u *signIn) search(c msalCache) foundTokens {
-	if a, _ := u.selectAccount(c); a != nil {
-		return u.tokens(c, *a)
+// search finds the tokens of the account that is meant. If nothing tells who that
+// is, it finds none.
+func (s *signIn) search(c msalCache) foundTokens {
+	selected, _ := s.selectAccount(c)
+	if selected == nil {
+		return foundTokens{}
 	}
-	return foundTokens{}
+	return s.tokensOf(c, *selected)
 }
 
-func (u *signIn) tokens(c msalCache, a account) foundTokens { // finds an account's access token, and its refresh tokens, the newest first
-	scope, ext := u.client.scope, extCacheKey(u.client.params)
-	l := foundTokens{account: a}
-	l.lookup = u.newest(c, a.username, func(e entry) bool {
-		return u.issuedToUs(c, accessTokens, e) && e.account() == a.id && e.text("ext_cache_key") == ext &&
-			(scope != "" && covers(e.text("target"), scope) || e.text(fieldAsked) == cmp.Or(target(scope), "-"))
-	})
-	l.refreshTokens = c.find(refreshTokens, func(e entry) bool {
-		return u.issuedToUs(c, refreshTokens, e) && e.account() == a.id && e.text("secret") != ""
-	})
-	return l
-}
-
-func (r *tokenResponse) account(said claims) account { // tells whose token an answer has, as MSAL does
-	var info struct{ UID, UTID string }
-	a := account{said.Sub, cmp.Or(said.PreferredUsername, said.UPN)}
-	b, _ := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.ClientInfo, "="))
-	if json.Unmarshal(b, &info) == nil && info.UID != "" && info.UTID != "" {
-		a.id = info.UID + "." + info.UTID
+// tokensOf finds an account's tokens. An access token fits if it was asked for with
+// the same Params, and was granted all scopes that this provider asks for, or was
+// asked for just these before.
+func (s *signIn) tokensOf(c msalCache, person account) foundTokens {
+	scope := s.client.scope
+	asked := cmp.Or(target(scope), "-")
+	extKey := extCacheKey(s.client.params)
+	fits := func(e entry) bool {
+		if e.account() != person.id || !s.issuedToUs(c, accessTokens, e) {
+			return false
+		}
+		if e.text("ext_cache_key") != extKey {
+			return false
+		}
+		return scope != "" && covers(e.text("target"), scope) || e.text(fieldAsked) == asked
 	}
-	return a
+	return foundTokens{
+		lookup:  s.newest(c, person.username, fits),
+		account: person,
+		refreshTokens: c.find(refreshTokens, func(e entry) bool {
+			return s.issuedToUs(c, refreshTokens, e) && e.account() == person.id && e.text("secret") != ""
+		}),
+	}
 }

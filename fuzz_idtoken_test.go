@@ -1,6 +1,7 @@
 package cdfauth
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -23,7 +24,7 @@ func FuzzIDToken(f *testing.F) {
 		switch {
 		case err != nil && !sayable(err, nonce):
 			t.Fatalf("%q", err)
-		case err == nil && raw != "" && (s.Iss != "https://idp.test" || s.Sub == "" || s.Nonce != nonce || !(s.Exp > 1.7e9) || !strings.Contains(string(s.Aud), `"app"`) && !strings.Contains(string(s.Aud), `\u`) || strings.Count(raw, ".") != 2):
+		case err == nil && raw != "" && (s.Iss != "https://idp.test" || s.Sub == "" || s.Nonce != nonce || !(s.Exp > 1.7e9) || !slices.Contains(s.Aud, "app") || strings.Count(raw, ".") != 2):
 			t.Fatalf("believed: %+v", s)
 		}
 	})

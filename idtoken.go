@@ -3,6 +3,7 @@
 package cdfauth
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
@@ -13,42 +14,113 @@ import (
 	"time"
 )
 
-type claims struct { // what is read of an ID token (OpenID Connect Core §2), for the account's identity and nothing else
-	Iss, Sub, Azp, Nonce, Oid, Tid, UPN string
-	Aud                                 json.RawMessage
-	Exp                                 float64
-	PreferredUsername                   string `json:"preferred_username"`
+// This file reads and verifies ID tokens (OpenID Connect Core 1.0; sections below
+// are of it). They tell who has signed in, for the account in the cache and for
+// Token.Username, and that a response belongs to this sign-in. They are not proof of
+// anything else, and nobody is given access by one.
+
+// idTokenSkew is by how much the clocks of this computer and of the identity
+// provider may differ.
+const idTokenSkew = 5 * time.Minute
+
+// claims is what is read of an ID token (§2, §5.1). Oid, Tid and UPN are Entra's.
+type claims struct {
+	Iss               string
+	Sub               string
+	Aud               audience
+	Azp               string
+	Exp               float64
+	Nonce             string
+	PreferredUsername string `json:"preferred_username"`
+	Oid               string
+	Tid               string
+	UPN               string
 }
 
-func parseIDToken(raw string) (s claims, err error) { // reads the claims. The signature is not needed: the token comes from the token endpoint itself, over TLS (§3.1.3.7, number 6).
-	parts := strings.SplitN(raw+"..", ".", 6)
-	b, _ := base64.RawURLEncoding.DecodeString(parts[1])
-	if len(parts) != 5 || json.Unmarshal(b, &s) != nil || s.Sub == "" {
-		return claims{}, errors.New("cdfauth: the answer's id_token is not an ID token")
+// username returns what the person is called: preferred_username, which older
+// versions of Entra and AD FS call upn.
+func (c claims) username() string {
+	return cmp.Or(c.PreferredUsername, c.UPN)
+}
+
+// An audience is the aud claim, which is a string or a list of them (§2). Of any
+// other type it names nobody, and is refused for that.
+type audience []string
+
+func (a *audience) UnmarshalJSON(raw []byte) error {
+	var list []string
+	if json.Unmarshal(raw, &list) == nil {
+		*a = list
+		return nil
 	}
-	return s, nil
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		*a = audience{one}
+	}
+	return nil
 }
 
-// verifyIDToken judges an ID token, if there is one, as a client of the code flow has to (§3.1.3.7), before anything is kept. nonce is "" where none was sent.
-func (u *signIn) verifyIDToken(i grant, issuer, nonce string, secrets ...string) (claims, error) {
-	if i.response.IDToken == "" {
+var errNotIDToken = errors.New("cdfauth: the answer's id_token is not an ID token")
+
+// parseIDToken reads the claims of an ID token. The signature is not verified: the
+// token comes from the token endpoint itself, over TLS, which may take its place
+// (§3.1.3.7, number 6).
+func parseIDToken(raw string) (claims, error) {
+	// A JWS has three parts (RFC 7515 §3.1). What has more is not split further: a
+	// megabyte of dots must not become a million strings.
+	parts := strings.SplitN(raw, ".", 4)
+	if len(parts) != 3 {
+		return claims{}, errNotIDToken
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return claims{}, errNotIDToken
+	}
+	var said claims
+	if json.Unmarshal(payload, &said) != nil || said.Sub == "" {
+		return claims{}, errNotIDToken
+	}
+	return said, nil
+}
+
+// verifyIDToken returns the claims of a grant's ID token after the checks that a
+// client has to make (§3.1.3.7), or no claims if the grant has no ID token. Nothing
+// of the grant may be kept before that. issuer is that of the metadata, nonce is ""
+// where none was sent; secrets are those of the request, which no error must show.
+func (s *signIn) verifyIDToken(g grant, issuer, nonce string, secrets ...string) (claims, error) {
+	if g.response.IDToken == "" {
 		return claims{}, nil
 	}
-	s, err := parseIDToken(i.response.IDToken)
+	said, err := parseIDToken(g.response.IDToken)
 	if err != nil {
 		return claims{}, err
 	}
-	var audience []string
-	if json.Unmarshal(s.Aud, &audience) != nil {
-		audience = make([]string, 1)
-		_ = json.Unmarshal(s.Aud, &audience[0]) // if it is neither, it names nobody
+	// The metadata that Entra has for several tenants names none of them.
+	expected := strings.ReplaceAll(issuer, "{tenantid}", said.Tid)
+	oldest := s.client.clock.now().Add(-idTokenSkew).Unix()
+	switch {
+	case said.Iss == "" || said.Iss != expected: // number 2
+		secrets = append(secrets, g.response.AccessToken, g.response.RefreshToken)
+		err = fmt.Errorf("is of issuer %q, and %q was expected",
+			scrub(said.Iss, 200, secrets...), scrub(issuer, 200))
+	case !slices.Contains(said.Aud, s.client.id): // number 3
+		err = errors.New("is for another client (aud)")
+	case said.Azp == "" && len(said.Aud) > 1: // number 4
+		err = errors.New("is for several clients, and does not say to which it was issued (azp)")
+	case said.Azp != "" && said.Azp != s.client.id: // number 5
+		err = errors.New("was issued to another client (azp)")
+	case !(said.Exp > float64(oldest)): // number 9; a number that is none is not greater
+		err = errors.New("has expired: is this computer's clock right?")
+	case nonce != "" && !sameSecret(nonce, said.Nonce): // number 11
+		err = errors.New("is of another sign-in (nonce)")
 	}
-	return s, refuse("cdfauth: the ID token ", []refusal{
-		{s.Iss == "" || s.Iss != strings.ReplaceAll(issuer, "{tenantid}", s.Tid), // Entra's metadata for several tenants
-			fmt.Sprintf("is of issuer %q, and %q was expected", scrub(s.Iss, 200, append(secrets, i.response.AccessToken, i.response.RefreshToken)...), scrub(issuer, 200))},
-		{!slices.Contains(audience, u.client.id), "is for another client"},
-		{s.Azp != "" && s.Azp != u.client.id || s.Azp == "" && len(audience) > 1, "was issued to another client (azp)"},
-		{!(s.Exp > float64(u.client.clock.now().Add(-5*time.Minute).Unix())), "has expired (is this computer's clock right?)"},
-		{nonce != "" && subtle.ConstantTimeCompare([]byte(nonce), []byte(s.Nonce)) != 1, "is of another sign-in (nonce)"},
-	})
+	if err != nil {
+		return claims{}, fmt.Errorf("cdfauth: the ID token %w", err)
+	}
+	return said, nil
+}
+
+// sameSecret compares in a time that does not tell how much of the two is the same.
+func sameSecret(a, b string) bool {
+	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
 }

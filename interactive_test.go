@@ -20,7 +20,7 @@ func TestInteractiveConfigErrors(t *testing.T) {
 		want   string
 	}{
 		"no endpoint":      {func(c *InteractiveConfig) { c.Endpoint = Endpoint{} }, "Endpoint is missing"},
-		"token URL":        {func(c *InteractiveConfig) { c.Endpoint = TokenURL("https://idp.test/token") }, "TokenURL names too little"},
+		"token URL":        {func(c *InteractiveConfig) { c.Endpoint = TokenURL("https://idp.test/token") }, "TokenURL, which names no address"},
 		"prompt":           {func(c *InteractiveConfig) { c.Prompt = "none" }, "want select_account, login, consent or none"},
 		"both":             {func(c *InteractiveConfig) { c.RedirectPort, c.RedirectURL = 1, "http://localhost:1" }, "RedirectURL and RedirectPort are both set"},
 		"port too big":     {func(c *InteractiveConfig) { c.RedirectPort = 65536 }, "RedirectPort has no port from 1 to 65535"},
@@ -40,7 +40,7 @@ func TestInteractiveConfigErrors(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
 	}
-	if _, err := NewDeviceCode(DeviceCodeConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "app"}); err == nil || !strings.Contains(err.Error(), "TokenURL names too little") {
+	if _, err := NewDeviceCode(DeviceCodeConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "app"}); err == nil || !strings.Contains(err.Error(), "TokenURL, which names no address") {
 		t.Error(err)
 	}
 }

@@ -1,0 +1,76 @@
+//go:build go1.24
+
+package cdfauth
+
+import (
+	"context"
+	"errors"
+)
+
+// This file forgets a person: in memory, and in the cache.
+
+var errSeveralAccounts = errors.New("several accounts are signed in, " +
+	"and LoginHint does not say which one to sign out")
+
+// signOut removes the tokens of the account that is meant. It drops what is in
+// memory twice: before, and after, for what a flight has brought meanwhile.
+func (s *signIn) signOut(ctx context.Context) error {
+	if ctx == nil {
+		return errors.New("cdfauth: SignOut was called with a nil context")
+	}
+	s.forget()
+	defer s.forget()
+	unknown := s.loadMetadata(ctx)
+	_, err := guarded(ctx, "Cache", func() error {
+		return s.cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
+			return s.withoutAccount(ctx, old, unknown)
+		})
+	})
+	if err == nil {
+		s.account.Store(nil)
+	}
+	return err
+}
+
+// forget drops what is in memory.
+func (s *signIn) forget() {
+	s.refresher.forget()
+	s.fallback.Store(nil)
+}
+
+// withoutAccount returns the content of a cache without the account that is meant.
+// unknown says why the metadata is not known, without which entries of the account
+// may not have been recognised.
+func (s *signIn) withoutAccount(ctx context.Context, old []byte, unknown error) ([]byte, error) {
+	c, err := s.parse(ctx, old)
+	if err != nil {
+		return nil, err
+	}
+	person, several := s.selectAccount(c)
+	if several {
+		return nil, errSeveralAccounts
+	}
+	if person == nil {
+		return old, unknown
+	}
+	s.removeAccount(c, person.id)
+	return c.blob()
+}
+
+// removeAccount removes this client's tokens of an account, and the account itself
+// if no other client has tokens of it.
+func (s *signIn) removeAccount(c msalCache, id string) {
+	ofAccount := func(e entry) bool {
+		return e.account() == id && e.text("environment") == s.environment()
+	}
+	others := 0
+	for _, section := range tokenSections {
+		c.remove(section, func(e entry) bool {
+			return ofAccount(e) && s.issuedToUs(c, section, e)
+		})
+		others += len(c.find(section, ofAccount))
+	}
+	if others == 0 {
+		c.remove(accounts, ofAccount)
+	}
+}
