@@ -65,7 +65,7 @@ func TestFlags(t *testing.T) {
 		{"-flow client_certificate -tenant t -client-id c -cluster greenfield", "Certificate is missing"},
 		{"-flow client_certificate -tenant t -client-id c -cluster greenfield -certificate nowhere.pem", "nowhere.pem"},
 		{"-flow interactive -tenant t -cluster greenfield", "ClientID is missing"},
-		{"-flow device_code -token-url https://idp.test/token -client-id c", "TokenURL names too little"},
+		{"-flow device_code -token-url https://idp.test/token -client-id c", "TokenURL, which names no address"},
 		{"-flow env -cluster greenfield", "IDP_CLIENT_ID is missing"},
 		{"-config nowhere.json", "nowhere.json"},
 		{"-config " + bad, "client_id is missing"},
