@@ -4,7 +4,6 @@ package cdfauth
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -19,129 +18,207 @@ import (
 	"unicode/utf16"
 )
 
-// The content of a Cache is MSAL's unified cache schema, as MSAL for Python and with it Cognite's Python SDK write it, so that a sign-in made by either serves
-// the other: a JSON object of sections, each an object of entries by key. What is not known here is kept as the JSON values that it is.
+// This file reads and writes the content of a Cache. The content is MSAL's unified
+// cache schema, as MSAL for Python and with it Cognite's Python SDK write it, so that
+// a sign-in that was made with either serves the other: a JSON object of sections,
+// each of which is an object of entries by key. Whatever else is in it is kept.
+
+// A msalCache is the whole content, as encoding/json decodes it into values.
 type msalCache map[string]any
 
+// An entry is one object of a section: an access token, an account.
 type entry map[string]any
 
-// The sections, by which entries are also told apart (credential_type), those of tokens first.
-const accessTokens, refreshTokens, idTokens, accounts, appMetadata = "AccessToken", "RefreshToken", "IdToken", "Account", "AppMetadata"
-
-var sections = []string{accessTokens, refreshTokens, idTokens, accounts, appMetadata}
-
-// Four fields of our own, which MSAL ignores.
+// The sections. An entry also names its section, in its field credential_type.
 const (
-	fieldIssuer  = "issuer"           // who issued it: the schema knows of a provider no more than its host name and a path segment
-	fieldGrant   = "grant"            // by which an application got a token for itself
-	fieldGranted = "granted"          // the scopes, as the server said them
-	fieldAsked   = "requested_target" // which scopes a user's token was asked for, if not all of them were granted; "-" for none
+	accessTokens  = "AccessToken"
+	refreshTokens = "RefreshToken"
+	idTokens      = "IdToken"
+	accounts      = "Account"
+	appMetadata   = "AppMetadata"
 )
 
+// sections lists the sections, those of tokens first.
+var sections = []string{accessTokens, refreshTokens, idTokens, accounts, appMetadata}
+
+// Fields of this package's own, which MSAL ignores.
+const (
+	// fieldIssuer says who issued a token, in the form of tokenStore.realmAndIssuer.
+	// The schema knows no more of a provider than its host and a path segment.
+	fieldIssuer = "issuer"
+	// fieldGrant is the grant type by which an application got a token for itself.
+	fieldGrant = "grant"
+	// fieldGranted has the scopes of a token in the server's own words.
+	fieldGranted = "granted"
+	// fieldAsked has the scopes that a user's token was asked for, if not all of
+	// them were granted; "-" if none was asked for.
+	fieldAsked = "requested_target"
+)
+
+// errCacheContent says that a content makes no sense. It does not say why: the error
+// of a decoder could quote a token.
 var errCacheContent = errors.New("the content is not of MSAL's cache format")
 
-func parseMSALCache(blob []byte) (msalCache, error) { // reads a blob; none at all is an empty cache. No error is passed on: it could quote what it read.
-	c := msalCache{}
-	d := json.NewDecoder(bytes.NewReader(blob))
-	d.UseNumber()
-	good := len(bytes.TrimSpace(blob)) == 0 || d.Decode(&c) == nil && c != nil && len(bytes.TrimSpace(blob[d.InputOffset():])) == 0
-	for _, name := range sections {
-		section, ok := c[name].(map[string]any)
-		good = good && (ok || c[name] == nil)
-		for _, e := range section {
-			_, ok := e.(map[string]any)
-			good = good && (ok || e == nil)
-		}
+// parseMSALCache decodes a content. An empty one is a cache without entries.
+func parseMSALCache(blob []byte) (msalCache, error) {
+	if len(bytes.TrimSpace(blob)) == 0 {
+		return msalCache{}, nil
 	}
-	if !good {
+	// Numbers stay as they are written, however long.
+	decoder := json.NewDecoder(bytes.NewReader(blob))
+	decoder.UseNumber()
+	var c msalCache
+	err := decoder.Decode(&c)
+	if err != nil || c == nil {
 		return nil, errCacheContent
+	}
+	rest := blob[decoder.InputOffset():]
+	if len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errCacheContent
+	}
+	for _, name := range sections {
+		if !isSection(c[name]) {
+			return nil, errCacheContent
+		}
 	}
 	return c, nil
 }
 
+// isSection reports whether a value is an object of objects. Either may be null.
+func isSection(value any) bool {
+	section, ok := value.(map[string]any)
+	if !ok {
+		return value == nil
+	}
+	for _, e := range section {
+		if _, ok := e.(map[string]any); !ok && e != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// isUnreadable reports whether a content is one that parseMSALCache refuses.
 func isUnreadable(blob []byte) bool {
 	_, err := parseMSALCache(blob)
 	return err != nil
 }
 
-func (c msalCache) blob() ([]byte, error) { // writes the whole, in ASCII: Python reads the file in the encoding of its locale
+// blob encodes the content as ASCII alone, because Python reads the file in the
+// encoding of its locale.
+func (c msalCache) blob() ([]byte, error) {
 	raw, err := json.Marshal(c)
 	if err != nil {
 		return nil, errCacheContent
 	}
-	var b bytes.Buffer
-	for _, u := range utf16.Encode([]rune(string(raw))) { // whatever is not ASCII is within a string
-		if u < 0x80 {
-			b.WriteByte(byte(u))
+	// Whatever is not ASCII is within a string, where JSON takes an escape for it
+	// (RFC 8259 §7).
+	var ascii bytes.Buffer
+	for _, unit := range utf16.Encode([]rune(string(raw))) {
+		if unit < 0x80 {
+			ascii.WriteByte(byte(unit))
 		} else {
-			fmt.Fprintf(&b, `\u%04x`, u)
+			fmt.Fprintf(&ascii, `\u%04x`, unit)
 		}
 	}
-	return b.Bytes(), nil
+	return ascii.Bytes(), nil
 }
 
-func (c msalCache) put(section string, e entry) { // replaces an entry; of one that is no token, fields that only others know stay
-	s, _ := c[section].(map[string]any)
-	if s == nil {
-		s = map[string]any{}
-		c[section] = s
+// find returns the entries of a section that match, the one written last first.
+func (c msalCache) find(section string, match func(entry) bool) []entry {
+	type found struct {
+		key   string
+		entry entry
 	}
-	whole, key := map[string]any{}, e.key(section)
-	old, _ := s[key].(map[string]any)
-	for old[fieldIssuer] != nil && e[fieldIssuer] != nil && old[fieldIssuer] != e[fieldIssuer] {
-		key += "-" // another issuer's, of which the schema knows nothing, is kept
-		old, _ = s[key].(map[string]any)
+	var all []found
+	entries, _ := c[section].(map[string]any)
+	for key, value := range entries {
+		if e, ok := value.(map[string]any); ok && match(e) {
+			all = append(all, found{key, e})
+		}
 	}
+	slices.SortFunc(all, func(a, b found) int {
+		newer := b.entry.written().Compare(a.entry.written())
+		if newer != 0 {
+			return newer
+		}
+		return strings.Compare(a.key, b.key)
+	})
+	var matching []entry
+	for _, f := range all {
+		matching = append(matching, f.entry)
+	}
+	return matching
+}
+
+// put adds an entry, or replaces the one that has its key. A replaced account or
+// application metadata keeps the fields that the new one does not have: other
+// programs may know them. A replaced token keeps none, as they are about the old one.
+func (c msalCache) put(section string, e entry) {
+	entries, ok := c[section].(map[string]any)
+	if !ok {
+		entries = map[string]any{}
+		c[section] = entries
+	}
+	// Two issuers of one host can have the same key, since the schema knows too
+	// little of them. The other one's entry is kept.
+	key := e.key(section)
+	old, _ := entries[key].(map[string]any)
+	for e.isOfAnotherIssuer(old) {
+		key += "-"
+		old, _ = entries[key].(map[string]any)
+	}
+	whole := map[string]any{}
 	if section == accounts || section == appMetadata {
 		maps.Copy(whole, old)
 	}
 	maps.Copy(whole, e)
-	s[key] = whole
+	entries[key] = whole
 }
 
+// remove removes the entries of a section that match.
 func (c msalCache) remove(section string, match func(entry) bool) {
-	s, _ := c[section].(map[string]any)
-	maps.DeleteFunc(s, func(_ string, v any) bool { e, ok := v.(map[string]any); return ok && match(e) })
+	entries, _ := c[section].(map[string]any)
+	maps.DeleteFunc(entries, func(_ string, value any) bool {
+		e, ok := value.(map[string]any)
+		return ok && match(e)
+	})
 }
 
-func (c msalCache) find(section string, match func(entry) bool) (found []entry) { // returns the entries that match, the one written last first
-	s, _ := c[section].(map[string]any)
-	order := map[string]entry{} // by age, then key
-	for key, v := range s {
-		if e, ok := v.(map[string]any); ok && match(e) {
-			order[strconv.FormatInt(1<<41-entry(e).written().Unix(), 10)+key] = e // always 13 digits
-		}
-	}
-	for _, key := range slices.Sorted(maps.Keys(order)) {
-		found = append(found, order[key])
-	}
-	return found
-}
-
-func (e entry) text(field string) string { // a field's value: that of a string, the digits of a number, "" of anything else
-	switch v := e[field].(type) {
+// text returns the value of a field: a string as it is, a number as its digits, and
+// "" for anything else.
+func (e entry) text(field string) string {
+	switch value := e[field].(type) {
 	case string:
-		return v
+		return value
 	case json.Number:
-		return v.String()
+		return value.String()
 	}
 	return ""
 }
 
+// set sets a field, unless its value is empty.
+func (e entry) set(field, value string) {
+	if value != "" {
+		e[field] = value
+	}
+}
+
+// maxEpoch is the last second since 1970 that counts as a time, some 30,000 years
+// away. Arithmetic with the times of a cache can not overflow.
+const maxEpoch = 1 << 40
+
+// time returns the value of a field that has a time, in whole seconds since 1970. It
+// returns the zero time for anything that can be none.
 func (e entry) time(field string) time.Time {
-	n, err := strconv.ParseInt(e.text(field), 10, 64)
-	if err != nil || n <= 0 || n > 1<<40 {
+	seconds, err := strconv.ParseInt(e.text(field), 10, 64)
+	if err != nil || seconds <= 0 || seconds > maxEpoch {
 		return time.Time{}
 	}
-	return time.Unix(n, 0)
+	return time.Unix(seconds, 0)
 }
 
-func (e entry) written() time.Time { // when a token was stored, zero for what is no token
-	return cmp.Or(e.time("cached_at"), e.time("last_modification_time"))
-}
-
-func (e entry) account() string { return e.text("home_account_id") } // whose token it is, "" if nobody's
-
+// unix returns t in the form that entry.time reads, "" for the zero time.
 func unix(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -149,48 +226,90 @@ func unix(t time.Time) string {
 	return strconv.FormatInt(t.Unix(), 10)
 }
 
-var keys = map[string]string{ // the names that MSAL for Python gives to entries: another one would leave a stale twin behind when Python updates it
-	accessTokens:  "$home_account_id-$environment-accesstoken-$client_id-$realm-$target",
-	refreshTokens: "$home_account_id-$environment-refreshtoken-$client_id--$target",
-	idTokens:      "$home_account_id-$environment-idtoken-$client_id-$realm-",
-	accounts:      "$home_account_id-$environment-$realm",
-	appMetadata:   "appmetadata-$environment-$client_id", // the case of this one counts
+// written returns when a token was stored: cached_at of an access token,
+// last_modification_time of a refresh token. It is zero for any other entry.
+func (e entry) written() time.Time {
+	written := e.time("cached_at")
+	if written.IsZero() {
+		written = e.time("last_modification_time")
+	}
+	return written
 }
 
+// account returns the id of the account whose token it is, "" if it is nobody's.
+func (e entry) account() string { return e.text("home_account_id") }
+
+// isOfAnotherIssuer reports whether both entries say who issued them, and differ.
+func (e entry) isOfAnotherIssuer(old entry) bool {
+	mine := e.text(fieldIssuer)
+	theirs := old.text(fieldIssuer)
+	return mine != "" && theirs != "" && mine != theirs
+}
+
+// key returns the key under which MSAL for Python stores an entry. Under any other
+// one, an entry would stay behind as a stale twin when Python updates it. Only in
+// the key of application metadata does the case of letters count.
 func (e entry) key(section string) string {
-	format, expand := keys[section], strings.NewReplacer("$home_account_id", e.account(), "$environment", e.text("environment"), "$client_id", e.text("client_id"),
-		"$realm", e.text("realm"), "$target", e.text("target"), "$ext_cache_key", e.text("ext_cache_key")).Replace
-	if section == accessTokens && e.text("ext_cache_key") != "" {
-		format = strings.Replace(format, "accesstoken", "atext", 1) + "-$ext_cache_key"
+	account := e.account()
+	environment := e.text("environment")
+	client := e.text("client_id")
+	realm := e.text("realm")
+	target := e.text("target")
+	switch section {
+	case accessTokens:
+		extra := e.text("ext_cache_key")
+		if extra != "" {
+			return lowerKey(account, environment, "atext", client, realm, target, extra)
+		}
+		return lowerKey(account, environment, "accesstoken", client, realm, target)
+	case refreshTokens:
+		// For all realms of an account.
+		return lowerKey(account, environment, "refreshtoken", client, "", target)
+	case idTokens:
+		return lowerKey(account, environment, "idtoken", client, realm, "")
+	case accounts:
+		return lowerKey(account, environment, realm)
+	case appMetadata:
+		return "appmetadata-" + environment + "-" + client
 	}
-	if section == appMetadata {
-		return expand(format)
-	}
-	return strings.ToLower(expand(format))
+	return ""
 }
 
-func target(scope string) string { // a list of scopes as MSAL writes it: sorted by code point
-	s := strings.Fields(scope)
-	slices.Sort(s)
-	return strings.Join(slices.Compact(s), " ")
+func lowerKey(parts ...string) string { return strings.ToLower(strings.Join(parts, "-")) }
+
+// target returns a list of scopes as MSAL stores it: sorted by code point, each once.
+func target(scope string) string {
+	scopes := strings.Fields(scope)
+	slices.Sort(scopes)
+	return strings.Join(slices.Compact(scopes), " ")
 }
 
-var openIDScopes = []string{"openid", "profile", "offline_access"} // ask for who it is and for a refresh token, not for access
+// openIDScopes ask who the user is and for a refresh token (OpenID Connect Core §5.4
+// and §11). They give no access to anything.
+var openIDScopes = []string{"openid", "profile", "offline_access"}
 
-func covers(target, scope string) bool { // reports whether a token of that target serves who asks for scope
+// covers reports whether a token of that target serves someone who asks for scope.
+func covers(target, scope string) bool {
 	granted := append(strings.Fields(target), openIDScopes...)
-	return !slices.ContainsFunc(strings.Fields(scope), func(s string) bool { return !slices.Contains(granted, s) })
+	for _, wanted := range strings.Fields(scope) {
+		if !slices.Contains(granted, wanted) {
+			return false
+		}
+	}
+	return true
 }
 
-func extCacheKey(params url.Values) string { // how MSAL 1.39 tells tokens apart that were asked for with more parameters than the standard ones
+// extCacheKey returns the hash by which MSAL for Python 1.39 tells tokens apart that
+// were asked for with parameters beyond the standard ones, "" if there are none.
+func extCacheKey(params url.Values) string {
 	if len(params) == 0 {
 		return ""
 	}
-	h := sha256.New()
+	hash := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(params)) {
-		for _, v := range params[name] {
-			fmt.Fprintf(h, "%d:%s%d:%s", len(name), name, len(v), v)
+		for _, value := range params[name] {
+			fmt.Fprintf(hash, "%d:%s%d:%s", len(name), name, len(value), value)
 		}
 	}
-	return strings.ToLower(base64.RawURLEncoding.EncodeToString(h.Sum(nil)))
+	return strings.ToLower(base64.RawURLEncoding.EncodeToString(hash.Sum(nil)))
 }
