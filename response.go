@@ -102,7 +102,7 @@ func (a response) error(secrets []string, why string) error { // makes an *OAuth
 	if oe.Code == "server_error" || oe.Code == "temporarily_unavailable" || oe.Code == "" && a.status >= 400 {
 		return transient{err} // also a 403 or 404 with a page of HTML: a firewall's or a gateway's word, not the provider's
 	}
-	return err
+	return withSuberror(err, a.body)
 }
 
 const maxLife = 100 * 365 * 24 * time.Hour // of a token: beyond, time would overflow
@@ -113,4 +113,24 @@ type grant struct { // a token as a flow got it, and what only the engine needs 
 	monotonic time.Duration  // the same by the monotonic clock (moment.monotonic); zero if the token is from a cache
 	refresh   time.Time      // when the server would like it refreshed (refresh_in); zero if it did not say
 	response  *tokenResponse // the rest of what the server said; nil if it comes from elsewhere
+}
+
+// A suberror is an OAuth error of which Entra says more, for programs to decide on:
+// an invalid_grant with bad_token means that the refresh token is dead, one with
+// basic_action or consent_required that the person has to do something first.
+type suberror struct {
+	error
+	code string // one of the words that Entra documents, or whatever the answer has
+}
+
+func (e suberror) Unwrap() error { return e.error }
+
+// withSuberror returns err, as a suberror if the body of the answer has one.
+func withSuberror(err error, body []byte) error {
+	var answer struct{ Suberror string }
+	_ = json.Unmarshal(body, &answer) // it may have fields of other types
+	if answer.Suberror == "" {
+		return err
+	}
+	return suberror{err, answer.Suberror}
 }

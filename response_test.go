@@ -77,3 +77,23 @@ func TestRightAnswers(t *testing.T) {
 		}
 	}
 }
+
+// TestSuberror: what Entra says more of an error than RFC 6749 knows is found in
+// it, whatever the rest of the answer is like.
+func TestSuberror(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"error":"invalid_grant","suberror":"bad_token"}`:                          "bad_token",
+		`{"error":"invalid_grant","suberror":"basic_action","error_codes":[50076]}`: "basic_action",
+		`{"error":"invalid_grant","error_description":1,"suberror":"bad_token"}`:    "bad_token",
+		`{"error":"invalid_grant","suberror":{}}`:                                   "",
+		`{"error":"invalid_grant"}`:                                                 "",
+		`no`:                                                                        "",
+	} {
+		err := response{status: 400, body: []byte(body)}.error(nil, "")
+		var found suberror
+		var answered *OAuthError
+		if errors.As(err, &found); found.code != want || !errors.As(err, &answered) {
+			t.Errorf("%s: suberror %q, want %q", body, found.code, want)
+		}
+	}
+}
