@@ -3,61 +3,93 @@
 package cdfauth
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"net/url"
 )
 
-// This file is the client credentials flow (RFC 6749 §4.4): a program proves who it is and gets a token for itself. One request is sent, a POST of grant_type,
-// client_id, scope and Params with one of: client_secret in the body; the same as HTTP Basic; or a client_assertion, a JWT signed elsewhere (RFC 7523 §2.2).
+// This file is the client credentials flow (RFC 6749 §4.4): a program proves
+// who it is and gets a token for itself. One request is sent to the token
+// endpoint, a POST of grant_type, client_id, scope and Params. The program
+// proves who it is in one of three ways: with client_secret in the body, with
+// the secret in the Authorization header, or with client_assertion, a JWT that
+// somebody else has signed.
 
 // ClientCredentialsConfig configures [NewClientCredentials].
 type ClientCredentialsConfig struct {
-	Endpoint        Endpoint   // where the identity provider is
-	ClientID        string     // of the application
-	ClientSecret    Secret     // of the application, read anew for each exchange; exactly one of it and ClientAssertion is wanted
-	ClientAssertion Secret     // a JWT made elsewhere (Kubernetes, GitHub, a vault), sent as it is: SecretFile of the projected token
-	BasicAuth       bool       // sends ClientSecret as HTTP Basic (RFC 6749 §2.3.1: form-encoded first) instead of in the body
-	Scopes          []string   // asked for together; none leaves the parameter out; for CDF with Entra: ClusterScopes
-	Params          url.Values // more parameters of the request, such as audience or resource; those that are the flow's own are refused; not secret
+	// Endpoint says where the identity provider is.
+	Endpoint Endpoint
+
+	// ClientID is the identifier that the identity provider knows the
+	// application by.
+	ClientID string
+
+	// ClientSecret is the secret of the application. Set either ClientSecret or
+	// ClientAssertion.
+	ClientSecret Secret
+
+	// ClientAssertion is a JWT that was made elsewhere, for example by
+	// Kubernetes, GitHub or a vault. It is sent as it is. For a projected
+	// service account token, use [SecretFile].
+	ClientAssertion Secret
+
+	// BasicAuth sends ClientSecret in the Authorization header instead of in the
+	// body of the request.
+	BasicAuth bool
+
+	// Scopes are the scopes to ask for, each in an element of its own. Without
+	// any, the parameter is left out. For CDF with Entra, use [ClusterScopes].
+	Scopes []string
+
+	// Params are more parameters of the request, such as audience or resource.
+	// The constructor rejects those that the flow itself sets. They are not
+	// treated as secrets.
+	Params url.Values
+
 	Options
 }
 
-// ClientCredentials is the provider of the client credentials flow.
+// ClientCredentials is the provider of the client credentials flow. Make one
+// with [NewClientCredentials].
 type ClientCredentials struct{ refresher *refresher }
 
-// NewClientCredentials returns a provider for programs that have a client secret, or an assertion. It checks cfg, names the field that is wrong, and does no I/O.
+// NewClientCredentials returns a provider for a program that has a client secret
+// or an assertion. It copies and checks cfg, without I/O. Its error names the
+// field that is wrong.
 func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, error) {
-	e := newRefresher("client credentials", cfg.Options)
-	c, err := newClient("client credentials", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options, &e.clock)
-	if err = cmp.Or(err, refuse("cdfauth: ", []refusal{
-		{cfg.ClientSecret == nil && cfg.ClientAssertion == nil, "ClientSecret is missing (is its environment variable empty?), and so is ClientAssertion"},
-		{cfg.ClientSecret != nil && cfg.ClientAssertion != nil, "ClientSecret and ClientAssertion are both set: want one of them"},
-		{cfg.ClientAssertion != nil && cfg.BasicAuth, "BasicAuth is for ClientSecret, and ClientAssertion is set"},
-	})); err != nil {
+	const flow = "client credentials"
+	r := newRefresher(flow, cfg.Options)
+	client, err := newClient(flow, cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params,
+		cfg.Options, &r.clock)
+	if err != nil {
 		return nil, err
 	}
-	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, _ string, f *tokenRequest) error {
-		if cfg.ClientAssertion != nil {
-			return f.setAssertion(cfg.ClientAssertion.read(ctx, "ClientAssertion"))
-		}
-		s, err := cfg.ClientSecret.read(ctx, "ClientSecret")
-		f.secrets = append(f.secrets, s)
-		if !cfg.BasicAuth {
-			f.Set("client_secret", s)
-			return err
-		}
-		// RFC 6749 §2.3.1: both parts are form-encoded first; the client id is then said once, here.
-		pair := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(c.id) + ":" + url.QueryEscape(s)))
-		f.Del("client_id")
-		f.basicAuth, f.secrets = "Basic "+pair, append(f.secrets, pair)
-		return err
-	})
-	return &ClientCredentials{e}, nil
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	authenticate := func(ctx context.Context, _ string, request *tokenRequest) error {
+		return cfg.authenticate(ctx, request)
+	}
+	r.silent = client.appToken(r, cfg.Cache, authenticate)
+	return &ClientCredentials{r}, nil
 }
 
-// Token returns an access token for the application. Its errors are those of the context, an [*OAuthError], or the Secret's or the network's.
+// check reports what is wrong with the fields that this flow alone has.
+func (cfg *ClientCredentialsConfig) check() error {
+	switch {
+	case cfg.ClientSecret == nil && cfg.ClientAssertion == nil:
+		return badField("ClientSecret",
+			"is missing (is its environment variable empty?), and so is ClientAssertion")
+	case cfg.ClientSecret != nil && cfg.ClientAssertion != nil:
+		return badField("ClientSecret", "and ClientAssertion are both set: want one of them")
+	case cfg.ClientAssertion != nil && cfg.BasicAuth:
+		return badField("BasicAuth", "is for ClientSecret, and ClientAssertion is set")
+	}
+	return nil
+}
+
+// Token returns an access token for the application. Its error is that of ctx,
+// an [*OAuthError], or the error of the Secret or of the network.
 func (p *ClientCredentials) Token(ctx context.Context) (Token, error) {
 	if p == nil || p.refresher == nil {
 		return Token{}, errNotMade
@@ -65,9 +97,42 @@ func (p *ClientCredentials) Token(ctx context.Context) (Token, error) {
 	return p.refresher.Token(ctx)
 }
 
-// Invalidate says that t was refused: if it is the current token, the next call of Token gets another. It may be called at any rate.
+// Invalidate says that the API has refused t. If t is the current token, the
+// next call of Token gets another one. Calls may come at any rate: the package
+// limits how often they lead to a request.
 func (p *ClientCredentials) Invalidate(t Token) {
 	if p != nil && p.refresher != nil {
 		p.refresher.Invalidate(t)
 	}
+}
+
+// authenticate adds to a token request what proves who the client is. A request
+// must not do so in more than one way (RFC 6749 §2.3).
+func (cfg *ClientCredentialsConfig) authenticate(ctx context.Context, request *tokenRequest) error {
+	// RFC 7523 §2.2
+	if cfg.ClientAssertion != nil {
+		assertion, err := cfg.ClientAssertion.read(ctx, "ClientAssertion")
+		return request.setAssertion(assertion, err)
+	}
+
+	secret, err := cfg.ClientSecret.read(ctx, "ClientSecret")
+	if err != nil {
+		return err
+	}
+	request.secrets = append(request.secrets, secret)
+
+	// RFC 6749 §2.3.1, the client's identifier and secret in the body.
+	if !cfg.BasicAuth {
+		request.Set("client_secret", secret)
+		return nil
+	}
+
+	// RFC 6749 §2.3.1, HTTP Basic: both parts are form-encoded first. The
+	// client's identifier is then not repeated in the body.
+	credentials := url.QueryEscape(cfg.ClientID) + ":" + url.QueryEscape(secret)
+	encoded := base64.StdEncoding.EncodeToString([]byte(credentials))
+	request.secrets = append(request.secrets, encoded)
+	request.basicAuth = "Basic " + encoded
+	request.Del("client_id")
+	return nil
 }

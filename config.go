@@ -118,8 +118,8 @@ func (s *loader) provider(kind string, o Options) (p Provider, err error) {
 		}
 	}
 	if err != nil { // it has the constructor's names for things
-		s.problem(true, "%s", strings.NewReplacer("cdfauth: ", "", "Endpoint: TokenURL", s.name("token_url"), "Endpoint: Authority", s.name("authority_url"),
-			"Endpoint: Discovery", s.name("oauth_discovery_url"), "access token", s.name("token"), "ClientID", s.name("client_id"), "Scopes", s.name("scopes"),
+		s.problem(true, "%s", strings.NewReplacer("cdfauth: ", "", "Endpoint", s.name(endpointKey(c.Endpoint.kind)),
+			"access token", s.name("token"), "ClientID", s.name("client_id"), "Scopes", s.name("scopes"),
 			"Certificate", "certificate", "Thumbprint", "cert_thumbprint", "RedirectPort", "redirect_port", "Prompt", "prompt", "Params: ", "").Replace(err.Error()))
 	}
 	if len(s.wrong) > 0 {
@@ -227,4 +227,16 @@ func (c *clearedCache) Update(
 		}
 		return content, err
 	})
+}
+
+// endpointKey returns the key that an Endpoint was made of.
+func endpointKey(kind string) string {
+	switch kind {
+	case kindTokenURL:
+		return "token_url"
+	case kindDiscovery:
+		return "oauth_discovery_url"
+	default:
+		return "authority_url"
+	}
 }

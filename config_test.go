@@ -172,7 +172,7 @@ func TestLoadErrors(t *testing.T) {
 		{`{"token":"hunter 2"}`, "token has a character that is not visible ASCII"},
 		{`{"token":{"token":{"hunter2":1}}}`, "token is an object: want a string"},
 		{`{"client_credentials":{}}`, "cdfauth: Load: client_credentials: token_url is missing; client_id is missing; client_secret is missing"},
-		{`{"client_credentials":{"token_url":"http://idp.test","client_id":"a","client_secret":"hunter2"}}`, "token_url: the URL must be https"},
+		{`{"client_credentials":{"token_url":"http://idp.test","client_id":"a","client_secret":"hunter2"}}`, "token_url must be https"},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":["hunter2"]}}`, "client_secret is a list: want a string"},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a ","client_secret":"hunter2"}}`, "client_id has a character"},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a b"]}}`, `scopes[0] is "a b"`},
@@ -191,7 +191,7 @@ func TestLoadErrors(t *testing.T) {
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":"x"}}`, `redirect_port is not a number`},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":70000}}`, `redirect_port has no port from 1 to 65535`},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","clear_cache":"yes"}}`, `clear_cache is a string: want true or false`},
-		{`{"interactive":{"client_id":"a","oauth_discovery_url":"https://u:hunter2@a.test/t"}}`, `oauth_discovery_url: the URL has a user name`},
+		{`{"interactive":{"client_id":"a","oauth_discovery_url":"https://u:hunter2@a.test/t"}}`, `oauth_discovery_url has a user name`},
 		{`{"device_code":{"client_id":"a","authority_url":"https://a.test/t","cdf_cluster":"../evil"}}`, `is no cluster name`},
 	} {
 		p, err := Load([]byte(tt.config), Options{})

@@ -32,7 +32,7 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if m := c.metadata(); m != nil {
 		return m, nil
 	}
-	at := c.endpoint.url + map[string]string{kindAuthority: "/v2.0"}[c.endpoint.kind] + wellKnown
+	at := c.endpoint.metadataURL()
 	a, err := c.send(ctx, "discovery", at, new(tokenRequest))
 	if err != nil {
 		return nil, err

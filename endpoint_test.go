@@ -33,15 +33,15 @@ func TestEndpoints(t *testing.T) {
 		{name: "tenant query", ep: Entra("t?x"), bad: "Entra"},
 		{name: "tenant escape", ep: Entra("t%2f"), bad: "Entra"},
 		{name: "tenant empty", ep: Entra(""), bad: "Entra"},
-		{name: "http", ep: TokenURL("http://idp.example.com/token"), bad: "TokenURL: the URL must be https"},
+		{name: "http", ep: TokenURL("http://idp.example.com/token"), bad: "must be https"},
 		{name: "forced query", ep: Issuer("https://idp.example.com?"), bad: "query"},
 		{name: "http address", ep: TokenURL("http://10.0.0.1/token"), bad: "must be https"},
 		{name: "http look-alike", ep: TokenURL("http://127.0.0.1.evil.com/token"), bad: "must be https"},
-		{name: "userinfo", ep: Issuer("https://user:pa55word@idp.example.com"), bad: "Issuer: the URL has a user name"},
+		{name: "userinfo", ep: Issuer("https://user:pa55word@idp.example.com"), bad: "has a user name"},
 		{name: "fragment", ep: Issuer("https://idp.example.com/#"), bad: "fragment"},
 		{name: "query", ep: Issuer("https://idp.example.com/?x=pa55word"), bad: "query"},
-		{name: "no scheme", ep: Authority("login.example.com/t"), bad: "Authority: the URL is not of the form"},
-		{name: "empty", ep: TokenURL(""), bad: "TokenURL: the URL is empty"},
+		{name: "no scheme", ep: Authority("login.example.com/t"), bad: "is not of the form"},
+		{name: "empty", ep: TokenURL(""), bad: "is empty"},
 		{name: "ftp", ep: Discovery("ftp://idp.example.com"), bad: "must be https"},
 		{name: "unicode host", ep: Issuer("https://bücher.example"), bad: "ASCII"},
 		{name: "no host", ep: Issuer("https:///x"), bad: "form"},
@@ -52,7 +52,7 @@ func TestEndpoints(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := newClient("test", tt.ep, "id", nil, nil, Options{}, new(clock))
 			if tt.bad != "" {
-				if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Endpoint: ") || !strings.Contains(err.Error(), tt.bad) || strings.Contains(err.Error(), "pa55word") {
+				if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Endpoint ") || !strings.Contains(err.Error(), tt.bad) || strings.Contains(err.Error(), "pa55word") {
 					t.Errorf("got %v, want an error with %q", err, tt.bad)
 				}
 				return

@@ -384,9 +384,9 @@ func ExampleEntra() {
 		fmt.Println(err)
 	}
 	// Output:
-	// cdfauth: Endpoint: Entra("../../evil.com"): want a tenant's GUID or domain name
-	// cdfauth: Endpoint: Authority: the URL must be https (http only for a loopback host)
-	// cdfauth: Endpoint: Issuer: the URL has a user name or a password in it
-	// cdfauth: Endpoint: Discovery: the URL has a query
-	// cdfauth: Endpoint: TokenURL: the URL has a fragment
+	// cdfauth: Endpoint is Entra("../../evil.com"): want a tenant's GUID or domain name
+	// cdfauth: Endpoint must be https (http only for a loopback host)
+	// cdfauth: Endpoint has a user name or a password in it
+	// cdfauth: Endpoint has a query, which cannot be followed by a path
+	// cdfauth: Endpoint has a fragment
 }

@@ -10,12 +10,70 @@ import (
 	"time"
 )
 
-type refusal struct { // what is wrong, if it is
+// This file has the options that the configurations of all flows share, and the
+// error that names the field of a configuration that is wrong.
+
+// DefaultLeeway is how long before its expiry a token is refreshed, unless
+// [Options] say otherwise.
+const DefaultLeeway = 15 * time.Second
+
+// Options holds what every flow shares. Several providers can use the same
+// Options. The zero value is right for most programs.
+type Options struct {
+	// Leeway is how long before its expiry a token is refreshed, but never more
+	// than half of its lifetime. Zero means DefaultLeeway. Constructors reject a
+	// negative value.
+	Leeway time.Duration
+
+	// Cache keeps tokens for other processes and for later ones, in MSAL's
+	// format. Nil means a FileCache at DefaultCachePath for [Interactive] and
+	// [DeviceCode], and no cache for the other providers. If the cache fails,
+	// the provider logs the error and keeps its tokens in memory.
+	Cache Cache
+
+	// HTTPClient sends the requests to the identity provider. The package does
+	// not change it, and follows no redirect with it. Nil means a private client
+	// of the package: TLS 1.2 or later, the proxy that the environment names,
+	// and timeouts.
+	HTTPClient *http.Client
+
+	// Logger gets a record of each exchange with the identity provider and of
+	// each failure that Token does not return. The records have no secrets, no
+	// tokens and no queries of URLs. Nil means that nothing is logged.
+	Logger *slog.Logger
+}
+
+// errNotMade is returned by the methods of a provider that is nil or the zero
+// value of its type.
+var errNotMade = errors.New("cdfauth: provider is nil or zero: make it with its constructor")
+
+// A fieldError says what is wrong with one field of a configuration. Load and
+// FromEnv replace the field by the key or the variable that it came from.
+type fieldError struct {
+	field string
+	err   error
+}
+
+// badField returns a *fieldError. The problem continues the sentence that the
+// field's name begins: "is missing", "is negative".
+func badField(field, problem string, args ...any) error {
+	return &fieldError{field: field, err: fmt.Errorf(problem, args...)}
+}
+
+// Error returns the sentence.
+func (e *fieldError) Error() string { return "cdfauth: " + e.field + " " + e.err.Error() }
+
+// Unwrap returns the problem alone.
+func (e *fieldError) Unwrap() error { return e.err }
+
+// A refusal is a condition under which something is refused, and the reason.
+type refusal struct {
 	is   bool
 	what string
 }
 
-func refuse(prefix string, refusals []refusal) error { // returns an error for the first that is wrong
+// refuse returns an error with the first reason whose condition is true.
+func refuse(prefix string, refusals []refusal) error {
 	for _, r := range refusals {
 		if r.is {
 			return errors.New(prefix + r.what)
@@ -23,35 +81,3 @@ func refuse(prefix string, refusals []refusal) error { // returns an error for t
 	}
 	return nil
 }
-
-// DefaultLeeway is how long before its expiry a token is refreshed, unless [Options] say otherwise.
-const DefaultLeeway = 15 * time.Second
-
-// Options holds what every flow shares: plumbing that several providers can reuse. The zero value is right for most.
-type Options struct {
-	Leeway time.Duration // what is left of a token's lifetime when it is refreshed, half of it at most; 0 means DefaultLeeway; a negative one is refused
-	// Cache keeps tokens for other processes and later ones, in the format of MSAL. What goes wrong with it is logged and costs persistence, never the token.
-	Cache Cache // nil means a FileCache at [DefaultCachePath] for the two flows of a person, and none for the others
-	// HTTPClient sends the requests to the identity provider; it is used, never changed, and no redirect is followed.
-	HTTPClient *http.Client // nil means one private client of the package: TLS 1.2 or later, a proxy from the environment, timeouts, a connection for each request
-	Logger     *slog.Logger // gets a record for each exchange and each refresh that failed, without secrets, tokens or URLs' queries; nil means silence
-}
-
-var errNotMade = errors.New("cdfauth: provider is nil or zero: make it with its constructor")
-
-// A fieldError says what is wrong with one field of a configuration, so that Load
-// and FromEnv can name the key or the variable that it came from.
-type fieldError struct {
-	field string
-	err   error
-}
-
-// badField returns a fieldError. The problem continues the sentence that the
-// field's name begins: "is missing", "is negative".
-func badField(field, problem string, args ...any) error {
-	return &fieldError{field, fmt.Errorf(problem, args...)}
-}
-
-func (e *fieldError) Error() string { return "cdfauth: " + e.field + " " + e.err.Error() }
-
-func (e *fieldError) Unwrap() error { return e.err }

@@ -3,25 +3,28 @@
 package cdfauth
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 )
 
-var errTooBig = errors.New("content has more than 1 MiB")
+// This file is about secrets that a program was given: client secrets,
+// assertions, private keys and passphrases. A secret is a function, which the
+// package calls when it is about to use the secret. It is not kept.
 
-// Secret yields a secret when it is needed, anew for each exchange with the identity provider, so that one that was rotated on disk or in a vault is picked up
-// without a restart. Being a function, it cannot be printed by accident. It is called concurrently if providers share it, with a context of at most 30 seconds.
+// Secret returns a secret when it is needed. The package calls it anew for each
+// exchange with the identity provider, so that a secret that was rotated on
+// disk or in a vault is used without a restart. Being a function, a Secret
+// cannot be printed by accident. Its context ends after 30 seconds at most. If
+// several providers share a Secret, they call it concurrently.
 type Secret func(ctx context.Context) (string, error)
 
-// SecretString returns a Secret that yields s. For "" it returns nil, as if the field were not set, so that the constructor finds an unset environment variable.
-//
-//go:noinline
+// SecretString returns a Secret that returns s. For the empty string it returns
+// nil, as if the field were not set. So the constructor notices an environment
+// variable that is not set: SecretString(os.Getenv("IDP_CLIENT_SECRET")).
 func SecretString(s string) Secret {
 	if s == "" {
 		return nil
@@ -29,36 +32,64 @@ func SecretString(s string) Secret {
 	return func(context.Context) (string, error) { return s, nil }
 }
 
-// stringSecret is the code of what SecretString returns, not inlined for that: it can neither hang nor panic, and needs no guard, a fifth of a request's cost.
-var stringSecret = reflect.ValueOf(SecretString("x")).Pointer()
-
-// SecretFile returns a Secret that reads a file anew each time. The contents of several files (tls.key, tls.crt) are joined by a newline. The last newline, which
-// editors add, is dropped. Without a path, or with an empty one, it returns nil, as if the field were not set. Each file may have 1 MiB at most.
+// SecretFile returns a Secret that reads a file each time. The contents of
+// several files, such as tls.key and tls.crt, are joined by a newline. The last
+// newline, which editors add, is dropped. A file may have 1 MiB at most. Without
+// a path, or with an empty one, SecretFile returns nil, as if the field were not
+// set.
 func SecretFile(path ...string) Secret {
-	paths := slices.Clone(path)
-	if len(paths) == 0 || slices.Contains(paths, "") {
+	if len(path) == 0 || slices.Contains(path, "") {
 		return nil
 	}
-	return func(context.Context) (text string, err error) {
-		for _, p := range paths {
-			f, e := os.Open(p)
-			b, e2 := io.ReadAll(io.LimitReader(f, 1<<20+1))
-			if f.Close(); len(b) > 1<<20 { // it is no secret
-				e2 = &os.PathError{Op: "read", Path: p, Err: errTooBig}
+	paths := slices.Clone(path)
+	return func(context.Context) (string, error) {
+		var texts []string
+		for _, path := range paths {
+			text, err := readSecretFile(path)
+			if err != nil {
+				return "", err
 			}
-			if err = cmp.Or(e, e2); err != nil {
-				return "", err // a *PathError: the path, never the content
-			}
-			text += string(b) + "\n"
+			texts = append(texts, text)
 		}
-		return strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\n"), "\r"), nil
+		text := strings.TrimSuffix(strings.Join(texts, "\n"), "\n")
+		return strings.TrimSuffix(text, "\r"), nil
 	}
 }
 
-func (s Secret) read(ctx context.Context, field string) (string, error) { // calls s as it must be called everywhere: guarded, and with an error that names the field
-	if reflect.ValueOf(s).Pointer() == stringSecret {
-		return s(ctx)
+// maxSecretFile is how long a file with a secret may be, in bytes. Another file
+// is no secret.
+const maxSecretFile = 1 << 20
+
+// errTooBig is the error of a file that is longer than it may be.
+var errTooBig = errors.New("content has more than 1 MiB")
+
+// readSecretFile returns the content of a file. Its errors have the path, and
+// never the content.
+func readSecretFile(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
 	}
-	v, err := guard(ctx, field, s)
-	return v, cmp.Or(err, refuse("cdfauth: "+field, []refusal{{v == "", " yielded an empty string"}}))
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
+	if err != nil {
+		return "", err
+	}
+	if len(content) > maxSecretFile {
+		return "", &os.PathError{Op: "read", Path: path, Err: errTooBig}
+	}
+	return string(content), nil
+}
+
+// read calls the function for a field of a configuration. Everybody calls it
+// this way: it may hang or panic, and its error has to name the field.
+func (s Secret) read(ctx context.Context, field string) (string, error) {
+	text, err := guard(ctx, field, s)
+	if err != nil {
+		return "", err
+	}
+	if text == "" {
+		return "", badField(field, "yielded an empty string")
+	}
+	return text, nil
 }

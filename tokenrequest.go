@@ -29,8 +29,6 @@ func (f *tokenRequest) setAssertion(jwt string, err error) error { // authentica
 	return err
 }
 
-var paths = map[string]string{kindAuthority: "/oauth2/v2.0/*", kindADFS: "/oauth2/*", kindTokenURL: ""} // for * goes an endpoint's name
-
 type client struct { // an OAuth client at its identity provider: what requests of every flow have in common
 	flow, id, scope string
 	endpoint        Endpoint
@@ -47,8 +45,7 @@ var reserved = strings.Fields( /* the parameters that are the flows' own */ `gra
 
 // newClient checks and copies what all configurations share.
 func newClient(flow string, ep Endpoint, id string, scopes []string, params url.Values, o Options, clock *clock) (*client, error) {
-	err := cmp.Or(ep.err, refuse("cdfauth: ", []refusal{
-		{ep.kind == "", "Endpoint is missing: make it with Entra, Authority, Issuer, Discovery or TokenURL"},
+	err := cmp.Or(ep.check(), refuse("cdfauth: ", []refusal{
 		{id == "", "ClientID is missing"},
 		{strings.TrimSpace(id) != id || strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }),
 			"ClientID has a character that is not printable ASCII, or a blank at an end (RFC 6749 appendix A.1)"},
@@ -142,8 +139,8 @@ func (c *client) attempt(ctx context.Context, grantType string, fill prepareFunc
 }
 
 func (c *client) endpointURL(ctx context.Context, name string) (string, error) { // returns an endpoint by its name in an Entra-style path: token, authorize or devicecode
-	if path, ok := paths[c.endpoint.kind]; ok {
-		return c.endpoint.url + strings.Replace(path, "*", name, 1), nil
+	if address, known := c.endpoint.address(name); known {
+		return address, nil
 	}
 	m, err := c.discover(ctx)
 	if err != nil {
@@ -157,7 +154,7 @@ func (c *client) endpointURL(ctx context.Context, name string) (string, error) {
 }
 
 func (c *client) entraStyle() bool { // says that the provider is Entra or behaves so
-	return c.endpoint.kind == kindAuthority || c.endpoint.kind == kindADFS
+	return c.endpoint.entraStyle()
 }
 
 // send posts a form, or gets what is at the URL if it is empty. An error of the transport is transient unless TLS verification failed.
