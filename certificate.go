@@ -60,7 +60,12 @@ func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, erro
 		return nil, err
 	}
 	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, tokenURL string, f *tokenRequest) error {
-		return f.setAssertion(s.assertion(ctx, tokenURL))
+		jwt, err := s.assertion(ctx, tokenURL)
+		if err != nil {
+			return err
+		}
+		f.setAssertion(jwt)
+		return nil
 	})
 	return &ClientCertificate{e}, nil
 }

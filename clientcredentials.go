@@ -112,7 +112,11 @@ func (cfg *ClientCredentialsConfig) authenticate(ctx context.Context, request *t
 	// RFC 7523 §2.2
 	if cfg.ClientAssertion != nil {
 		assertion, err := cfg.ClientAssertion.read(ctx, "ClientAssertion")
-		return request.setAssertion(assertion, err)
+		if err != nil {
+			return err
+		}
+		request.setAssertion(assertion)
+		return nil
 	}
 
 	secret, err := cfg.ClientSecret.read(ctx, "ClientSecret")

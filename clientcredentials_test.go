@@ -89,9 +89,9 @@ func TestClientCredentialsConfigErrors(t *testing.T) {
 		{"ClientID has a character", func(c *ClientCredentialsConfig) { c.ClientID = "id\n" }},
 		{"ClientID has a character", func(c *ClientCredentialsConfig) { c.ClientID = "id " }},
 		{"ClientID has a character", func(c *ClientCredentialsConfig) { c.ClientID = "\xe9d\u00e9" }},
-		{"Scopes[0]", func(c *ClientCredentialsConfig) { c.Scopes = []string{`a"b`} }},
-		{"Scopes[0]", func(c *ClientCredentialsConfig) { c.Scopes = []string{`a\b`} }},
-		{"Scopes[0]", func(c *ClientCredentialsConfig) { c.Scopes = []string{"\u00e9"} }},
+		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{`a"b`} }},
+		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{`a\b`} }},
+		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{"\u00e9"} }},
 		{"ClientSecret is missing", func(c *ClientCredentialsConfig) { c.ClientSecret = SecretString("") }},
 		{"ClientSecret is missing", func(c *ClientCredentialsConfig) { c.ClientSecret = SecretFile("") }},
 		{"ClientSecret is missing", func(c *ClientCredentialsConfig) { c.ClientSecret = SecretFile() }},
@@ -99,11 +99,11 @@ func TestClientCredentialsConfigErrors(t *testing.T) {
 		{"BasicAuth", func(c *ClientCredentialsConfig) {
 			c.ClientSecret, c.ClientAssertion, c.BasicAuth = nil, SecretString("jwt"), true
 		}},
-		{"Scopes[1]", func(c *ClientCredentialsConfig) { c.Scopes = []string{"a", "b c"} }},
-		{"Scopes[0]", func(c *ClientCredentialsConfig) { c.Scopes = []string{""} }},
+		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{"a", "b c"} }},
+		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{""} }},
 		{"cluster name", func(c *ClientCredentialsConfig) { c.Scopes = ClusterScopes("evil.com/") }},
 		{"Leeway", func(c *ClientCredentialsConfig) { c.Leeway = -1 }},
-		{`Params: ""`, func(c *ClientCredentialsConfig) { c.Params = url.Values{"": {"x"}} }},
+		{`Params has ""`, func(c *ClientCredentialsConfig) { c.Params = url.Values{"": {"x"}} }},
 	} {
 		cfg := ok()
 		tt.change(&cfg)

@@ -170,7 +170,7 @@ func (u *signIn) poll(ctx context.Context, code string, interval time.Duration, 
 		case oe.Code == "slow_down":
 			interval += 5 * time.Second // for good
 			wait, failures = interval, 0
-		case errors.As(err, &transient{}):
+		case isTransient(err):
 			failures++
 			wait = max(interval, backoff(failures), min(retryAfter(err), retryAfterMax))
 		default:

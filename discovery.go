@@ -3,70 +3,141 @@
 package cdfauth
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
 )
 
+// This file gets the metadata of an OpenID provider from its well-known address
+// (OpenID Connect Discovery §4, RFC 8414 §3). Metadata is refused if it speaks for
+// another issuer than was asked, or if it names endpoints that are not https. It is
+// kept for a day, or until an endpoint that it names is gone.
+
+// metadata is what discovery is for (OpenID Connect Discovery §3, RFC 8414 §2).
 type metadata struct {
-	Issuer       string    `json:"issuer"`
-	TokenURL     string    `json:"token_endpoint"`
-	AuthorizeURL string    `json:"authorization_endpoint"`
-	DeviceURL    string    `json:"device_authorization_endpoint"`                  // RFC 8628 §4
-	Scopes       []string  `json:"scopes_supported"`                               // nil: it does not say
-	SendsIssuer  bool      `json:"authorization_response_iss_parameter_supported"` // RFC 9207 §3
-	at           time.Time // when it was found
+	Issuer       string `json:"issuer"`
+	TokenURL     string `json:"token_endpoint"`
+	AuthorizeURL string `json:"authorization_endpoint"`
+	// DeviceURL is of RFC 8628 §4.
+	DeviceURL string `json:"device_authorization_endpoint"`
+	// Scopes is nil if the provider does not list its scopes.
+	Scopes []string `json:"scopes_supported"`
+	// SendsIssuer says that answers of the authorization endpoint have an iss (RFC 9207 §3).
+	SendsIssuer bool `json:"authorization_response_iss_parameter_supported"`
+
+	at time.Time // when it was found
 }
 
+// discoveryLimit is how long metadata is kept.
 const discoveryLimit = 24 * time.Hour
 
-func (c *client) provider(ctx context.Context) (m *metadata, err error) {
-	_, err = retry(ctx, attempts, func() (err error) { m, err = c.discover(ctx); return err })
+// provider returns the metadata, in a few attempts if it has to be asked for.
+func (c *client) provider(ctx context.Context) (*metadata, error) {
+	var m *metadata
+	_, err := retry(ctx, attempts, func() error {
+		var err error
+		m, err = c.discover(ctx)
+		return err
+	})
 	return m, err
 }
 
+// metadata returns what discovery has found, or nil if that is too old.
+func (c *client) metadata() *metadata {
+	m := c.found.Load()
+	if m == nil || time.Since(m.at) >= discoveryLimit {
+		return nil
+	}
+	return m
+}
+
+// discover returns the metadata, which it asks for once if it has none. A failure is
+// not kept.
 func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if m := c.metadata(); m != nil {
 		return m, nil
 	}
-	at := c.endpoint.metadataURL()
-	a, err := c.send(ctx, "discovery", at, new(tokenRequest))
+	address := c.endpoint.metadataURL()
+	answer, err := c.send(ctx, "discovery", address, nil)
 	if err != nil {
 		return nil, err
 	}
 	m := &metadata{at: time.Now()}
-	if why := a.decode(m); why != "" || a.status != http.StatusOK {
-		return nil, a.error(nil, strings.TrimPrefix(why+": it was asked for its metadata at "+at, ": "))
+	asked := "it was asked for its metadata at " + address
+	why := answer.decode(m)
+	if why != "" {
+		return nil, answer.error(nil, why+": "+asked)
 	}
-	// What speaks for another provider is refused (RFC 9207 §1; OpenID Connect Discovery §4.3). Entra has one name in addresses and another in tokens.
-	own := strings.TrimSuffix(m.Issuer, "/") == c.endpoint.url || c.endpoint.kind == kindDiscovery && origin(m.Issuer) == origin(c.endpoint.url)
-	if !own && !(c.entraStyle() && m.Issuer != "") {
-		return nil, fmt.Errorf("cdfauth: Endpoint: asked %.200q for its metadata, but the issuer named there is %q", c.endpoint.url, scrub(m.Issuer, 200))
+	if answer.status != http.StatusOK { // the only one of OpenID Connect Discovery §4.2
+		return nil, answer.error(nil, asked)
 	}
-	for i, raw := range []string{m.TokenURL, m.AuthorizeURL, m.DeviceURL} {
-		u, err := parseURL(raw)
-		err = cmp.Or(err, refuse("", []refusal{{u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:"), "is not https"}}))
-		if err != nil && (raw != "" || i == 0) {
-			return nil, fmt.Errorf("cdfauth: Endpoint: the metadata's %s_endpoint %w", []string{"token", "authorization", "device_authorization"}[i], err)
-		}
+	if err := c.checkMetadata(m); err != nil {
+		return nil, err
 	}
 	c.found.Store(m)
 	return m, nil
 }
 
-func (c *client) metadata() *metadata { // returns what discovery found, if that is not too old
-	if m := c.found.Load(); m != nil && time.Since(m.at) < discoveryLimit {
-		return m
+// checkMetadata returns what is wrong with metadata: its issuer, or an endpoint.
+func (c *client) checkMetadata(m *metadata) error {
+	if !c.isIssuer(m.Issuer) {
+		return badField("Endpoint", "is wrong: asked %.200q for its metadata, but its issuer is %q",
+			c.endpoint.url, scrub(m.Issuer, 200))
+	}
+	if err := c.checkEndpoint("token_endpoint", m.TokenURL); err != nil {
+		return err
+	}
+	if m.AuthorizeURL != "" {
+		if err := c.checkEndpoint("authorization_endpoint", m.AuthorizeURL); err != nil {
+			return err
+		}
+	}
+	if m.DeviceURL != "" {
+		return c.checkEndpoint("device_authorization_endpoint", m.DeviceURL)
 	}
 	return nil
 }
 
-func (m *metadata) names(iss string) bool { // reports whether iss is this provider's issuer. Entra's metadata for several tenants has a placeholder in it.
+// isIssuer reports whether the issuer that metadata names is the one that was asked.
+// What speaks for another provider is refused, or answers could be mixed up (RFC 9207
+// §1; OpenID Connect Discovery §4.3; RFC 8414 §3.3).
+func (c *client) isIssuer(issuer string) bool {
+	if c.entraStyle() {
+		// Entra has one name in addresses, of the tenant or its domain, and another, its
+		// GUID, in tokens.
+		return issuer != ""
+	}
+	if c.endpoint.kind == kindDiscovery && origin(issuer) == origin(c.endpoint.url) {
+		return true
+	}
+	return strings.TrimSuffix(issuer, "/") == c.endpoint.url
+}
+
+// checkEndpoint refuses an endpoint that requests cannot go to, and one without TLS in
+// metadata that came with it: nobody may be led from https to http.
+func (c *client) checkEndpoint(field, raw string) error {
+	u, err := parseURL(raw)
+	if err != nil {
+		return badField("Endpoint", "leads to metadata whose %s %w", field, err)
+	}
+	if u.Scheme != "https" && strings.HasPrefix(origin(c.endpoint.url), "https:") {
+		return badField("Endpoint", "leads to metadata whose %s is not https", field)
+	}
+	return nil
+}
+
+// names reports whether iss is this provider's issuer. Entra's metadata for several
+// tenants has a placeholder in place of the tenant.
+func (m *metadata) names(iss string) bool {
+	if iss == m.Issuer {
+		return true
+	}
 	before, after, several := strings.Cut(m.Issuer, "{tenantid}")
-	rest, ok1 := strings.CutPrefix(iss, before)
-	tenant, ok2 := strings.CutSuffix(rest, after)
-	return iss == m.Issuer || several && ok1 && ok2 && isName(tenant, "-.")
+	if !several {
+		return false
+	}
+	rest, hasStart := strings.CutPrefix(iss, before)
+	tenant, hasEnd := strings.CutSuffix(rest, after)
+	return hasStart && hasEnd && isName(tenant, "-.")
 }

@@ -75,7 +75,7 @@ func TestFromEnvErrors(t *testing.T) {
 		{"PROVIDER=other CDF_CLUSTER=../evil IDP_SCOPES=a IDP_TOKEN_URL=https://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", `CDF_CLUSTER is "../evil"`},
 		{"PROVIDER=cdf IDP_CLIENT_ID=é IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_CLIENT_ID has a character"},
 		{"PROVIDER=other CDF_CLUSTER=g IDP_TOKEN_URL=http://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_TOKEN_URL must be https"},
-		{"PROVIDER=other CDF_CLUSTER=g IDP_SCOPES=é IDP_TOKEN_URL=https://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_SCOPES[0] is"},
+		{"PROVIDER=other CDF_CLUSTER=g IDP_SCOPES=é IDP_TOKEN_URL=https://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_SCOPES has"},
 		{"LOGIN_FLOW=interactive CDF_CLUSTER=g IDP_AUTHORITY_URL=https://a.test/t/v2.0 IDP_CLIENT_ID=a", "cdfauth: FromEnv: IDP_TENANT_ID (or IDP_AUTHORITY_URL) goes beyond"},
 	} {
 		p, err := FromEnv(environment(tt.env), Options{})

@@ -30,7 +30,7 @@ func TestInteractiveConfigErrors(t *testing.T) {
 		"not loopback":     {func(c *InteractiveConfig) { c.RedirectURL = "http://10.0.0.1:80/" }, "RedirectURL must be https (http only for a loopback host)"},
 		"all interfaces":   {func(c *InteractiveConfig) { c.RedirectURL = "http://0.0.0.0:80/" }, "RedirectURL must be https (http only for a loopback host)"},
 		"query":            {func(c *InteractiveConfig) { c.RedirectURL = "http://localhost:80/?a=b" }, "without a query"},
-		"reserved":         {func(c *InteractiveConfig) { c.Params = url.Values{"state": {"x"}} }, `"state" is not for callers to set`},
+		"reserved":         {func(c *InteractiveConfig) { c.Params = url.Values{"state": {"x"}} }, `"state", which is not for callers to set`},
 		"no comparison":    {func(c *InteractiveConfig) { c.Input = readFunc(nil) }, "Input is a cdfauth.readFunc"},
 		"no comparison in": {func(c *InteractiveConfig) { c.Input = struct{ io.Reader }{readFunc(nil)} }, "Input is a struct"}, // else a map panics later
 	} {

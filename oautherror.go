@@ -4,7 +4,6 @@ package cdfauth
 
 import (
 	"encoding/base64"
-	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
@@ -13,66 +12,137 @@ import (
 	"unicode"
 )
 
-// OAuthError is what the identity provider answered (RFC 6749 §5.2), for errors.As. Its texts are bounded, printable, and without the request's secrets.
+// This file is what an error may show of an identity provider's answer. Texts from
+// outside are bounded, printable, and cleared of the secrets that the request
+// carried: some providers repeat them.
+
+// OAuthError is an answer of the identity provider that is not the one that was
+// asked for (RFC 6749 §5.2); find it with [errors.As]. Its texts are bounded,
+// printable, and without the secrets of the request.
 type OAuthError struct {
-	Code          string        `json:"error"` // such as "invalid_client"; "" when the answer was not of that form
-	Description   string        `json:"error_description"`
-	URI           string        `json:"error_uri"`
-	StatusCode    int           `json:"-"`              // of the HTTP response; 0 when a browser brought the answer
-	CorrelationID string        `json:"correlation_id"` // for the provider's support
-	RetryAfter    time.Duration `json:"-"`              // as the server asked; 0 if it did not
+	// Code is the answer's error, such as "invalid_client"; "" if it has none.
+	Code string `json:"error"`
+	// Description is the provider's explanation, for people; "" if it has none.
+	Description string `json:"error_description"`
+	// URI is of a page about the error; "" if the answer has none.
+	URI string `json:"error_uri"`
+	// StatusCode is of the HTTP response; 0 if a browser brought the answer.
+	StatusCode int `json:"-"`
+	// CorrelationID is by what the provider's support finds the request; "" if it
+	// was not given.
+	CorrelationID string `json:"correlation_id"`
+	// RetryAfter is how long the provider asks to be left alone; 0 if it did not.
+	RetryAfter time.Duration `json:"-"`
 }
 
+// Error returns all that the provider has said.
 func (e *OAuthError) Error() string {
-	s, status := "cdfauth: the identity provider answered", strings.TrimPrefix(strconv.Itoa(e.StatusCode), "0")
-	for i, part := range []string{status, e.Code, e.Description, e.CorrelationID} {
-		if part != "" {
-			s += fmt.Sprintf([]string{" %s", " %s", ": %s", " (correlation id %s)"}[i], part)
-		}
+	var b strings.Builder
+	b.WriteString("cdfauth: the identity provider answered")
+	if e.StatusCode != 0 {
+		b.WriteString(" " + strconv.Itoa(e.StatusCode))
 	}
-	return s
+	if e.Code != "" {
+		b.WriteString(" " + e.Code)
+	}
+	if e.Description != "" {
+		b.WriteString(": " + e.Description)
+	}
+	if e.CorrelationID != "" {
+		b.WriteString(" (correlation id " + e.CorrelationID + ")")
+	}
+	return b.String()
 }
 
-// errorCodes are those that callers decide on (RFC 6749 §4.1.2.1, §5.2; 8628 §3.5; 8707 §2; OpenID Connect Core §3.1.2.6): never scrubbed, whatever the secret.
-var errorCodes = strings.Fields(`invalid_request invalid_client invalid_grant unauthorized_client unsupported_grant_type invalid_scope server_error
-	temporarily_unavailable authorization_pending slow_down access_denied expired_token unsupported_response_type invalid_target interaction_required
-	login_required consent_required account_selection_required`)
+// isErrorCode reports whether an RFC defines the code. Callers decide on such a code,
+// so that it is never scrubbed, whatever the secret.
+func isErrorCode(code string) bool {
+	switch code {
+	case "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", // RFC 6749 §5.2
+		"unsupported_grant_type", "invalid_scope":
+		return true
+	case "access_denied", "unsupported_response_type", // RFC 6749 §4.1.2.1
+		"server_error", "temporarily_unavailable":
+		return true
+	case "authorization_pending", "slow_down", "expired_token": // RFC 8628 §3.5
+		return true
+	case "invalid_target": // RFC 8707 §2
+		return true
+	case "interaction_required", "login_required", "consent_required",
+		"account_selection_required": // OpenID Connect Core §3.1.2.6
+		return true
+	}
+	return false
+}
 
-// scrub makes text from outside fit to show: printable, bounded, and without any eight bytes in a row that a secret has too, plain or encoded; but a known code stays.
+const (
+	// scrubMax is how many bytes of a text are looked at. It is generous: what is left
+	// of a secret where the text is cut falls to the second cut, at the caller's limit.
+	scrubMax = 8 << 10
+	// scrubRun is how many bytes in a row are the trace of a secret.
+	scrubRun = 8
+)
+
+// scrub makes text from outside fit to show: printable, at most limit bytes long, and
+// without any eight bytes in a row that a secret has too, plain or encoded. A known
+// error code stays as it is.
 func scrub(text string, limit int, secrets ...string) string {
-	if text == "" || slices.Contains(errorCodes, text) {
+	if text == "" || isErrorCode(text) {
 		return text
 	}
-	const most, run = 8 << 10, 8 // cut first, generously: what a cut leaves of a secret falls to the second one
-	text = printable(text[:min(len(text), most)])
+	text = printable(text[:min(len(text), scrubMax)])
 	left := []byte(text)
-	for _, s := range secrets {
-		forms := []string{s, url.QueryEscape(s), url.PathEscape(s)}
-		for pad := range 3 { // base64 of something longer (Basic's pair) has it at one of three alignments
-			forms = append(forms, base64.StdEncoding.EncodeToString([]byte("  "[:pad]+s)), base64.URLEncoding.EncodeToString([]byte("  "[:pad]+s)))
-		}
-		for _, form := range forms {
-			n := min(run, len(form)*len(s)) // 0 if there is no secret
-			for i := 0; n > 0 && i+n <= len(text); i++ {
-				if strings.Contains(form, text[i:i+n]) {
-					clear(left[i : i+n])
-				}
-			}
+	for _, secret := range secrets {
+		for _, form := range encodings(secret) {
+			eraseCommon(left, text, form)
 		}
 	}
-	left = slices.CompactFunc(left, func(a, b byte) bool { return a == 0 && b == 0 }) // of its own, the text has no zeros
+	// Of its own, a printable text has no zeros.
+	left = slices.CompactFunc(left, func(a, b byte) bool { return a == 0 && b == 0 })
 	text = strings.ReplaceAll(string(left), "\x00", "[removed]")
 	return printable(text[:min(len(text), limit)])
 }
 
-func printable(s string) string { // drops what could move a terminal's cursor or hide in a log, and makes a blank of what separates lines
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return ' '
+// encodings returns the forms in which a secret may come back. Base64 of something
+// longer, such as Basic's pair, has it at one of three alignments.
+func encodings(secret string) []string {
+	if secret == "" {
+		return nil
+	}
+	forms := []string{secret, url.QueryEscape(secret), url.PathEscape(secret)}
+	for _, pad := range []string{"", " ", "  "} {
+		padded := []byte(pad + secret)
+		forms = append(forms,
+			base64.StdEncoding.EncodeToString(padded),
+			base64.URLEncoding.EncodeToString(padded))
+	}
+	return forms
+}
+
+// eraseCommon sets the bytes in left to zero that are in a run of text which form has
+// too. Text and left are of the same length.
+func eraseCommon(left []byte, text, form string) {
+	n := min(scrubRun, len(form))
+	for i := 0; i+n <= len(text); i++ {
+		if strings.Contains(form, text[i:i+n]) {
+			clear(left[i : i+n])
 		}
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, s))
+	}
+}
+
+// printable drops what could move a terminal's cursor or hide in a log, and makes a
+// blank of what separates lines.
+func printable(s string) string {
+	return strings.TrimSpace(strings.Map(printableRune, s))
+}
+
+// printableRune returns the rune in place of which r is shown, or -1 for none.
+func printableRune(r rune) rune {
+	switch {
+	case unicode.IsSpace(r):
+		return ' '
+	case r == unicode.ReplacementChar || !unicode.IsPrint(r):
+		return -1
+	}
+	return r
 }

@@ -3,7 +3,6 @@
 package cdfauth
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -12,41 +11,76 @@ import (
 	"time"
 )
 
-func retry(ctx context.Context, tries int, do func() error) (try int, err error) { // calls do until its error is none that may pass, at most so many times, and waits in between
-	for try = 1; ; try++ {
-		if err = do(); err == nil || try == tries || !errors.As(err, &transient{}) {
-			return try, err
-		}
-		wait := max(backoff(try), min(retryAfter(err), retryAfterMax))
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait || !sleep(ctx, wait) {
-			return try, err // the next would only be cut short
-		}
-	}
-}
+// This file says what is tried again, how often, and after what time. An error is
+// tried again if it is marked transient by whoever knows. The waits double, are
+// random within a half of themselves, and are as long as the server asks for in
+// Retry-After (RFC 9110 §10.2.3) if that is longer.
 
-func retryAfter(err error) time.Duration {
-	oe := new(OAuthError)
-	errors.As(err, &oe)
-	return oe.RetryAfter
-}
+// The longest waits: after a first failure, and after any. In between they double.
+const (
+	backoffMin = time.Second
+	backoffMax = 30 * time.Second
+)
 
-type transient struct{ error } // marks an error that a later try may not meet
+// retryAfterMax is the longest wait that a server can ask for.
+const retryAfterMax = time.Minute
+
+// A transient error is one that a later try may not meet.
+type transient struct{ error }
 
 func (t transient) Unwrap() error { return t.error }
 
-func parseRetryAfter(v string, now time.Time) time.Duration { // reads the header of that name (RFC 9110 §10.2.3): seconds or a date
-	if n, err := strconv.ParseUint(cmp.Or(v, "0"), 10, 31); err == nil { // none is 0
-		return time.Duration(n) * time.Second
+// retry calls do until it succeeds, or fails with an error that is not transient, or
+// has been called as many times as tries says. It returns how often that was. It does
+// not wait for a try that ctx would cut short.
+func retry(ctx context.Context, tries int, do func() error) (try int, err error) {
+	for try = 1; ; try++ {
+		err = do()
+		if err == nil || try == tries || !isTransient(err) {
+			return try, err
+		}
+		wait := max(backoff(try), min(retryAfter(err), retryAfterMax))
+		deadline, hasDeadline := ctx.Deadline()
+		if hasDeadline && time.Until(deadline) <= wait {
+			return try, err
+		}
+		if !sleep(ctx, wait) {
+			return try, err
+		}
 	}
-	date, _ := http.ParseTime(v) // long past if it is neither
-	return max(0, date.Sub(now))
 }
 
-const backoffMin, backoffMax = 500 * time.Millisecond, 30 * time.Second // doubling
+func isTransient(err error) bool {
+	var t transient
+	return errors.As(err, &t)
+}
 
-const retryAfterMax = time.Minute // what a server may ask for
+// backoff returns how long to wait after the nth failure in a row. It is random, so
+// that many programs do not return to a server all at once.
+func backoff(n int) time.Duration {
+	longest := min(backoffMin<<min(n-1, 10), backoffMax)
+	return longest/2 + rand.N(longest/2+1)
+}
 
-func backoff(n int) time.Duration { // how long to wait after the nth failure: doubling, with jitter, so that many programs do not return to a server all at once
-	d := min(2*backoffMin<<min(n-1, 10), backoffMax)
-	return d/2 + rand.N(d/2+1)
+// retryAfter returns what the server has asked for in the answer that err tells of.
+func retryAfter(err error) time.Duration {
+	var answered *OAuthError
+	if !errors.As(err, &answered) {
+		return 0
+	}
+	return answered.RetryAfter
+}
+
+// parseRetryAfter reads a Retry-After header (RFC 9110 §10.2.3): a number of seconds,
+// or a date in one of the three forms of §5.6.7. What is neither counts as missing.
+func parseRetryAfter(value string, now time.Time) time.Duration {
+	seconds, err := strconv.ParseUint(value, 10, 31)
+	if err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	date, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return max(0, date.Sub(now))
 }

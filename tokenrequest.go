@@ -12,216 +12,250 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
-func (f *tokenRequest) setAssertion(jwt string, err error) error { // authenticates the client by a JWT (RFC 7523 §2.2)
-	f.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-	f.Set("client_assertion", jwt)
-	f.secrets = append(f.secrets, jwt)
-	return err
-}
+// This file sends requests to the identity provider. A token request (RFC 6749 §4)
+// is a POST of a form: exchange makes one anew for each attempt, lets the flow add
+// its grant and the client's authentication, and sends it. An answer is read up to
+// 1 MiB, redirects are not followed, and no error shows what was sent.
+//
+// send is the one function here that sends. Only Transport sends requests besides,
+// to the API.
 
-type client struct { // an OAuth client at its identity provider: what requests of every flow have in common
-	flow, id, scope string
-	endpoint        Endpoint
-	params          url.Values
-	http            http.Client
-	logger          *slog.Logger
-	clock           *clock
-	found           atomic.Pointer[metadata] // by discovery
-}
+// attempts is how often a request is sent at most while its error may pass.
+const attempts = 3
 
-var reserved = strings.Fields( /* the parameters that are the flows' own */ `grant_type client_id client_secret client_assertion client_assertion_type scope code redirect_uri code_verifier
-	code_challenge code_challenge_method refresh_token device_code response_type response_mode state nonce request request_uri prompt login_hint
-	client_info username password assertion`)
+// attemptLimit is the longest that one attempt may take.
+const attemptLimit = 10 * time.Second
 
-// newClient checks and copies what all configurations share.
-func newClient(flow string, ep Endpoint, id string, scopes []string, params url.Values, o Options, clock *clock) (*client, error) {
-	err := cmp.Or(ep.check(), refuse("cdfauth: ", []refusal{
-		{id == "", "ClientID is missing"},
-		{strings.TrimSpace(id) != id || strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }),
-			"ClientID has a character that is not printable ASCII, or a blank at an end (RFC 6749 appendix A.1)"},
-		{o.Leeway < 0, "Leeway is negative"},
-	}))
-	for i, s := range scopes {
-		bad := strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) // RFC 6749 §3.3
-		err = cmp.Or(err, refuse(fmt.Sprintf("cdfauth: Scopes[%d] ", i), []refusal{
-			{strings.HasPrefix(s, badCluster), "was made by ClusterScopes of what is no cluster name (such as greenfield or westeurope-1)"},
-			{s == "" || bad, fmt.Sprintf("is %q: want one scope of visible ASCII without quotes and backslashes, each in an element of its own", s)},
-		}))
-	}
-	c := &client{clock: clock, flow: flow, endpoint: ep, id: id, scope: strings.Join(scopes, " "), logger: o.Logger, params: make(url.Values, len(params))}
-	for name, values := range params {
-		taken := name == "" || slices.Contains(reserved, name)
-		err = cmp.Or(err, refuse("cdfauth: Params: ", []refusal{{taken, fmt.Sprintf("%q is not for callers to set", name)}}))
-		c.params[name] = slices.Clone(values)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if c.http.Transport = privateTransport(); o.HTTPClient != nil {
-		c.http = *o.HTTPClient
-	}
-	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // or a secret would go to whom the answer names
-	return c, nil
-}
-
-var privateTransport = sync.OnceValue(func() http.RoundTripper { // shared by all providers without an HTTPClient. No connection is kept: net/http would log what comes on it unasked.
-	return &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, MaxResponseHeaderBytes: 64 << 10,
-		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, TLSHandshakeTimeout: 5 * time.Second, DisableKeepAlives: true}
-})
-
-const attempts, attemptLimit = 3, 10 * time.Second
-
-type tokenRequest struct { // one request, made anew for each attempt
+// A tokenRequest is one POST to the identity provider: its form, and how the client
+// proves itself if not in there.
+type tokenRequest struct {
 	url.Values
-	basicAuth string   // the value of the Authorization header, if that is how the client proves itself
+	basicAuth string   // the value of the Authorization header; "" for none
 	secrets   []string // what must not come back in an error
 }
 
-type prepareFunc func(ctx context.Context, tokenURL string, f *tokenRequest) error // adds to a token request what the flow has to say
+// A prepareFunc adds to a token request what the flow has to say: the parameters of
+// its grant, and what authenticates the client.
+type prepareFunc func(ctx context.Context, tokenURL string, request *tokenRequest) error
 
+// newRequest returns a request with what all of the client's requests have.
 func (c *client) newRequest() *tokenRequest {
-	f := &tokenRequest{Values: make(url.Values, len(c.params)+6)}
-	maps.Copy(f.Values, c.params)
-	f.Set("client_id", c.id)
+	request := &tokenRequest{Values: make(url.Values, len(c.params)+6)}
+	maps.Copy(request.Values, c.params)
+	request.Set("client_id", c.id)
 	if c.scope != "" {
-		f.Set("scope", c.scope)
+		request.Set("scope", c.scope)
 	}
-	return f
+	return request
 }
 
-func (c *client) exchange(ctx context.Context, grantType string, tries int, fill prepareFunc) (i grant, err error) {
-	var a response
+// setAssertion authenticates the client by a JWT (RFC 7523 §2.2).
+func (r *tokenRequest) setAssertion(jwt string) {
+	r.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+	r.Set("client_assertion", jwt)
+	r.secrets = append(r.secrets, jwt)
+}
+
+// exchange gets a token from the token endpoint, in so many attempts at most, and
+// logs how that went.
+func (c *client) exchange(ctx context.Context, grantType string, tries int,
+	prepare prepareFunc) (grant, error) {
+	var got grant
+	var answer response
 	start := time.Now()
-	try, err := retry(ctx, tries, func() (err error) { i, a, err = c.attempt(ctx, grantType, fill); return err })
-	c.report(ctx, grantType, i, a, err, try, start)
-	return i, err
+	try, err := retry(ctx, tries, func() error {
+		var err error
+		got, answer, err = c.attempt(ctx, grantType, prepare)
+		return err
+	})
+	c.report(ctx, grantType, got, answer, err, try, start)
+	return got, err
 }
 
-func (c *client) report(ctx context.Context, grantType string, i grant, a response, err error, try int, start time.Time) {
+// attempt is one token request. It also returns the answer, for the log.
+func (c *client) attempt(ctx context.Context, grantType string,
+	prepare prepareFunc) (grant, response, error) {
+	request := c.newRequest()
+	request.Set("grant_type", grantType)
+	tokenURL, err := c.endpointURL(ctx, "token")
+	if err != nil {
+		return grant{}, response{}, err
+	}
+	if err := prepare(ctx, tokenURL, request); err != nil {
+		return grant{}, response{}, err
+	}
+	sent := c.clock.now()
+	monotonic := c.clock.moment().monotonic
+	answer, err := c.send(ctx, "token request", tokenURL, request)
+	if err != nil {
+		return grant{}, answer, err
+	}
+	got, err := answer.grant(sent, request.secrets)
+	got.monotonic = monotonic
+	return got, answer, err
+}
+
+// report logs a token request with its attempts. No secret, token or URL is in the
+// record.
+func (c *client) report(ctx context.Context, grantType string, got grant, answer response,
+	err error, try int, start time.Time) {
 	if c.logger == nil {
 		return
 	}
-	level, last := slog.LevelInfo, slog.Time("expiry", i.token.Expiry())
+	level := slog.LevelInfo
+	outcome := slog.Time("expiry", got.token.Expiry())
 	if err != nil {
-		level, last = slog.LevelWarn, slog.Any("error", err)
+		level = slog.LevelWarn
+		outcome = slog.Any("error", err)
 	}
-	c.logger.LogAttrs(ctx, level, "cdfauth: token request", slog.String("flow", c.flow), slog.String("grant", grantType), slog.String("host", a.host),
-		slog.Int("status", a.status), slog.Int("attempts", try), slog.Duration("duration", time.Since(start)),
-		slog.String("correlation_id", a.correlationID), last)
+	c.logger.LogAttrs(ctx, level, "cdfauth: token request",
+		slog.String("flow", c.flow),
+		slog.String("grant", grantType),
+		slog.String("host", answer.host),
+		slog.Int("status", answer.status),
+		slog.Int("attempts", try),
+		slog.Duration("duration", time.Since(start)),
+		slog.String("correlation_id", answer.correlationID),
+		outcome)
 }
 
-func (c *client) attempt(ctx context.Context, grantType string, fill prepareFunc) (i grant, a response, err error) {
-	f := c.newRequest()
-	f.Set("grant_type", grantType)
-	tokenURL, err := c.endpointURL(ctx, "token")
-	if err == nil {
-		err = fill(ctx, tokenURL, f)
-	}
-	if err != nil {
-		return i, a, err
-	}
-	sent, monotonic := c.clock.now(), c.clock.moment().monotonic
-	if a, err = c.send(ctx, "token request", tokenURL, f); err == nil {
-		i, err = c.token(a, sent, f.secrets)
-		i.monotonic = monotonic
-	}
-	return i, a, err
-}
-
-func (c *client) endpointURL(ctx context.Context, name string) (string, error) { // returns an endpoint by its name in an Entra-style path: token, authorize or devicecode
-	if address, known := c.endpoint.address(name); known {
-		return address, nil
-	}
-	m, err := c.discover(ctx)
-	if err != nil {
-		return "", err
-	}
-	found := map[string]string{"token": m.TokenURL, "authorize": m.AuthorizeURL, "devicecode": m.DeviceURL}[name]
-	if found == "" {
-		err = fmt.Errorf("cdfauth: Endpoint: the metadata of %s has no endpoint for %s: the provider does not offer this flow", c.endpoint.url, c.flow)
-	}
-	return found, err
-}
-
-func (c *client) entraStyle() bool { // says that the provider is Entra or behaves so
-	return c.endpoint.entraStyle()
-}
-
-// send posts a form, or gets what is at the URL if it is empty. An error of the transport is transient unless TLS verification failed.
-func (c *client) send(ctx context.Context, what, rawURL string, f *tokenRequest) (a response, err error) {
+// send posts a request to the identity provider and returns the answer, whatever its
+// status. If request is nil it is a GET. What says what is sent, for errors.
+func (c *client) send(ctx context.Context, what, rawURL string,
+	request *tokenRequest) (response, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, strings.NewReader(f.Encode()))
+	httpRequest, err := newHTTPRequest(ctx, rawURL, request)
 	if err != nil {
-		return a, errors.New("cdfauth: the identity provider's URL is not usable")
+		return response{}, err
 	}
-	r.Header = http.Header{"Accept": {"application/json"}, "User-Agent": {"cdfauth"}}
-	if f.Values != nil {
-		r.Method, r.Header["Content-Type"] = http.MethodPost, []string{"application/x-www-form-urlencoded"}
+	var secrets []string
+	if request != nil {
+		secrets = request.secrets
 	}
-	if f.basicAuth != "" {
-		r.Header["Authorization"] = []string{f.basicAuth}
-	}
-	_, known := c.http.Transport.(*http.Transport)
-	if known = known || c.http.Transport == nil; known { // net/http obeys the context; what else there is has to be guarded
-		a, err = c.roundTrip(r)
+	var answer response
+	if c.usesNetHTTP() {
+		answer, err = c.roundTrip(httpRequest)
 	} else {
-		a, err = guard(ctx, "HTTPClient", func(context.Context) (response, error) { return c.roundTrip(r) })
+		answer, err = guard(ctx, "HTTPClient", func(context.Context) (response, error) {
+			return c.roundTrip(httpRequest)
+		})
 	}
-	a.host, a.correlationID = r.URL.Host, scrub(a.correlationID, 64, f.secrets...)
-	if a.status == http.StatusNotFound || a.status == http.StatusGone {
+	answer.host = httpRequest.URL.Host
+	answer.correlationID = scrub(answer.correlationID, 64, secrets...)
+	if answer.status == http.StatusNotFound || answer.status == http.StatusGone {
 		c.found.Store(nil) // the metadata is out of date
 	}
-	switch {
-	case err == nil && len(a.body) > maxBody:
-		return a, a.error(f.secrets, "the answer has more than 1 MiB")
-	case err == nil:
-		return a, nil
-	case ctx.Err() != nil:
-		return a, transient{fmt.Errorf("cdfauth: %s to %s: no answer in time: %w", what, a.host, ctx.Err())}
+	if err != nil {
+		return answer, c.sendError(ctx, what+" to "+answer.host, err, secrets)
 	}
-	failed, untrusted := (*url.Error)(nil), (*tls.CertificateVerificationError)(nil)
-	if !errors.As(err, &failed) { // it panicked
-		return a, err
+	if len(answer.body) > maxBody {
+		return answer, answer.error(secrets, "the answer has more than 1 MiB")
 	}
-	final := errors.As(err, &untrusted)
-	for errors.As(err, &failed) { // the URL is dropped, whose query nobody is to see;
-		err = failed.Err
-	}
-	// and the original error, if its text repeats a secret, or quotes what net/http could not read, or if it is not net/http's and may lead to the request.
-	text, _, quotes := strings.Cut(err.Error(), `"`)
-	if clean := scrub(text, 300, f.secrets...); !known || clean != text || quotes && !final {
-		err = errors.New(clean)
-	}
-	if err = fmt.Errorf("cdfauth: %s to %s: %w", what, a.host, err); final {
-		return a, err
-	}
-	return a, transient{err}
+	return answer, nil
 }
 
-func (c *client) roundTrip(r *http.Request) (a response, err error) { // has an *url.Error whatever failed
+// usesNetHTTP reports whether requests go by net/http alone, which obeys contexts
+// and panics with nothing. What else there is has to be guarded.
+func (c *client) usesNetHTTP() bool {
+	if c.http.Transport == nil {
+		return true
+	}
+	_, known := c.http.Transport.(*http.Transport)
+	return known
+}
+
+// newHTTPRequest returns the request as net/http sends it: a POST of the form
+// (RFC 6749 §4.4.2), or a GET if request is nil. Accept has JSON alone: some
+// providers prefer to send HTML. No Origin is sent: some refuse it.
+func newHTTPRequest(ctx context.Context, rawURL string,
+	request *tokenRequest) (*http.Request, error) {
+	method := http.MethodGet
+	var body io.Reader = http.NoBody
+	if request != nil {
+		method = http.MethodPost
+		body = strings.NewReader(request.Encode())
+	}
+	r, err := http.NewRequestWithContext(ctx, method, rawURL, body)
+	if err != nil {
+		return nil, errors.New("cdfauth: the identity provider's URL is not usable")
+	}
+	r.Header.Set("Accept", "application/json")
+	r.Header.Set("User-Agent", "cdfauth")
+	if request != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if request.basicAuth != "" {
+			r.Header.Set("Authorization", request.basicAuth)
+		}
+	}
+	return r, nil
+}
+
+// roundTrip sends a request and reads the answer, a byte beyond maxBody at most. Its
+// error is a *url.Error.
+func (c *client) roundTrip(r *http.Request) (response, error) {
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return a, err
+		return response{}, err
 	}
 	defer resp.Body.Close()
-	a.status = resp.StatusCode
-	a.retryAfter = parseRetryAfter(resp.Header.Get("Retry-After"), c.clock.now())
-	a.correlationID = cmp.Or(resp.Header.Get("X-Ms-Request-Id"), resp.Header.Get("X-Request-Id"), resp.Header.Get("X-Correlation-Id"))
-	b := bytes.NewBuffer(make([]byte, 0, min(max(resp.ContentLength, 0), maxBody)+bytes.MinRead+1))
-	if _, e := b.ReadFrom(io.LimitReader(resp.Body, maxBody+1)); e != nil {
-		err = &url.Error{Err: e}
+	answer := newResponse(resp, c.clock.now())
+	room := min(max(resp.ContentLength, 0), maxBody) + bytes.MinRead + 1
+	body := bytes.NewBuffer(make([]byte, 0, room))
+	_, err = body.ReadFrom(io.LimitReader(resp.Body, maxBody+1))
+	answer.body = body.Bytes()
+	if err != nil {
+		return answer, &url.Error{Op: r.Method, URL: r.URL.Host, Err: err}
 	}
-	a.body = b.Bytes()
-	return a, err
+	return answer, nil
+}
+
+// sendError makes an error that can be shown of one that roundTrip has returned. It
+// is transient unless TLS verification has failed: that would fail again.
+func (c *client) sendError(ctx context.Context, what string, err error, secrets []string) error {
+	if ctx.Err() != nil {
+		return transient{fmt.Errorf("cdfauth: %s: no answer in time: %w", what, ctx.Err())}
+	}
+	var urlError *url.Error
+	if !errors.As(err, &urlError) {
+		return err // of guard: the caller's client has panicked
+	}
+	var untrusted *tls.CertificateVerificationError
+	verificationFailed := errors.As(err, &untrusted)
+	// A *url.Error shows the URL with its query, which nobody is to see.
+	for errors.As(err, &urlError) {
+		err = urlError.Err
+	}
+	// net/http quotes what it could not read: the text ends there. The error itself is
+	// dropped too if its text repeats a secret, or if it is not net/http's: it may lead
+	// to the request.
+	text, _, quotes := strings.Cut(err.Error(), `"`)
+	clean := scrub(text, 300, secrets...)
+	if !c.usesNetHTTP() || clean != text || quotes && !verificationFailed {
+		err = errors.New(clean)
+	}
+	err = fmt.Errorf("cdfauth: %s: %w", what, err)
+	if verificationFailed {
+		return err
+	}
+	return transient{err}
+}
+
+// newResponse returns what is read of an answer besides its body.
+func newResponse(resp *http.Response, now time.Time) response {
+	return response{
+		status:     resp.StatusCode,
+		retryAfter: parseRetryAfter(resp.Header.Get("Retry-After"), now),
+		correlationID: cmp.Or(
+			resp.Header.Get("X-Ms-Request-Id"),
+			resp.Header.Get("X-Request-Id"),
+			resp.Header.Get("X-Correlation-Id"),
+		),
+	}
 }

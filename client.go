@@ -1,0 +1,181 @@
+//go:build go1.24
+
+package cdfauth
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// This file is an OAuth client at its identity provider: what the requests of all
+// flows have in common. newClient checks and copies that part of a configuration and
+// chooses the http.Client. endpointURL says where a request goes: to an address that
+// the Endpoint implies, or to one that discovery has found.
+
+// A client is an OAuth client (RFC 6749 §2) at its identity provider. All but found
+// is set by newClient and then left alone.
+type client struct {
+	flow     string // for errors and logs
+	id       string
+	scope    string // separated by blanks (RFC 6749 §3.3)
+	endpoint Endpoint
+	params   url.Values
+	http     http.Client
+	logger   *slog.Logger // nil: none
+	clock    *clock
+	found    atomic.Pointer[metadata] // by discovery
+}
+
+// newClient checks and copies what all configurations share.
+func newClient(flow string, endpoint Endpoint, id string, scopes []string, params url.Values,
+	options Options, clock *clock) (*client, error) {
+	if err := checkClient(endpoint, id, options); err != nil {
+		return nil, err
+	}
+	if err := checkScopes(scopes); err != nil {
+		return nil, err
+	}
+	c := &client{
+		flow:     flow,
+		id:       id,
+		scope:    strings.Join(scopes, " "),
+		endpoint: endpoint,
+		params:   make(url.Values, len(params)),
+		logger:   options.Logger,
+		clock:    clock,
+	}
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		if isReserved(name) {
+			return nil, badField("Params", "has %q, which is not for callers to set", name)
+		}
+		c.params[name] = slices.Clone(params[name])
+	}
+	if options.HTTPClient != nil {
+		c.http = *options.HTTPClient
+	} else {
+		c.http.Transport = privateTransport
+	}
+	c.http.CheckRedirect = refuseRedirect
+	return c, nil
+}
+
+// checkClient returns what is wrong with the fields that every flow has.
+func checkClient(endpoint Endpoint, id string, options Options) error {
+	if err := endpoint.check(); err != nil {
+		return err
+	}
+	switch {
+	case id == "":
+		return badField("ClientID", "is missing")
+	case strings.TrimSpace(id) != id || strings.ContainsFunc(id, notPrintableASCII):
+		return badField("ClientID",
+			"has a character that is not printable ASCII, or a blank at an end (RFC 6749 appendix A.1)")
+	case options.Leeway < 0:
+		return badField("Leeway", "is negative")
+	}
+	return nil
+}
+
+func notPrintableASCII(r rune) bool { return r < ' ' || r > '~' }
+
+// checkScopes returns what is wrong with a list of scopes: each is a scope-token of
+// RFC 6749 §3.3.
+func checkScopes(scopes []string) error {
+	for i, scope := range scopes {
+		if strings.HasPrefix(scope, badCluster) {
+			return badField("Scopes",
+				"was made by ClusterScopes of what is no cluster name (such as greenfield or westeurope-1)")
+		}
+		if scope == "" || strings.ContainsFunc(scope, notInScope) {
+			return badField("Scopes",
+				"has %q at [%d]: want one scope of visible ASCII without quotes and backslashes in each element",
+				scope, i)
+		}
+	}
+	return nil
+}
+
+func notInScope(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
+
+// isReserved reports whether a parameter is the flows' own, so that Params cannot
+// have it.
+func isReserved(name string) bool {
+	switch name {
+	case "":
+		return true
+	case "grant_type", "client_id", "client_secret", "scope", "code", "redirect_uri", "refresh_token",
+		"response_type", "state", "username", "password": // RFC 6749
+		return true
+	case "client_assertion", "client_assertion_type", "assertion": // RFC 7521 §4
+		return true
+	case "code_verifier", "code_challenge", "code_challenge_method": // RFC 7636
+		return true
+	case "device_code": // RFC 8628 §3.4
+		return true
+	case "nonce", "prompt", "login_hint", "response_mode": // OpenID Connect Core §3.1.2.1
+		return true
+	case "request", "request_uri": // §6
+		return true
+	case "client_info": // Entra
+		return true
+	}
+	return false
+}
+
+// refuseRedirect is an http.Client's CheckRedirect. If a redirect were followed, the
+// secret would go to whomever the answer names.
+func refuseRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// Of the package's own client.
+const (
+	dialLimit      = 5 * time.Second // for TCP, and as much again for TLS
+	maxHeaderBytes = 64 << 10
+)
+
+// privateTransport sends the requests of all providers without an HTTPClient. It
+// keeps no connection: net/http would log what comes on it unasked.
+var privateTransport http.RoundTripper = &http.Transport{
+	Proxy:                  http.ProxyFromEnvironment,
+	DialContext:            (&net.Dialer{Timeout: dialLimit}).DialContext,
+	TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+	TLSHandshakeTimeout:    dialLimit,
+	MaxResponseHeaderBytes: maxHeaderBytes,
+	DisableKeepAlives:      true,
+}
+
+// entraStyle reports whether the provider is Entra or AD FS, or behaves so.
+func (c *client) entraStyle() bool { return c.endpoint.entraStyle() }
+
+// endpointURL returns the address of an endpoint by its name in Entra-style paths:
+// "token" (RFC 6749 §3.2), "authorize" (§3.1) or "devicecode" (RFC 8628 §3.1).
+func (c *client) endpointURL(ctx context.Context, name string) (string, error) {
+	if address, known := c.endpoint.address(name); known {
+		return address, nil
+	}
+	m, err := c.discover(ctx)
+	if err != nil {
+		return "", err
+	}
+	address := m.TokenURL
+	switch name {
+	case "authorize":
+		address = m.AuthorizeURL
+	case "devicecode":
+		address = m.DeviceURL
+	}
+	if address == "" {
+		return "", badField("Endpoint",
+			"is %s, whose metadata has no endpoint for %s: the provider does not offer this flow",
+			c.endpoint.url, c.flow)
+	}
+	return address, nil
+}
