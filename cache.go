@@ -10,21 +10,39 @@ import (
 	"sync/atomic"
 )
 
-// This file has the caches; what a provider does with one (which of the tokens in it are its own, how it takes one, how processes that share it make one request
-// between them); what only the flows of a person do (whose sign-ins are in it and which is meant, how one is renewed, when a person is asked, what is kept and how
-// forgotten: the order is a token in the cache, a refresh token, the person); and what its content looks like.
+// This file says what a Cache has to do, so that providers in several processes can
+// share one sign-in, and has the simplest one, in memory. What providers keep in a
+// Cache is not its business: it stores bytes.
 
-// Cache stores one opaque blob, for providers to keep tokens in between runs of a program. It is safe for concurrent use.
+// A Cache stores one blob for providers, which keep tokens in it between the runs of
+// a program. It is safe for concurrent use.
 type Cache interface {
-	// Get returns the blob, which is the caller's to keep; nil, nil when it is empty. It does not wait for an Update that is under way.
+	// Get returns the blob, or nil and no error if there is none. The slice is the
+	// caller's to keep and to change. Get does not wait for an Update that is under
+	// way.
 	Get(ctx context.Context) ([]byte, error)
-	// Update calls f at most once, with the current content, while nobody else, in this process or another, is inside Update, and stores the result. Content
-	// equal to old is not written; empty content removes the blob; if f fails nothing is written and f's error is returned as it is. f's context also ends when
-	// exclusion can no longer be guaranteed (a lease lost), and then the late write is refused. The wait for exclusion ends with ctx; once f has returned, ctx no
-	// longer stops the write. f may take minutes, cannot be repeated (it redeems one-time tokens) and must not call Update: a compare-and-swap loop is no Cache.
+
+	// Update calls f with the current blob, and stores what f returns. It calls f at
+	// most once, and while f runs, nobody else is inside Update, in this process or in
+	// another.
+	//
+	// If f returns what it was given, nothing is written. If f returns nothing, the
+	// blob is removed. If f fails, nothing is written, and Update returns f's error
+	// as it is.
+	//
+	// The wait for others ends with ctx. Once f has returned, the end of ctx does not
+	// stop the write. The context that f gets ends with ctx, and also when exclusion
+	// can no longer be guaranteed, as when a lease is lost: then Update must not
+	// write.
+	//
+	// f may take minutes, because a person may be signing in. f cannot be repeated,
+	// because it redeems tokens that are good for one use. For this reason, a loop
+	// that compares and swaps is not a Cache. f must not call Update.
 	Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error
 }
 
+// checkCacheCall returns an error if ctx is nil or has ended, or if usable, what else
+// a method of a Cache needs, is false.
 func checkCacheCall(ctx context.Context, usable bool) error {
 	if !usable || ctx == nil {
 		return errors.New("cdfauth: cache: the cache, the context or the function is nil or zero")
@@ -32,27 +50,37 @@ func checkCacheCall(ctx context.Context, usable bool) error {
 	return ctx.Err()
 }
 
-type ctxMutex struct { // a mutex that can be waited for under a context
+// A ctxMutex is a mutex for which one can wait under a context. The zero value is an
+// unlocked one.
+type ctxMutex struct {
 	once sync.Once
-	free chan struct{}
+
+	// holder has room for one value, which is there while the mutex is locked.
+	holder chan struct{}
 }
 
-func (t *ctxMutex) begin(ctx context.Context) error {
-	t.once.Do(func() { t.free = make(chan struct{}, 1) })
+// lock locks m. It fails with ctx.Err() if ctx ends first.
+func (m *ctxMutex) lock(ctx context.Context) error {
+	m.once.Do(func() { m.holder = make(chan struct{}, 1) })
 	select {
-	case t.free <- struct{}{}:
+	case m.holder <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (t *ctxMutex) end() { <-t.free }
+func (m *ctxMutex) unlock() { <-m.holder }
 
-// MemoryCache is a [Cache] that lives as long as the program, for providers that share a sign-in. The zero value is ready; it must not be copied.
+// A MemoryCache is a [Cache] that lives as long as the program, for providers that
+// share a sign-in. The zero value is ready for use. A MemoryCache must not be copied
+// after its first use.
 type MemoryCache struct {
-	turns   ctxMutex
-	content atomic.Pointer[func() []byte] // nobody writes into what it returns
+	updating ctxMutex
+
+	// content returns the blob, into which nobody writes. A function is how the blob
+	// is kept from whoever prints the cache.
+	content atomic.Pointer[func() []byte]
 }
 
 // Get returns a copy of the content.
@@ -60,27 +88,37 @@ func (c *MemoryCache) Get(ctx context.Context) ([]byte, error) {
 	if err := checkCacheCall(ctx, c != nil); err != nil {
 		return nil, err
 	}
-	if content := c.content.Load(); content != nil {
-		return bytes.Clone((*content)()), nil
-	}
-	return nil, nil
+	return c.copy(), nil
 }
 
 // Update implements [Cache].
-func (c *MemoryCache) Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error {
+func (c *MemoryCache) Update(
+	ctx context.Context,
+	f func(ctx context.Context, old []byte) (new []byte, err error),
+) error {
 	if err := checkCacheCall(ctx, c != nil && f != nil); err != nil {
 		return err
 	}
-	if err := c.turns.begin(ctx); err != nil {
+	if err := c.updating.lock(ctx); err != nil {
 		return err
 	}
-	defer c.turns.end()
-	old, _ := c.Get(context.Background())
-	now, err := f(ctx, old)
-	if err == nil {
-		now = append([]byte(nil), now...) // nil if empty
-		content := func() []byte { return now }
-		c.content.Store(&content)
+	defer c.updating.unlock()
+	content, err := f(ctx, c.copy())
+	if err != nil {
+		return err
 	}
-	return err
+	// A copy, because f's slice may be used for something else. It is nil if empty.
+	stored := append([]byte(nil), content...)
+	get := func() []byte { return stored }
+	c.content.Store(&get)
+	return nil
+}
+
+// copy returns a copy of the content, or nil if there is none.
+func (c *MemoryCache) copy() []byte {
+	content := c.content.Load()
+	if content == nil {
+		return nil
+	}
+	return bytes.Clone((*content)())
 }

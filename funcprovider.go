@@ -65,10 +65,10 @@ type tokenFunction struct {
 // token calls the function.
 func (t *tokenFunction) token(ctx context.Context) (grant, error) {
 	token, err := guard(ctx, "token function", func(ctx context.Context) (Token, error) {
-		if t.calls.begin(ctx) != nil {
+		if t.calls.lock(ctx) != nil {
 			return Token{}, fmt.Errorf("an earlier call has not returned: %w", ctx.Err())
 		}
-		defer t.calls.end()
+		defer t.calls.unlock()
 		return t.f(ctx)
 	})
 	if err != nil {
