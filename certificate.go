@@ -8,69 +8,134 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
-	"maps"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 )
 
-// This file is the client credentials flow with a key instead of a secret: the program signs a JWT that says who it is (RFC 7523 §2.2, §3), so that nothing
-// leaves it that could be used for long. In this order: the configuration, the assertion, its header, its signature, and how the key and certificates are read.
+// This file is the client credentials flow with a private key instead of a secret.
+// For each request the program signs a JWT that says who it is (RFC 7523 §2.2, §3),
+// and that is of no use a few minutes later. In this order: the configuration, its
+// checks, the provider, the assertion, its claims, the key, and what each identity
+// provider wants in the header.
 
-// ClientCertificateConfig configures [NewClientCertificate]. Endpoint, ClientID, Scopes and Params are as in [ClientCredentialsConfig].
+// ClientCertificateConfig configures [NewClientCertificate]. Endpoint, ClientID,
+// Scopes and Params are as in [ClientCredentialsConfig].
 type ClientCertificateConfig struct {
 	Endpoint Endpoint
 	ClientID string
 	Scopes   []string
 	Params   url.Values
-	// Certificate is PEM text with one private key and, optionally, its certificate and chain, in any order: SecretFile("tls.key", "tls.crt"). The key is PKCS#8,
-	// PKCS#1 or SEC 1; RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519. It is read anew for each exchange and parsed when it has changed.
+
+	// Certificate is PEM text with one private key and, optionally, its certificate
+	// and chain, in any order: SecretFile("tls.key", "tls.crt"). The key is PKCS#8,
+	// PKCS#1 or SEC 1. It is RSA of 2048 bits or more, ECDSA on P-256, P-384 or
+	// P-521, or Ed25519. The text is read for each exchange, and parsed when it has
+	// changed. Line breaks that an environment variable or a secret store has
+	// damaged are mended.
+	//
+	// Whether a certificate has expired is for the identity provider to judge: those
+	// that know the public key alone never see its dates. Token fails with an
+	// expired certificate only where the provider would refuse it: with Entra
+	// (AADSTS700027, "the key used is expired") and AD FS, and with SendChain
+	// (RFC 7515 §4.1.6).
 	Certificate Secret
-	Passphrase  Secret // of the key in Certificate, which is then PKCS#8 with PBES2 (PBKDF2 and AES-CBC), as openssl writes it
-	// Signer replaces the key in Certificate, which has certificates alone then, or is nil: for an HSM, TPM or KMS. Asked for each exchange; abandoned at its deadline.
+
+	// Passphrase is that of an encrypted key in Certificate. The key is then PKCS#8
+	// with PBES2: PBKDF2, and AES or triple DES in CBC mode, as openssl writes it.
+	Passphrase Secret
+
+	// Signer replaces the key in Certificate, which then has certificates alone or
+	// is nil. It is for an HSM, a TPM or a KMS. The provider calls it for each
+	// exchange, and abandons it at the deadline of the exchange.
 	Signer func(context.Context) (crypto.Signer, error)
-	// Thumbprint is the certificate's, in hex, colons allowed: 40 digits are SHA-1, sent as x5t, 64 are SHA-256 and x5t#S256. "" derives it from Certificate.
+
+	// Thumbprint is the hash of the certificate in hexadecimal digits: 40 of SHA-1,
+	// sent as x5t, or 64 of SHA-256, sent as x5t#S256. Colons, blanks, and what
+	// openssl prints before it do not matter. "" derives it from Certificate. If
+	// Certificate has several certificates of the key, Thumbprint picks one.
 	Thumbprint string
-	KeyID      string // sent as kid, for providers that look keys up by it
-	// Algorithm is RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA, and must fit the key. "" picks the one there is for ECDSA and Ed25519
-	// keys. For RSA keys that is RS256 with a 40-digit Thumbprint and PS256 with a 64-digit one. Without, it is PS256 and x5t#S256 for Entra, which recommends
-	// them; RS256 and x5t for AD FS, which knows nothing newer; RS256 for others, since all know it (OpenID Connect Core §15.1). Entra and AD FS, recognised by
-	// their token endpoints, verify RSA signatures alone and find the key by a thumbprint alone: other keys, and keys with neither certificate nor Thumbprint,
-	// are refused before they do so. See https://learn.microsoft.com/entra/identity-platform/certificate-credentials, and the issues 2573 and 4428 of
+
+	// KeyID is sent as kid, for providers that look keys up by it.
+	KeyID string
+
+	// Algorithm is RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or
+	// EdDSA, and must fit the key. "" picks one:
+	//
+	//   - For ECDSA and Ed25519 keys, the only one there is.
+	//   - For RSA keys with a Thumbprint, RS256 if it is SHA-1, PS256 if SHA-256.
+	//   - For RSA keys without, PS256 for Entra, which recommends it, and RS256 for
+	//     others, since all know it (OpenID Connect Core §15.1).
+	//
+	// The thumbprint that is derived from Certificate is that of SHA-1 for AD FS,
+	// which knows nothing newer, and that of SHA-256 for others. Entra and AD FS,
+	// recognised by their token endpoints, verify RSA signatures alone and find the
+	// key by a thumbprint alone. Other keys, and keys with neither certificate nor
+	// Thumbprint, are refused before they do so. Sources:
+	// https://learn.microsoft.com/entra/identity-platform/certificate-credentials,
+	// and the issues 2573 and 4428 of
 	// https://github.com/AzureAD/microsoft-authentication-library-for-dotnet.
 	Algorithm string
-	SendChain bool   // sends the certificate and its chain as x5c, for Entra's subject name and issuer authentication
-	Audience  string // the assertion's aud; "" means the token endpoint (RFC 7523 §3); some providers insist on their issuer
+
+	// SendChain sends the certificate and its chain as x5c, for Entra's subject name
+	// and issuer authentication.
+	SendChain bool
+
+	// Audience is the assertion's aud. "" means the token endpoint (RFC 7523 §3).
+	// Some providers insist on their issuer.
+	Audience string
+
 	Options
+}
+
+// check reports the first field that only this flow has and that is wrong. It leaves
+// the key alone, which is not read before it is needed.
+func (cfg *ClientCertificateConfig) check() error {
+	switch {
+	case cfg.Certificate == nil && cfg.Signer == nil:
+		return badField("Certificate",
+			"is missing (is its environment variable empty?), and so is Signer")
+	case cfg.Passphrase != nil && (cfg.Certificate == nil || cfg.Signer != nil):
+		return badField("Passphrase", "is for a key in Certificate, and Signer is set instead")
+	case cfg.SendChain && cfg.Certificate == nil:
+		return badField("SendChain", "wants the chain in Certificate, which is missing")
+	}
+	if cfg.Thumbprint != "" {
+		if _, err := parseThumbprint(cfg.Thumbprint); err != nil {
+			return err
+		}
+	}
+	alg, known := algorithmNamed(cfg.Algorithm)
+	if cfg.Algorithm != "" && !known {
+		return badField("Algorithm", "is %.20q: want %s", cfg.Algorithm, algorithmNames)
+	}
+	certified := cfg.Certificate != nil || cfg.Thumbprint != ""
+	return providerOfEndpoint(cfg.Endpoint).check("Algorithm", alg.kind, certified)
 }
 
 // ClientCertificate is the provider of the client credentials flow with a key.
 type ClientCertificate struct{ refresher *refresher }
 
-// NewClientCertificate returns a provider for programs that have a private key. It checks cfg and does no I/O: what is wrong with the key itself, Token says.
+// NewClientCertificate returns a provider for programs that have a private key. It
+// checks cfg and does no I/O. What is wrong with the key itself, Token says.
 func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, error) {
-	e := newRefresher("client certificate", cfg.Options)
-	c, err := newClient("client certificate", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params, cfg.Options, &e.clock)
-	s, bad := newAssertionSigner(cfg, e.clock.now)
-	if err = cmp.Or(err, bad); err != nil {
+	r := newRefresher("client certificate", cfg.Options)
+	c, err := newClient("client certificate", cfg.Endpoint, cfg.ClientID, cfg.Scopes, cfg.Params,
+		cfg.Options, &r.clock)
+	if err != nil {
 		return nil, err
 	}
-	e.silent = c.appToken(e, cfg.Cache, func(ctx context.Context, tokenURL string, f *tokenRequest) error {
-		jwt, err := s.assertion(ctx, tokenURL)
-		if err != nil {
-			return err
-		}
-		f.setAssertion(jwt)
-		return nil
-	})
-	return &ClientCertificate{e}, nil
+	s, err := newAssertionSigner(cfg, r.clock.now)
+	if err != nil {
+		return nil, err
+	}
+	r.silent = c.appToken(r, cfg.Cache, s.authenticate)
+	return &ClientCertificate{r}, nil
 }
 
-// Token returns an access token for the application. Its errors are as of [ClientCredentials.Token], and what was wrong with the key.
+// Token returns an access token for the application. Its errors are those of
+// [ClientCredentials.Token], and what is wrong with the key.
 func (p *ClientCertificate) Token(ctx context.Context) (Token, error) {
 	if p == nil || p.refresher == nil {
 		return Token{}, errNotMade
@@ -85,119 +150,246 @@ func (p *ClientCertificate) Invalidate(t Token) {
 	}
 }
 
-type assertionSigner struct { // makes assertions. The parsed key is inside parse.
+// An assertionSigner makes the assertions of a provider.
+type assertionSigner struct {
 	cfg        ClientCertificateConfig // checked
-	thumbprint []byte                  // cfg.Thumbprint, decoded
-	kind       string                  // of the key that cfg.Algorithm is for; "" when that is ""
-	parse      func(keySource, time.Time) (keyPair, error)
+	thumbprint []byte                  // cfg.Thumbprint, decoded; nil for ""
+	parse      func(keySource) (keyPair, error)
 	now        func() time.Time
 }
 
 func newAssertionSigner(cfg ClientCertificateConfig, now func() time.Time) (*assertionSigner, error) {
-	thumbprint, err := hex.DecodeString(strings.ReplaceAll(cfg.Thumbprint, ":", ""))
-	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.name == cfg.Algorithm })
-	s, n := &assertionSigner{cfg, thumbprint, algorithms[max(i, 0)].kind, cachedKeys(), now}, len(thumbprint)
-	provider := map[string]string{kindAuthority: entra, kindADFS: adfs, kindTokenURL: providerOf(cfg.Endpoint.url)}[cfg.Endpoint.kind] // of others it is not yet known
-	return s, cmp.Or(refuse("cdfauth: ", []refusal{
-		{cfg.Certificate == nil && cfg.Signer == nil, "Certificate is missing (is its environment variable empty?), and so is Signer"},
-		{cfg.Passphrase != nil && (cfg.Certificate == nil || cfg.Signer != nil), "Passphrase is for a key in Certificate, and Signer is set instead"},
-		{cfg.SendChain && cfg.Certificate == nil, "SendChain wants the chain in Certificate, which is missing"},
-		{cfg.Thumbprint != "" && (err != nil || n != 20 && n != 32), "Thumbprint: want 40 hexadecimal digits (SHA-1) or 64 (SHA-256), with or without colons"},
-		{cfg.Algorithm != "" && i < 0, "Algorithm: want RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA"},
-	}), checkFor(provider, "Algorithm", s.kind, cfg.Certificate != nil || cfg.Thumbprint != ""))
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	s := &assertionSigner{cfg: cfg, parse: cachedKeys(), now: now}
+	if cfg.Thumbprint != "" {
+		s.thumbprint, _ = parseThumbprint(cfg.Thumbprint) // checked
+	}
+	return s, nil
 }
 
-func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (string, error) { // returns a JWT in compact form (RFC 7515 §7.1), for one request
+// authenticate adds a new assertion to a token request.
+func (s *assertionSigner) authenticate(ctx context.Context, tokenURL string, request *tokenRequest) error {
+	jwt, err := s.assertion(ctx, tokenURL)
+	if err != nil {
+		return err
+	}
+	request.setAssertion(jwt)
+	return nil
+}
+
+// assertionLifetime is how long an assertion is good for. Auth0 and others refuse
+// more than five minutes, counted by a clock that may be a minute behind ours.
+const assertionLifetime = 4 * time.Minute
+
+// assertionClaims are what an assertion says (RFC 7523 §3). There is no nbf, which a
+// provider whose clock is behind would refuse. The audience is no array, which some
+// providers would refuse.
+type assertionClaims struct {
+	Issuer   string `json:"iss"`
+	Subject  string `json:"sub"`
+	Audience string `json:"aud"`
+	ID       string `json:"jti"`
+	IssuedAt int64  `json:"iat"` // seconds since 1970
+	Expiry   int64  `json:"exp"` // seconds since 1970
+}
+
+// assertion returns a JWT in compact form, for one request to tokenURL.
+func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (string, error) {
 	key, err := s.key(ctx)
 	if err != nil {
 		return "", err
 	}
-	alg, header, err := s.header(key, providerOf(tokenURL))
+	now := s.now()
+	alg, header, err := s.header(key, providerOf(tokenURL), now)
 	if err != nil {
 		return "", err
 	}
-	now := s.now().Unix()
-	input := segment(header) + "." + segment(map[string]any{ // RFC 7523 §3; without nbf, which a provider whose clock is behind would refuse
-		"iss": s.cfg.ClientID, "sub": s.cfg.ClientID, "aud": cmp.Or(s.cfg.Audience, tokenURL), // not an array: some providers take none
-		"jti": rand.Text(), "iat": now, "exp": now + 600,
+	return alg.sign(ctx, key.field, key.signer, header, assertionClaims{
+		Issuer:   s.cfg.ClientID,
+		Subject:  s.cfg.ClientID,
+		Audience: cmp.Or(s.cfg.Audience, tokenURL),
+		ID:       rand.Text(),
+		IssuedAt: now.Unix(),
+		Expiry:   now.Add(assertionLifetime).Unix(),
 	})
-	signature, err := alg.sign(ctx, key.field, key.signer, input)
-	return input + "." + base64.RawURLEncoding.EncodeToString(signature), err
 }
 
-func (s *assertionSigner) key(ctx context.Context) (key keyPair, err error) {
-	signer, from := crypto.Signer(nil), keySource{}
+// key reads what the configuration's functions yield, and parses it if it has
+// changed. Foreign functions may fail or hang, so they are guarded.
+func (s *assertionSigner) key(ctx context.Context) (keyPair, error) {
+	var source keySource
+	var signer crypto.Signer
+	var err error
 	if s.cfg.Signer != nil {
-		if signer, err = guard(ctx, "Signer", s.cfg.Signer); err == nil {
-			from.held, err = guard(ctx, "Signer", func(context.Context) (string, error) { // Public is foreign code too,
-				if signer == nil {
-					return "", errors.New("returned nil: want a crypto.Signer")
-				}
-				der, err := x509.MarshalPKIXPublicKey(signer.Public()) // and this checks what it returns
-				return string(der), err
-			})
+		signer, source.held, err = s.askSigner(ctx)
+		if err != nil {
+			return keyPair{}, err
 		}
 	}
-	if s.cfg.Certificate != nil && err == nil {
-		from.text, err = s.cfg.Certificate.read(ctx, "Certificate")
-	}
-	if s.cfg.Passphrase != nil && err == nil {
-		from.passphrase, err = s.cfg.Passphrase.read(ctx, "Passphrase")
-	}
-	if err == nil {
-		key, err = s.parse(from, s.now())
-	}
-	key.signer = cmp.Or(key.signer, signer)
-	return key, err
-}
-
-const entra, adfs = "Entra", "AD FS" // the providers with wants of their own: see Algorithm
-
-func providerOf(tokenURL string) string { // goes by the token endpoint: every kind of Endpoint leads to one
-	u, _, _ := strings.Cut(strings.ToLower(tokenURL), "?") // where Azure AD B2C names its policy
-	for end, provider := range map[string]string{"/oauth2/v2.0/token": entra, "/adfs/oauth2/token": adfs} {
-		if strings.HasSuffix(strings.TrimSuffix(u, "/"), end) {
-			return provider
+	if s.cfg.Certificate != nil {
+		source.text, err = s.cfg.Certificate.read(ctx, "Certificate")
+		if err != nil {
+			return keyPair{}, err
 		}
 	}
-	return ""
+	if s.cfg.Passphrase != nil {
+		source.passphrase, err = s.cfg.Passphrase.read(ctx, "Passphrase")
+		if err != nil {
+			return keyPair{}, err
+		}
+	}
+	key, err := s.parse(source)
+	if err != nil {
+		return keyPair{}, err
+	}
+	if signer != nil {
+		key.signer = signer
+	}
+	return key, nil
 }
 
-func checkFor(provider, field, kind string, certified bool) error { // refuses what the provider would refuse, by name of the field
-	return refuse("cdfauth: ", []refusal{
-		{provider != "" && kind != "" && kind != "RSA", field + ": " + provider + " takes RSA keys alone, and this is for one of " + kind},
-		{provider != "" && !certified, "Thumbprint is missing, and Certificate has no certificate to derive it from: " + provider + " finds the key by it"},
+// askSigner returns the Signer's key, and its public key in DER. To marshal that
+// also checks what Public has returned.
+func (s *assertionSigner) askSigner(ctx context.Context) (crypto.Signer, string, error) {
+	signer, err := guard(ctx, "Signer", s.cfg.Signer)
+	if err != nil {
+		return nil, "", err
+	}
+	public, err := guard(ctx, "Signer", func(context.Context) ([]byte, error) {
+		if signer == nil {
+			return nil, errors.New("returned nil: want a crypto.Signer")
+		}
+		return x509.MarshalPKIXPublicKey(signer.Public())
 	})
+	return signer, string(public), err
 }
 
-func (s *assertionSigner) header(key keyPair, provider string) (algorithm, any, error) { // picks the algorithm and returns the JWS header (RFC 7515 §4)
-	thumbprint, alg := s.thumbprint, s.cfg.Algorithm
-	if len(thumbprint) == 0 && len(key.chain) > 0 {
-		sum := cmp.Or(map[string]crypto.Hash{adfs: crypto.SHA1 /* RFC 7515 §4.1.7; nothing is signed with it */}[provider], crypto.SHA256).New()
-		if _, err := sum.Write(key.chain[0].Raw); err != nil { // so does FIPS 140 mode refuse SHA-1; Sum would panic
-			return algorithm{}, nil, errors.New("cdfauth: Thumbprint is missing: AD FS wants that of SHA-1, which FIPS 140 mode does not compute but `openssl x509 -noout -fingerprint -sha1 -in tls.crt` does")
+// An identityProvider is one that has wants of its own: see Algorithm.
+type identityProvider string
+
+const (
+	entra         identityProvider = "Entra"
+	adfs          identityProvider = "AD FS"
+	otherProvider identityProvider = ""
+)
+
+// providerOf recognises a provider by its token endpoint, to which every kind of
+// Endpoint leads.
+func providerOf(tokenURL string) identityProvider {
+	path, _, _ := strings.Cut(strings.ToLower(tokenURL), "?") // where Azure AD B2C names its policy
+	path = strings.TrimSuffix(path, "/")
+	switch {
+	case strings.HasSuffix(path, "/oauth2/v2.0/token"):
+		return entra
+	case strings.HasSuffix(path, "/adfs/oauth2/token"):
+		return adfs
+	}
+	return otherProvider
+}
+
+// providerOfEndpoint is providerOf before the token endpoint is known. Where
+// metadata will name it, it returns otherProvider.
+func providerOfEndpoint(e Endpoint) identityProvider {
+	switch e.kind {
+	case kindAuthority:
+		return entra
+	case kindADFS:
+		return adfs
+	case kindTokenURL:
+		return providerOf(e.url)
+	}
+	return otherProvider
+}
+
+// check refuses what the provider would refuse: keys of another kind than RSA, which
+// are from field, and keys without a thumbprint. kind is "" while it is not known.
+func (p identityProvider) check(field, kind string, certified bool) error {
+	switch {
+	case p == otherProvider:
+		return nil
+	case kind != "" && kind != "RSA":
+		return badField(field, "cannot be used with %s, which takes RSA keys alone, not %s", p, kind)
+	case !certified:
+		return badField("Thumbprint", "is missing, and Certificate has no certificate"+
+			" to derive it from: %s finds the key by it", p)
+	}
+	return nil
+}
+
+// showThumbprint is the command that prints a certificate's SHA-1. A test runs it.
+const showThumbprint = "`openssl x509 -noout -fingerprint -sha1 -in tls.crt`"
+
+// header picks the algorithm, and returns it with the header of the assertion.
+func (s *assertionSigner) header(key keyPair, provider identityProvider, now time.Time) (algorithm, jwsHeader, error) {
+	needed := s.cfg.SendChain || len(s.thumbprint) == 0
+	chain, err := chainOf(key, s.thumbprint, needed, now)
+	if err != nil {
+		return algorithm{}, jwsHeader{}, err
+	}
+	if len(chain) > 0 && (provider != otherProvider || s.cfg.SendChain) {
+		if err := checkValidity(chain[0], now); err != nil {
+			return algorithm{}, jwsHeader{}, err
 		}
-		thumbprint = sum.Sum(nil)
 	}
-	if alg == "" && key.kind == "RSA" && len(thumbprint) == crypto.SHA256.Size() && (provider == entra || len(s.thumbprint) > 0) {
-		alg = "PS256"
-	}
-	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.kind == key.kind && (alg == "" || alg == a.name) })
-	if err := cmp.Or(checkFor(provider, key.field, key.kind, len(thumbprint) > 0), refuse("cdfauth: ", []refusal{
-		{i < 0, "Algorithm: " + alg + " is for keys of " + s.kind + ", and the one of " + key.field + " is of " + key.kind},
-		{s.cfg.SendChain && len(key.chain) == 0, "SendChain: Certificate has no certificate to send"},
-	})); err != nil {
-		return algorithm{}, nil, err
-	}
-	h := map[string]any{"alg": algorithms[i].name, "typ": "JWT" /* RFC 7519 §5.1 */, "kid": s.cfg.KeyID, // RFC 7515 §4.1.4, §4.1.7, §4.1.8
-		map[bool]string{true: "x5t", false: "x5t#S256"}[len(thumbprint) == crypto.SHA1.Size()]: base64.RawURLEncoding.EncodeToString(thumbprint)}
-	maps.DeleteFunc(h, func(_ string, v any) bool { return v == "" })
-	if s.cfg.SendChain { // §4.1.6: base64 with padding, which is how json writes bytes
-		var chain [][]byte
-		for _, c := range key.chain {
-			chain = append(chain, c.Raw)
+	thumbprint := s.thumbprint
+	if len(thumbprint) == 0 && len(chain) > 0 {
+		thumbprint, err = deriveThumbprint(chain[0], provider)
+		if err != nil {
+			return algorithm{}, jwsHeader{}, err
 		}
-		h["x5c"] = chain
 	}
-	return algorithms[i], h, nil
+	if err := provider.check(key.field, key.kind, len(thumbprint) > 0); err != nil {
+		return algorithm{}, jwsHeader{}, err
+	}
+	alg, err := s.algorithm(key, provider, thumbprint)
+	if err != nil {
+		return algorithm{}, jwsHeader{}, err
+	}
+	header := jwsHeader{Algorithm: alg.name, Type: "JWT", KeyID: s.cfg.KeyID} // RFC 7519 §5.1
+	header.setThumbprint(thumbprint)
+	if s.cfg.SendChain {
+		if len(chain) == 0 {
+			return algorithm{}, jwsHeader{}, badField("SendChain",
+				"is set, and Certificate has no certificate to send")
+		}
+		for _, c := range chain {
+			header.Chain = append(header.Chain, c.Raw)
+		}
+	}
+	return alg, header, nil
+}
+
+// deriveThumbprint returns the hash that the provider knows the certificate by.
+// Nothing is signed with SHA-1.
+func deriveThumbprint(c *x509.Certificate, provider identityProvider) ([]byte, error) {
+	if provider != adfs {
+		return thumbprintOf(c, crypto.SHA256), nil
+	}
+	sum := thumbprintOf(c, crypto.SHA1)
+	if sum == nil {
+		return nil, badField("Thumbprint", "is missing: AD FS wants that of SHA-1,"+
+			" which FIPS 140 mode does not compute but %s does", showThumbprint)
+	}
+	return sum, nil
+}
+
+// algorithm returns the configured algorithm, or the one that fits the key, the
+// provider and the thumbprint: see Algorithm.
+func (s *assertionSigner) algorithm(key keyPair, provider identityProvider, thumbprint []byte) (algorithm, error) {
+	if s.cfg.Algorithm != "" {
+		alg, _ := algorithmNamed(s.cfg.Algorithm)
+		if alg.kind != key.kind {
+			return algorithm{}, badField("Algorithm", "%s is for keys of %s, and the one of %s is of %s",
+				alg.name, alg.kind, key.field, key.kind)
+		}
+		return alg, nil
+	}
+	modern := provider == entra || len(s.thumbprint) > 0
+	if key.kind == "RSA" && modern && len(thumbprint) == crypto.SHA256.Size() {
+		alg, _ := algorithmNamed("PS256")
+		return alg, nil
+	}
+	return defaultAlgorithm(key.kind), nil
 }

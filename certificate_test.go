@@ -114,6 +114,10 @@ func TestAssertionHeader(t *testing.T) {
 	rsaText, ecText := pemOfKey(t, rsaKey), pemOfKey(t, ecKey)
 	given40, given64 := "00:FF"+strings.Repeat(":ab", 18), "fe"+strings.Repeat("01", 31)
 	sent40, sent64 := b64(append([]byte{0, 0xff}, slices.Repeat([]byte{0xab}, 18)...)), b64(append([]byte{0xfe}, slices.Repeat([]byte{1}, 31)...))
+	own40 := thumbprintOf(rsaCert, crypto.SHA1)
+	if own40 == nil { // in FIPS 140 mode, which computes none, every one of SHA-1 will do
+		own40 = make([]byte, crypto.SHA1.Size())
+	}
 	type config = ClientCertificateConfig
 
 	tests := []struct {
@@ -128,7 +132,7 @@ func TestAssertionHeader(t *testing.T) {
 		{"RSA with certificate", plainURL, rsaText + pemOf(rsaCert), config{}, header{"alg": "RS256", "typ": "JWT", "x5t#S256": sha2(rsaCert)}, ""},
 		{"RSA, given SHA-1", plainURL, rsaText, config{Thumbprint: given40}, header{"alg": "RS256", "typ": "JWT", "x5t": sent40}, ""},
 		{"RSA, given SHA-256", plainURL, rsaText, config{Thumbprint: given64}, header{"alg": "PS256", "typ": "JWT", "x5t#S256": sent64}, ""},
-		{"given before derived", plainURL, rsaText + pemOf(rsaCert), config{Thumbprint: given40}, header{"alg": "RS256", "typ": "JWT", "x5t": sent40}, ""},
+		{"given before derived", plainURL, rsaText + pemOf(rsaCert), config{Thumbprint: hexOf(own40)}, header{"alg": "RS256", "typ": "JWT", "x5t": b64(own40)}, ""},
 		{"P-256", plainURL, ecText, config{}, header{"alg": "ES256", "typ": "JWT"}, ""},
 		{"P-256 with certificate", plainURL, ecText + pemOf(ecCert), config{}, header{"alg": "ES256", "typ": "JWT", "x5t#S256": sha2(ecCert)}, ""},
 		{"P-256, given SHA-256", plainURL, ecText, config{Thumbprint: given64}, header{"alg": "ES256", "typ": "JWT", "x5t#S256": sent64}, ""},
@@ -141,9 +145,9 @@ func TestAssertionHeader(t *testing.T) {
 		{"algorithm before thumbprint", plainURL, rsaText, config{Algorithm: "RS384", Thumbprint: given64}, header{"alg": "RS384", "typ": "JWT", "x5t#S256": sent64}, ""},
 		{"chain", plainURL, ecText + pemOf(root, ecCert), config{SendChain: true},
 			header{"alg": "ES256", "typ": "JWT", "x5t#S256": sha2(ecCert), "x5c": []any{x5c(ecCert), x5c(root)}}, ""},
-		{"chain missing", plainURL, ecText, config{SendChain: true}, nil, "SendChain: Certificate has no certificate to send"},
-		{"another key's algorithm", plainURL, rsaText, config{Algorithm: "ES256"}, nil, "Algorithm: ES256 is for keys of P-256, and the one of Certificate is of RSA"},
-		{"another curve's algorithm", plainURL, ecText, config{Algorithm: "ES384"}, nil, "Algorithm: ES384 is for keys of P-384, and the one of Certificate is of P-256"},
+		{"chain missing", plainURL, ecText, config{SendChain: true}, nil, "SendChain is set, and Certificate has no certificate to send"},
+		{"another key's algorithm", plainURL, rsaText, config{Algorithm: "ES256"}, nil, "Algorithm ES256 is for keys of P-256, and the one of Certificate is of RSA"},
+		{"another curve's algorithm", plainURL, ecText, config{Algorithm: "ES384"}, nil, "Algorithm ES384 is for keys of P-384, and the one of Certificate is of P-256"},
 
 		{"Entra", entraURL, rsaText + pemOf(rsaCert), config{}, header{"alg": "PS256", "typ": "JWT", "x5t#S256": sha2(rsaCert)}, ""},
 		{"Entra, given SHA-1", entraURL, rsaText, config{Thumbprint: given40}, header{"alg": "RS256", "typ": "JWT", "x5t": sent40}, ""},
@@ -152,13 +156,13 @@ func TestAssertionHeader(t *testing.T) {
 		{"Entra, chain", entraURL, pemOf(root, rsaCert) + rsaText, config{SendChain: true},
 			header{"alg": "PS256", "typ": "JWT", "x5t#S256": sha2(rsaCert), "x5c": []any{x5c(rsaCert), x5c(root)}}, ""},
 		{"Azure AD B2C", "https://t.b2clogin.com/t/OAuth2/v2.0/token?p=policy", rsaText + pemOf(rsaCert), config{}, header{"alg": "PS256", "typ": "JWT", "x5t#S256": sha2(rsaCert)}, ""},
-		{"Entra, P-256", entraURL, ecText + pemOf(ecCert), config{}, nil, "Certificate: Entra takes RSA keys alone, and this is for one of P-256"},
-		{"Entra, Ed25519", entraURL, testKey(t, "ed25519-pkcs8.pem"), config{Thumbprint: given64}, nil, "Certificate: Entra takes RSA keys alone, and this is for one of Ed25519"},
+		{"Entra, P-256", entraURL, ecText + pemOf(ecCert), config{}, nil, "Certificate cannot be used with Entra, which takes RSA keys alone, not P-256"},
+		{"Entra, Ed25519", entraURL, testKey(t, "ed25519-pkcs8.pem"), config{Thumbprint: given64}, nil, "Certificate cannot be used with Entra, which takes RSA keys alone, not Ed25519"},
 		{"Entra, key alone", entraURL, rsaText, config{}, nil, "Thumbprint is missing, and Certificate has no certificate to derive it from: Entra"},
 
 		{"AD FS, given SHA-1", adfsURL, rsaText, config{Thumbprint: given40}, header{"alg": "RS256", "typ": "JWT", "x5t": sent40}, ""},
 		{"AD FS, given SHA-256", adfsURL + "/", rsaText, config{Thumbprint: given64}, header{"alg": "PS256", "typ": "JWT", "x5t#S256": sent64}, ""},
-		{"AD FS, P-256", adfsURL, ecText + pemOf(ecCert), config{Thumbprint: given40}, nil, "Certificate: AD FS takes RSA keys alone"},
+		{"AD FS, P-256", adfsURL, ecText, config{Thumbprint: given40}, nil, "Certificate cannot be used with AD FS, which takes RSA keys alone, not P-256"},
 		{"AD FS, key alone", adfsURL, rsaText, config{}, nil, "Thumbprint is missing, and Certificate has no certificate to derive it from: AD FS"},
 	}
 	adfsDerived := tests[len(tests)-1]
@@ -204,7 +208,7 @@ func TestAssertionClaims(t *testing.T) {
 			seen[jti] = true
 			delete(claims, "jti")
 			now := float64(testNow.Unix())
-			if d := cmp.Diff(map[string]any{"iss": "client", "sub": "client", "aud": want, "iat": now, "exp": now + 600}, claims); d != "" {
+			if d := cmp.Diff(map[string]any{"iss": "client", "sub": "client", "aud": want, "iat": now, "exp": now + 240}, claims); d != "" {
 				t.Errorf("claims (-want +got):\n%s", d)
 			}
 		}
@@ -302,16 +306,16 @@ func TestClientCertificateConfigErrors(t *testing.T) {
 		{"Passphrase is for a key in Certificate", func(c config) { c.Signer, c.Passphrase = signer, key }},
 		{"Passphrase is for a key in Certificate", func(c config) { c.Certificate, c.Signer, c.Passphrase = nil, signer, key }},
 		{"SendChain wants the chain in Certificate", func(c config) { c.Certificate, c.Signer, c.SendChain = nil, signer, true }},
-		{"Thumbprint: want 40 hexadecimal digits", func(c config) { c.Thumbprint = strings.Repeat("0f", 21) }},
-		{"Thumbprint: want 40 hexadecimal digits", func(c config) { c.Thumbprint = strings.Repeat("0g", 20) }},
-		{"Thumbprint: want 40 hexadecimal digits", func(c config) { c.Thumbprint = strings.Repeat("0", 39) }},
-		{"Thumbprint: want 40 hexadecimal digits", func(c config) { c.Thumbprint = ":" }},
-		{"Algorithm: want RS256, ", func(c config) { c.Algorithm = "none" }},
-		{"Algorithm: want RS256, ", func(c config) { c.Algorithm = "HS256" }},
-		{"Algorithm: want RS256, ", func(c config) { c.Algorithm = "rs256" }},
-		{"Algorithm: Entra takes RSA keys alone, and this is for one of P-384", func(c config) { c.Algorithm = "ES384" }},
-		{"Algorithm: AD FS takes RSA keys alone, and this is for one of Ed25519", func(c config) { c.Endpoint, c.Algorithm = Authority("https://sts.test/adfs"), "EdDSA" }},
-		{"Algorithm: Entra takes RSA keys alone", func(c config) { c.Endpoint, c.Algorithm = TokenURL(entraURL), "ES256" }},
+		{"Thumbprint is ", func(c config) { c.Thumbprint = strings.Repeat("0f", 21) }},
+		{"Thumbprint is ", func(c config) { c.Thumbprint = strings.Repeat("0g", 20) }},
+		{"Thumbprint is ", func(c config) { c.Thumbprint = strings.Repeat("0", 39) }},
+		{"Thumbprint is ", func(c config) { c.Thumbprint = ":" }},
+		{`Algorithm is "none": want RS256, `, func(c config) { c.Algorithm = "none" }},
+		{`Algorithm is "HS256": want RS256, `, func(c config) { c.Algorithm = "HS256" }},
+		{`Algorithm is "rs256": want RS256, `, func(c config) { c.Algorithm = "rs256" }},
+		{"Algorithm cannot be used with Entra, which takes RSA keys alone, not P-384", func(c config) { c.Algorithm = "ES384" }},
+		{"Algorithm cannot be used with AD FS, which takes RSA keys alone, not Ed25519", func(c config) { c.Endpoint, c.Algorithm = Authority("https://sts.test/adfs"), "EdDSA" }},
+		{"Algorithm cannot be used with Entra, which takes RSA keys alone, not P-256", func(c config) { c.Endpoint, c.Algorithm = TokenURL(entraURL), "ES256" }},
 		{"Thumbprint is missing", func(c config) { c.Certificate, c.Signer = nil, signer }},
 	} {
 		cfg := ok()
@@ -355,7 +359,7 @@ func TestSignerMisbehaves(t *testing.T) {
 		{"public key by value", yield(signFunc{public: *key.Public().(*ecdsa.PublicKey)}), nil, "Signer: x509: unsupported public key type"},
 		{"Sign fails", yield(signFunc{key.Public(), func() ([]byte, error) { return nil, errHSM }}), errHSM, "Signer: HSM says no"},
 		{"Sign panics", yield(signFunc{key.Public(), func() ([]byte, error) { panic(errHSM) }}), nil, "Signer panicked with a *errors.errorString"},
-		{"small key", yield(hsm{mustKey(x509.ParsePKCS8PrivateKey(testDER(t, "rsa-1024.pem")))}), nil, "Signer: the RSA key has 1024 bits"},
+		{"small key", yield(hsm{mustKey(x509.ParsePKCS8PrivateKey(testDER(t, "rsa-1024.pem")))}), nil, "Signer has an RSA key of 1024 bits"},
 	} {
 		_, err := newTestSigner(t, ClientCertificateConfig{Signer: tt.signer}).assertion(t.Context(), plainURL)
 		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: "+tt.want) || strings.Contains(err.Error(), "s3cret") || tt.is != nil && !errors.Is(err, tt.is) {
@@ -390,7 +394,7 @@ func TestAssertionCache(t *testing.T) {
 		t.Error("parsed again although nothing changed")
 	}
 	text = pemOfKey(t, key) + pemOf(issueCert(t, "other", other, nil, nil, nil)) // half written
-	if _, err := s.assertion(t.Context(), plainURL); err == nil || !strings.Contains(err.Error(), "no certificate in it belongs to the private key") {
+	if _, err := s.assertion(t.Context(), plainURL); err == nil || !strings.Contains(err.Error(), "has no certificate that belongs to the private key") {
 		t.Errorf("half-written: %v", err)
 	}
 	text = good
@@ -409,6 +413,7 @@ func TestAssertionCache(t *testing.T) {
 	text = good
 	parse()
 	now = now.Add(24*time.Hour + time.Second)
+	s.cfg.SendChain = true // so that the provider sees it
 	if _, err := s.assertion(t.Context(), plainURL); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("expired since it was parsed: %v", err)
 	}

@@ -62,7 +62,7 @@ func isSlow(der []byte) bool {
 
 // FuzzDecryptPKCS8 goes straight to the ASN.1, past base64.
 func FuzzDecryptPKCS8(f *testing.F) {
-	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "refused-3des.pem", "refused-scrypt.pem", "refused-pbes1.pem"} {
+	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "pbes2-3des-sha256.pem", "refused-scrypt.pem", "refused-pbes1.pem"} {
 		f.Add(testDER(f, name))
 	}
 	block, _ := pem.Decode([]byte(encrypt(f, testDER(f, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1})))

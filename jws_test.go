@@ -21,7 +21,7 @@ func derSignature(raw []byte) []byte {
 // TestAssertionSignature: every algorithm, from a key and from a Signer that
 // only signs.
 func TestAssertionSignature(t *testing.T) {
-	for _, a := range algorithms[1:] {
+	for _, a := range algorithms {
 		name := map[string]string{"RSA": "rsa-pkcs8.pem", "P-256": "p256-sec1.pem", "P-384": "p384-pkcs8.pem", "P-521": "p521-pkcs8.pem", "Ed25519": "ed25519-pkcs8.pem"}[a.kind]
 		key := parseTestKey(t, name)
 		for source, cfg := range map[string]ClientCertificateConfig{

@@ -45,7 +45,7 @@ func TestEdges(t *testing.T) {
 		return err
 	}
 	key := func(n int) error {
-		_, err := parseKeys(keySource{text: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyOf(t, n)}))}, testNow)
+		_, err := parseKeys(keySource{text: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyOf(t, n)}))})
 		return err
 	}
 	for raw, want := range map[string]time.Duration{"31536000": 365 * 24 * time.Hour, "4e9": 876_000 * time.Hour, "-0.5": -500 * time.Millisecond, "-7": -time.Second} {

@@ -4,250 +4,415 @@ package cdfauth
 
 import (
 	"bytes"
-	"cmp"
 	"crypto"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/pbkdf2"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/pem"
-	"errors"
-	"fmt"
-	"slices"
+	"math/big"
 	"strings"
 	"sync"
-	"time"
 )
 
-// Certificate is PEM text (RFC 7468) with a private key, its certificate and its chain, in any order, from where others may write: hence the limits.
+// This file makes a private key, with the certificates beside it, of the text of
+// Certificate. It refuses a text with several keys, keys that are too weak or that no
+// provider takes, and says which it was and what to make instead. Others may write
+// to where the text is from: hence the limits.
+
 const (
-	maxKeyText    = 256 << 10 // a key with a long chain has 20 KiB, a system's whole list of roots 220 KiB
-	maxKeyDER     = 16 << 10  // an RSA key of 16,384 bits has 9 KiB
-	maxSalt       = 1 << 10   // openssl writes 8 or 16 bytes
-	maxIterations = 5_000_000 // openssl writes 2,048, OWASP advises up to 1,400,000; this many take seconds, and a flight has 30
-	maxChain      = 10        // real ones have up to 4
-	minRSABits    = 2048      // RFC 7518 §3.3 and §3.5
-	convertKey    = "`openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -in old.key -out new.key`"
-	convertPFX    = "`openssl pkcs12 -in old.pfx -aes256 -out new.pem`"
-	convertFIPS   = "`openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -saltlen 16 -in old.key -out new.key` (OpenSSL 3.2 or newer)"
+	// maxKeyText limits the text, in bytes. A key with a long chain has 20 KiB, a
+	// system's whole list of roots 220 KiB.
+	maxKeyText = 256 << 10
+	// maxKeyDER limits a key, in bytes. An RSA key of 16,384 bits has 9 KiB.
+	maxKeyDER = 16 << 10
+	// minRSABits is what RFC 7518 §3.3 and §3.5 demand.
+	minRSABits = 2048
 )
 
-type keySource struct { // all that a key pair is made from: while it stays the same, there is nothing to parse
-	text, passphrase string
-	held             string // the public key, in DER, of the private key that a Signer holds; "" when that is in text
+// makeKey is the command that makes a key for every provider. A test runs it.
+const makeKey = "`openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -out new.key`"
+
+// A keySource is all that a keyPair is made from. While it stays the same, there is
+// nothing to parse.
+type keySource struct {
+	text       string // of Certificate
+	passphrase string
+	// held is the public key, in DER, of the private key that a Signer holds; ""
+	// if the private key is in text.
+	held string
 }
 
-type keyPair struct { // a private key with its certificates. It lives in function values alone, never in a field of what a provider leads to.
-	field  string              // of the configuration, that the private key is from
-	signer crypto.Signer       // nil when a Signer holds the key
-	kind   string              // "RSA", "P-256", "P-384", "P-521" or "Ed25519"
-	chain  []*x509.Certificate // the key's certificate, then its issuers; empty if the text has none
+// A keyPair is a private key with its certificates. It is kept in function values
+// alone, never in a field of what a provider leads to.
+type keyPair struct {
+	// field is the field of the configuration that the private key is from.
+	field string
+	// signer is the private key; nil if a Signer holds it.
+	signer crypto.Signer
+	public crypto.PublicKey
+	// kind is "RSA", "P-256", "P-384", "P-521" or "Ed25519".
+	kind string
+	// certificates are all that the text has, in its order.
+	certificates []certificate
 }
 
-func cachedKeys() func(keySource, time.Time) (keyPair, error) { // parses anew when the source has changed or the certificate is no longer valid
+// cachedKeys returns a function that is parseKeys, but parses a source again only
+// after another one has been parsed. A source that is wrong displaces nothing.
+func cachedKeys() func(keySource) (keyPair, error) {
 	var mu sync.Mutex
-	last, lastFrom := keyPair{}, keySource{}
-	return func(from keySource, now time.Time) (keyPair, error) {
+	var last keyPair
+	var lastSource keySource
+	return func(source keySource) (keyPair, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if last.kind == "" || from != lastFrom || len(last.chain) > 0 && validUntil(last.chain[0], now).IsZero() {
-			pair, err := parseKeys(from, now)
-			if err != nil {
-				return keyPair{}, err
-			}
-			last, lastFrom = pair, from
+		if last.kind != "" && source == lastSource {
+			return last, nil
 		}
-		return last, nil
+		pair, err := parseKeys(source)
+		if err != nil {
+			return keyPair{}, err
+		}
+		last = pair
+		lastSource = source
+		return pair, nil
 	}
 }
 
-func parseKeys(from keySource, now time.Time) (pair keyPair, err error) {
-	var keys []*pem.Block
-	var certs []*x509.Certificate
-	text, held := from.text[:min(len(from.text), maxKeyText)], from.held != ""
-	seen := []byte(strings.ReplaceAll(text, "\ufeff", "")) // editors on Windows write a byte order mark, which would hide the first block
-	for block, rest := pem.Decode(seen); block != nil; block, rest = pem.Decode(rest) {
-		switch block.Type {
-		case "CERTIFICATE":
-			cert, _ := x509.ParseCertificate(block.Bytes)
-			certs = append(certs, cmp.Or(cert, new(x509.Certificate))) // a damaged one matters only if it was the key's: then none matches
-		case "PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY":
-			keys = append(keys, block)
+// parseKeys reads the private key and the certificates of a source.
+func parseKeys(source keySource) (keyPair, error) {
+	if len(source.text) > maxKeyText {
+		return keyPair{}, badField("Certificate", "has more than %d KiB:"+
+			" want a private key, its certificate and the chain", maxKeyText>>10)
+	}
+	blocks := readPEM(source.text)
+	pair := keyPair{field: "Certificate"}
+	for _, b := range blocks {
+		if b.isCertificate() {
+			pair.certificates = append(pair.certificates, readCertificate(b))
 		}
 	}
-	err = refuse("cdfauth: Certificate: ", []refusal{
-		{text != from.text, fmt.Sprintf("has more than %d KiB: want a private key, its certificate and the chain", maxKeyText>>10)},
-		{held && len(keys) > 0, "has a private key although Signer is set: want one of them"},
-		{held && text != "" && len(certs) == 0, "has no PEM block CERTIFICATE, and Signer has the key: want one, or leave Certificate out"},
-		{len(keys) > 1, fmt.Sprintf("has %d private keys: want exactly one", len(keys))}, // guessing would sign with one that nobody chose
-		{!held && len(keys) == 0, "has no private key: want a PEM block PRIVATE KEY, ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer; PKCS#12 " +
-			"(.pfx, .p12) is not supported: convert it to PEM with " + convertPFX},
-	})
-	var public crypto.PublicKey // nil if there is none that can be read, which keyKind refuses
-	switch pair.field = "Certificate"; {
-	case err != nil:
-	case held:
+	var err error
+	if source.held != "" {
 		pair.field = "Signer"
-		public, _ = x509.ParsePKIXPublicKey([]byte(from.held))
-	default:
-		pair.signer, public, err = parsePrivateKey(keys[0], from.passphrase)
+		err = checkBesideSigner(source.text, blocks)
+		pair.public, _ = x509.ParsePKIXPublicKey([]byte(source.held))
+	} else {
+		pair.signer, err = findPrivateKey(source, blocks)
+		if err == nil {
+			pair.public = pair.signer.Public()
+		}
 	}
 	if err == nil {
-		pair.kind, err = keyKind(pair.field, public)
+		pair.kind, err = keyKind(pair.field, pair.public)
 	}
-	if err == nil && len(certs) > 0 {
-		pair.chain, err = orderChain(certs, public, now)
+	if err == nil {
+		err = checkCertificates(pair.certificates, pair.public)
 	}
-	return pair, err
+	if err != nil {
+		return keyPair{}, err
+	}
+	return pair, nil
 }
 
-func keyKind(field string, public crypto.PublicKey) (string, error) { // names the kind of key as the table of algorithms does
+// checkBesideSigner refuses a text that is more or less than the certificates of a
+// Signer's key.
+func checkBesideSigner(text string, blocks []pemBlock) error {
+	certificates := 0
+	for _, b := range blocks {
+		if b.isKey() {
+			return badField("Certificate", "has a private key although Signer is set: want one of them")
+		}
+		if b.isCertificate() {
+			certificates++
+		}
+	}
+	if text != "" && certificates == 0 {
+		return badField("Certificate", "has no PEM block CERTIFICATE, and Signer has the key:"+
+			" want one, or leave Certificate out")
+	}
+	return nil
+}
+
+// findPrivateKey returns the private key of a text. Several are refused, since a
+// guess would sign with one that nobody chose, but the same key twice is one key.
+func findPrivateKey(source keySource, blocks []pemBlock) (crypto.Signer, error) {
+	var keys []pemBlock
+	for _, b := range blocks {
+		if b.isKey() && b.problem == "" && !containsKey(keys, b) {
+			keys = append(keys, b)
+		}
+	}
+	switch len(keys) {
+	case 0:
+		return nil, errNoKey(source.text, blocks)
+	case 1:
+		return parsePrivateKey(keys[0], source.passphrase)
+	}
+	return nil, badField("Certificate", "has %d private keys: want exactly one", len(keys))
+}
+
+// containsKey reports whether the key in b is among keys. Keys that are encrypted
+// are compared as they are.
+func containsKey(keys []pemBlock, b pemBlock) bool {
+	for _, k := range keys {
+		if k.headers == b.headers && k.der != nil && bytes.Equal(k.der, b.der) {
+			return true
+		}
+		one, other := parseDER(k.der), parseDER(b.der)
+		if one == nil || other == nil {
+			continue
+		}
+		public, ok := one.Public().(interface{ Equal(crypto.PublicKey) bool })
+		if ok && public.Equal(other.Public()) {
+			return true
+		}
+	}
+	return false
+}
+
+// parsePrivateKey returns the private key of a block.
+func parsePrivateKey(block pemBlock, passphrase string) (crypto.Signer, error) {
+	der := block.der
+	switch {
+	case strings.Contains(block.headers, "ENCRYPTED"):
+		return nil, errEncryptedRFC1421(block.headers)
+	case len(der) > maxKeyDER:
+		return nil, badField("Certificate", "has a private key of %d bytes: want up to %d",
+			len(der), maxKeyDER)
+	case block.label == labelEncryptedKey || labelOfDER(der) == labelEncryptedKey:
+		plain, err := decryptPKCS8(der, passphrase)
+		if err != nil {
+			return nil, err
+		}
+		der = plain
+	}
+	signer := parseDER(der)
+	if signer == nil {
+		return nil, errUnusableKey(der)
+	}
+	return signer, nil
+}
+
+// parseDER returns the private key in der; nil for what is damaged, encrypted or of
+// no usable kind. It tries each format whatever the label, since some tools write
+// one under that of another. It keeps the parsers' errors to itself: they quote what
+// they read.
+func parseDER(der []byte) crypto.Signer {
+	if len(der) > maxKeyDER {
+		return nil
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der) // RFC 5958
+	if err == nil {
+		signer, _ := key.(crypto.Signer)
+		return signer
+	}
+	rsaKey, err := x509.ParsePKCS1PrivateKey(der) // RFC 8017 appendix A.1.2
+	if err == nil {
+		return rsaKey
+	}
+	ecKey, err := x509.ParseECPrivateKey(der) // RFC 5915, also called SEC 1
+	if err == nil {
+		return ecKey
+	}
+	return nil
+}
+
+// keyKind names the kind of a public key as the table of algorithms does, and refuses
+// those that are too weak or that no algorithm is for.
+func keyKind(field string, public crypto.PublicKey) (string, error) {
 	switch public := public.(type) {
 	case *rsa.PublicKey:
-		small := fmt.Sprintf("%s: the RSA key has %d bits: want at least %d (RFC 7518 §3.3)", field, public.N.BitLen(), minRSABits)
-		return "RSA", refuse("cdfauth: ", []refusal{{public.N.BitLen() < minRSABits, small}})
+		if public.N.BitLen() < minRSABits {
+			return "", errSmallRSA(field, public.N.BitLen())
+		}
+		return "RSA", nil
 	case *ecdsa.PublicKey:
-		if curve := public.Params().Name; slices.Contains([]string{"P-256", "P-384", "P-521"}, curve) { // crypto/x509 reads P-224 too
+		switch curve := public.Params().Name; curve {
+		case "P-256", "P-384", "P-521":
 			return curve, nil
+		default: // crypto/x509 reads P-224 too
+			return "", errKindOfKey(field, "ECDSA on "+curve)
 		}
 	case ed25519.PublicKey:
 		return "Ed25519", nil
 	}
-	return "", fmt.Errorf("cdfauth: %s: the key is damaged or of no usable kind: want RSA (%d bits or more), ECDSA on P-256, P-384 or P-521, or Ed25519",
-		field, minRSABits)
+	return "", errKindOfKey(field, "no usable kind")
 }
 
-// parsePrivateKey returns nil for a key that is damaged or of no usable kind. It keeps the parsers' errors to itself: they quote what they read.
-func parsePrivateKey(block *pem.Block, passphrase string) (crypto.Signer, crypto.PublicKey, error) {
-	der, err := block.Bytes, error(nil)
+const usableKinds = "want RSA (2048 bits or more), ECDSA on P-256, P-384 or P-521, or Ed25519"
+
+func errSmallRSA(field string, bits int) error {
+	return badField(field, "has an RSA key of %d bits: want at least %d (RFC 7518 §3.3),"+
+		" as made by %s", bits, minRSABits, makeKey)
+}
+
+func errKindOfKey(field, kind string) error {
+	return badField(field, "has a key of %s: %s, as made by %s", kind, usableKinds, makeKey)
+}
+
+// errUnusableKey says what a private key is that the parsers do not read.
+func errUnusableKey(der []byte) error {
+	if bits := bitsOfRSA(der); bits > 0 && bits < minRSABits {
+		return errSmallRSA("Certificate", bits)
+	}
+	if kind := unusableKind(der); kind != "" {
+		return errKindOfKey("Certificate", kind)
+	}
+	return badField("Certificate", "has a private key that is damaged, or of a kind that"+
+		" is not known: %s, as made by %s", usableKinds, makeKey)
+}
+
+// A pkcs8Key is the beginning of PrivateKeyInfo (RFC 5958 §2).
+type pkcs8Key struct {
+	Version   int
+	Algorithm pkix.AlgorithmIdentifier
+	Key       []byte
+}
+
+// A pkcs1Key is the beginning of RSAPrivateKey (RFC 8017 appendix A.1.2).
+type pkcs1Key struct {
+	Version int
+	N, E, D *big.Int
+	P, Q    *big.Int
+}
+
+// A sec1Key is ECPrivateKey (RFC 5915 §3).
+type sec1Key struct {
+	Version    int
+	Key        []byte
+	Parameters asn1.RawValue  `asn1:"optional,explicit,tag:0"`
+	Public     asn1.BitString `asn1:"optional,explicit,tag:1"`
+}
+
+// rsaKeyOf returns the numbers of an RSA key in PKCS#1 or PKCS#8.
+func rsaKeyOf(der []byte) (key pkcs1Key, ok bool) {
+	var outer pkcs8Key
+	if unmarshalDER(der, &outer) {
+		der = outer.Key
+	}
+	return key, unmarshalDER(der, &key)
+}
+
+func bitsOfRSA(der []byte) int {
+	key, ok := rsaKeyOf(der)
+	if !ok {
+		return 0
+	}
+	return key.N.BitLen()
+}
+
+// unusableKind names the kind of a private key by its object identifiers; "" if it
+// has none that is known.
+func unusableKind(der []byte) string {
+	if key, ok := rsaKeyOf(der); ok && (key.P.Sign() <= 0 || key.Q.Sign() <= 0) {
+		return "RSA without its primes (p and q)"
+	}
+	var sec1 sec1Key
+	if unmarshalDER(der, &sec1) {
+		return kindOfCurve(sec1.Parameters.Bytes)
+	}
+	var key pkcs8Key
+	if !unmarshalDER(der, &key) {
+		return ""
+	}
+	switch key.Algorithm.Algorithm.String() {
+	case "1.2.840.113549.1.1.1", "1.3.101.112":
+		return "" // those are read: the key is damaged
+	case "1.2.840.113549.1.1.10": // RFC 4055 §3.1
+		return "RSA-PSS (id-RSASSA-PSS), which plain RSA replaces: it makes PS256 too"
+	case "1.2.840.10045.2.1": // RFC 5480 §2.1.1
+		return kindOfCurve(key.Algorithm.Parameters.FullBytes)
+	case "1.3.101.113": // RFC 8410 §3
+		return "Ed448"
+	case "1.3.101.110", "1.3.101.111":
+		return "X25519 or X448, which cannot sign"
+	case "1.2.840.10040.4.1": // RFC 3279 §2.3.2
+		return "DSA"
+	case "1.2.840.113549.1.3.1", "1.2.840.10046.2.1":
+		return "Diffie-Hellman, which cannot sign"
+	}
+	return "an unknown kind (" + limitText(key.Algorithm.Algorithm.String()) + ")"
+}
+
+// kindOfCurve names an elliptic curve by its ECParameters (RFC 5480 §2.1.1).
+func kindOfCurve(parameters []byte) string {
+	var curve asn1.ObjectIdentifier
+	if !unmarshalDER(parameters, &curve) {
+		if len(parameters) > 0 && parameters[0] == 0x30 {
+			return "ECDSA with explicit curve parameters, where the curve's name is wanted"
+		}
+		return ""
+	}
+	name := curve.String()
 	switch {
-	case len(der) > maxKeyDER:
-		return nil, nil, nil
-	case strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-		return nil, nil, errEncryption(procType)
-	case block.Type == "ENCRYPTED PRIVATE KEY":
-		if der, err = decryptPKCS8(der, passphrase); err != nil {
-			return nil, nil, err
+	case name == "1.3.132.0.10":
+		return "ECDSA on secp256k1"
+	case strings.HasPrefix(name, "1.3.36.3.3.2.8.1.1."): // RFC 5639 §4.1
+		return "ECDSA on a brainpool curve"
+	case name == "1.2.840.10045.3.1.7" || name == "1.3.132.0.34" || name == "1.3.132.0.35":
+		return "" // those are read: the key is damaged
+	}
+	return "ECDSA on another curve (" + limitText(name) + ")"
+}
+
+// limitText cuts the text of an object identifier.
+func limitText(text string) string { return text[:min(len(text), 60)] }
+
+// errNoKey says what is in a text that has no private key that can be read.
+func errNoKey(text string, blocks []pemBlock) error {
+	for _, b := range blocks {
+		switch {
+		case b.isKey():
+			return badField("Certificate", "has %s, but it %s", b.label, b.problem)
+		case b.label == labelPKCS12:
+			return errPKCS12(b.der)
+		case b.label == labelOpenSSHKey:
+			return errKindOfKey("Certificate", "OpenSSH, for which no identity provider has a use")
+		case strings.HasSuffix(b.label, labelKey):
+			return badField("Certificate", "has %.40s, which is not read: %s, as made by %s",
+				b.label, usableKinds, makeKey)
 		}
 	}
-	key, err := x509.ParsePKCS8PrivateKey(der) // RFC 5958; the label does not decide: some tools write one format under that of another
-	if err != nil {
-		key, err = x509.ParsePKCS1PrivateKey(der) // RFC 8017 A.1.2
-	}
-	if err != nil {
-		key, err = x509.ParseECPrivateKey(der) // RFC 5915, also called SEC 1
-	}
-	if signer, ok := key.(crypto.Signer); ok && err == nil {
-		return signer, signer.Public(), nil
-	}
-	return nil, nil, nil
-}
-
-const procType = "Proc-Type: 4,ENCRYPTED" // RFC 1421 §4.6.1.1, with one round of MD5
-
-var (
-	oidPBES2, oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12} // RFC 8018 appendix C
-	hmacHashes          = map[string]crypto.Hash{"": crypto.SHA1 /* left out: RFC 8018 A.2 */, "1.2.840.113549.2.7": crypto.SHA1,
-		"1.2.840.113549.2.9": crypto.SHA256, "1.2.840.113549.2.10": crypto.SHA384, "1.2.840.113549.2.11": crypto.SHA512}
-	aesKeySizes        = map[string]int{"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24, "2.16.840.1.101.3.4.1.42": 32}
-	errDamagedKey      = errors.New("cdfauth: Certificate: the ENCRYPTED PRIVATE KEY is damaged")
-	errWrongPassphrase = errors.New("cdfauth: Passphrase: does not decrypt the private key in Certificate") // whatever it was that showed it
-)
-
-func errEncryption(what string) error { // names an encryption, by its object identifier or as it is, and what to do about it
-	name := cmp.Or(map[string]string{procType: procType, "1.3.6.1.4.1.11591.4.11": "scrypt" /* RFC 7914 §7 */, "1.2.840.113549.3.7": "3DES"}[what], "something unknown")
-	if strings.HasPrefix(what, "1.2.840.113549.1.") { // below it, with numbers of PKCS#5 or PKCS#12
-		name = "PBES1 (3DES, RC2 or DES)"
-	}
-	return fmt.Errorf("cdfauth: Certificate: the private key is encrypted with %s: want PBES2 with PBKDF2 and AES-CBC, as written by "+convertKey, name)
-}
-
-// decryptPKCS8 undoes PBES2 (RFC 8018 §6.2) with PBKDF2 and AES-CBC, which is what openssl has encrypted PKCS#8 keys (RFC 5958 §3) with since 1.1.0.
-func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Data      []byte
-	}
-	var params struct{ KDF, Cipher pkix.AlgorithmIdentifier }
-	var kdf struct {
-		Salt       []byte
-		Iterations int
-		KeyLength  int                      `asn1:"optional"`
-		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
-	}
-	var iv []byte
-	switch { // each case has read what the next ones judge
-	case !unmarshalDER(der, &info), info.Algorithm.Algorithm.Equal(oidPBES2) && !unmarshalDER(info.Algorithm.Parameters.FullBytes, &params):
-		return nil, errDamagedKey
-	case !info.Algorithm.Algorithm.Equal(oidPBES2):
-		return nil, errEncryption(info.Algorithm.Algorithm.String())
-	case !params.KDF.Algorithm.Equal(oidPBKDF2):
-		return nil, errEncryption(params.KDF.Algorithm.String())
-	case aesKeySizes[params.Cipher.Algorithm.String()] == 0:
-		return nil, errEncryption(params.Cipher.Algorithm.String())
-	case !unmarshalDER(params.KDF.Parameters.FullBytes, &kdf) || !unmarshalDER(params.Cipher.Parameters.FullBytes, &iv) || len(kdf.Salt) > maxSalt,
-		kdf.KeyLength != 0 && kdf.KeyLength != aesKeySizes[params.Cipher.Algorithm.String()],
-		len(iv) != aes.BlockSize || len(info.Data) == 0 || len(info.Data)%aes.BlockSize != 0:
-		return nil, errDamagedKey
-	case hmacHashes[kdf.PRF.Algorithm.String()] == 0:
-		return nil, errEncryption(kdf.PRF.Algorithm.String())
-	case kdf.Iterations < 1 || kdf.Iterations > maxIterations:
-		return nil, fmt.Errorf("cdfauth: Certificate: the private key asks for %d iterations of PBKDF2: want 1 to %d", kdf.Iterations, maxIterations)
-	case passphrase == "":
-		return nil, errors.New("cdfauth: Passphrase is missing, and the private key in Certificate is encrypted")
-	}
-	prf, size := hmacHashes[kdf.PRF.Algorithm.String()], aesKeySizes[params.Cipher.Algorithm.String()]
-	secret, err := pbkdf2.Key(prf.New, passphrase, kdf.Salt, kdf.Iterations, size)
-	if err != nil { // of such arguments it refuses only what FIPS 140 forbids (SP 800-132 §5.1)
-		return nil, fmt.Errorf("cdfauth: Certificate: FIPS 140 mode refuses to decrypt the private key, which has %d bytes of salt: want 16, and not SHA-1, as written by %s", len(kdf.Salt), convertFIPS)
-	}
-	block, _ := aes.NewCipher(secret) // of a good size
-	plain := make([]byte, len(info.Data))
-	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, info.Data)
-	pad := int(plain[len(plain)-1]) // RFC 8018 §6.1.1, step 4
-	var outline []asn1.RawValue     // of a key (RFC 5958 §2), which one wrong passphrase in 256, with good padding, still does not give
-	if pad < 1 || pad > aes.BlockSize || !bytes.Equal(plain[len(plain)-pad:], bytes.Repeat([]byte{byte(pad)}, pad)) ||
-		!unmarshalDER(plain[:len(plain)-pad], &outline) || len(outline) < 3 {
-		return nil, errWrongPassphrase
-	}
-	return plain[:len(plain)-pad], nil
-}
-
-// orderChain finds the key's certificate and, link by link, the issuers of it. Certificates that are not on that path are left out. Around a renewal, files have
-// the old one and the new one: a valid one is preferred, and of those the one valid for longest.
-func orderChain(certs []*x509.Certificate, public crypto.PublicKey, now time.Time) (chain []*x509.Certificate, err error) {
-	slices.SortStableFunc(certs, func(a, b *x509.Certificate) int { return validUntil(b, now).Compare(validUntil(a, now)) })
-	isNext := func(c *x509.Certificate) bool {
-		if len(chain) == 0 {
-			key, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-			return ok && key.Equal(public)
-		}
-		child := chain[len(chain)-1]
-		return bytes.Equal(c.RawSubject, child.RawIssuer) && !slices.ContainsFunc(chain, c.Equal) && // a root is its own issuer
-			(len(c.SubjectKeyId) == 0 || len(child.AuthorityKeyId) == 0 || bytes.Equal(c.SubjectKeyId, child.AuthorityKeyId))
-	}
-	for i := slices.IndexFunc(certs, isNext); i >= 0 && len(chain) < maxChain; i = slices.IndexFunc(certs, isNext) {
-		chain = append(chain, certs[i])
-	}
 	switch {
-	case len(chain) == 0:
-		return nil, errors.New("cdfauth: Certificate: no certificate in it belongs to the private key")
-	case now.After(chain[0].NotAfter):
-		return nil, fmt.Errorf("cdfauth: Certificate: the certificate expired at %s", chain[0].NotAfter.UTC().Format(time.RFC3339))
-	case now.Before(chain[0].NotBefore):
-		return nil, fmt.Errorf("cdfauth: Certificate: the certificate is not valid before %s", chain[0].NotBefore.UTC().Format(time.RFC3339))
+	case strings.Contains(text, "PRIVATE KEY"):
+		return badField("Certificate", "has the words PRIVATE KEY, but no block of PEM:"+
+			" want -----BEGIN PRIVATE KEY----- before it and -----END PRIVATE KEY----- behind it")
+	case looksLikePKCS12(text):
+		return errPKCS12(nil)
+	case looksLikePath(text):
+		return badField("Certificate", "has no PEM, and looks like the name of a file: SecretFile reads one")
 	}
-	return chain, nil
+	found := ""
+	if len(blocks) > 0 {
+		found = " (it has " + limitText(blocks[0].label) + ")"
+	}
+	return badField("Certificate", "has no private key%s: want a PEM block PRIVATE KEY,"+
+		" ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer", found)
 }
 
-func validUntil(c *x509.Certificate, now time.Time) time.Time { // zero if it is not valid now
-	if now.Before(c.NotBefore) || now.After(c.NotAfter) {
-		return time.Time{}
+// looksLikePKCS12 says that the text may be base64 of a file in DER, which is damaged.
+func looksLikePKCS12(text string) bool {
+	return strings.HasPrefix(compact(text), "MI")
+}
+
+// looksLikePath says that somebody has set the name of a file.
+func looksLikePath(text string) bool {
+	text = strings.TrimSpace(text)
+	return len(text) < 1000 && !strings.Contains(text, "\n") &&
+		(strings.HasPrefix(text, "/") || strings.HasPrefix(text, "./") || strings.Contains(text, `:\`) ||
+			strings.HasSuffix(text, ".pem") || strings.HasSuffix(text, ".key"))
+}
+
+// errPKCS12 refuses a .pfx file. Its ciphers are named outside what they encrypt.
+func errPKCS12(der []byte) error {
+	convert := convertPFX
+	for _, legacy := range []byte{1, 2, 5, 6} { // RC4 and RC2 (RFC 7292 appendix C)
+		oid := []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01, legacy}
+		if bytes.Contains(der, oid) {
+			convert = convertLegacyPFX
+		}
 	}
-	return c.NotAfter
+	return badField("Certificate", "is PKCS#12 (.pfx, .p12): want PEM, as written by %s", convert)
 }

@@ -29,7 +29,7 @@ import (
 func TestEveryPadding(t *testing.T) {
 	for i := range 16 {
 		text := encrypt(t, keyOf(t, 2000+i), "open sesame", pbes2{iterations: 1000})
-		if _, err := parseKeys(keySource{text: text, passphrase: "open sesame"}, testNow); err != nil {
+		if _, err := parseText(text, "open sesame"); err != nil {
 			t.Errorf("%d bytes of padding: %v", 16-i, err)
 		}
 	}
@@ -135,7 +135,12 @@ func TestParseKeysRenewal(t *testing.T) {
 		}
 	}
 	for cert, want := range map[*x509.Certificate]string{past: "expired at 2026-11-20T11:00:00Z", future: "not valid before 2026-11-20T13:00:00Z"} {
-		if _, err := parseText(pemOfKey(t, key)+pemOf(cert), ""); err == nil || err.Error() != "cdfauth: Certificate: the certificate "+strings.Replace(want, "not", "is not", 1) {
+		pair, err := parseText(pemOfKey(t, key)+pemOf(cert), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = checkValidity(pair.chain[0], testNow)
+		if err == nil || err.Error() != "cdfauth: Certificate has a certificate that "+strings.Replace(want, "not", "is not", 1) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
@@ -236,48 +241,51 @@ func TestParseKeysErrors(t *testing.T) {
 		from keySource
 		want string // in the error, after the prefix
 	}{
-		{"empty", keySource{}, "Certificate: has no private key: want a PEM block PRIVATE KEY, "},
-		{"no PEM", keySource{text: "MIIB..."}, "Certificate: has no private key"},
-		{"certificate alone", keySource{text: otherCert}, "Certificate: has no private key"},
-		{"half a block", keySource{text: p256[:len(p256)-10]}, "Certificate: has no private key"},
-		{"two keys", keySource{text: p256 + testKey(t, "rsa-pkcs1.pem")}, "Certificate: has 2 private keys: want exactly one"},
-		{"one of them encrypted", keySource{text: testKey(t, "refused-scrypt.pem") + p256}, "Certificate: has 2 private keys"},
-		{"too long", keySource{text: p256 + strings.Repeat("x", 256<<10)}, "Certificate: has more than 256 KiB"},
-		{"huge key", keySource{text: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: make([]byte, 16<<10+1)}))}, "Certificate: the key is damaged or of no usable kind"},
-		{"other's certificate", keySource{text: p256 + otherCert}, "Certificate: no certificate in it belongs to the private key"},
-		{"damaged certificate", keySource{text: p256 + broken}, "Certificate: no certificate in it belongs to the private key"},
-		{"RSA of 1024 bits", keySource{text: testKey(t, "rsa-1024.pem")}, "Certificate: the RSA key has 1024 bits: want at least 2048"},
-		{"P-224", keySource{text: testKey(t, "p224.pem")}, "Certificate: the key is damaged or of no usable kind: want RSA (2048 bits or more), ECDSA on P-256"},
-		{"X25519", keySource{text: testKey(t, "x25519.pem")}, "Certificate: the key is damaged or of no usable kind"},
-		{"damaged key", keySource{text: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der[:len(der)-1]}))}, "Certificate: the key is damaged"},
+		{"empty", keySource{}, "Certificate has no private key: want a PEM block PRIVATE KEY, "},
+		{"no PEM", keySource{text: "MIIB..."}, "Certificate is PKCS#12"},
+		{"certificate alone", keySource{text: otherCert}, "Certificate has no private key (it has CERTIFICATE): want"},
+		{"half a block", keySource{text: p256[:len(p256)-40]}, "Certificate has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----"},
+		{"two keys", keySource{text: p256 + testKey(t, "rsa-pkcs1.pem")}, "Certificate has 2 private keys: want exactly one"},
+		{"one of them encrypted", keySource{text: testKey(t, "refused-scrypt.pem") + p256}, "Certificate has 2 private keys"},
+		{"too long", keySource{text: p256 + strings.Repeat("x", 256<<10)}, "Certificate has more than 256 KiB"},
+		{"huge key", keySource{text: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: make([]byte, 16<<10+1)}))}, "Certificate has a private key of 16385 bytes: want up to 16384"},
+		{"other's certificate", keySource{text: p256 + otherCert}, "Certificate has no certificate that belongs to the private key"},
+		{"damaged certificate", keySource{text: p256 + broken}, "Certificate has a certificate that is not readable: x509: malformed tbs certificate"},
+		{"RSA of 1024 bits", keySource{text: testKey(t, "rsa-1024.pem")}, "Certificate has an RSA key of 1024 bits: want at least 2048"},
+		{"P-224", keySource{text: testKey(t, "p224.pem")}, "Certificate has a key of ECDSA on P-224: want RSA (2048 bits or more), ECDSA on P-256"},
+		{"X25519", keySource{text: testKey(t, "x25519.pem")}, "Certificate has a key of X25519 or X448, which cannot sign: want RSA"},
+		{"damaged key", keySource{text: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der[:len(der)-1]}))}, "Certificate has a private key that is damaged"},
 
-		{"key beside a Signer", keySource{text: p256, held: string(spki)}, "Certificate: has a private key although Signer is set"},
-		{"Signer without its certificate", keySource{text: "x", held: string(spki)}, "Certificate: has no PEM block CERTIFICATE"},
-		{"Signer with another's", keySource{text: pemOf(issueCert(t, "x", parseTestKey(t, "p256-pkcs8.pem"), nil, nil, nil)), held: string(spki)}, "Certificate: no certificate in it belongs to the private key"},
-		{"small Signer", keySource{held: string(small)}, "Signer: the RSA key has 1024 bits"},
-		{"strange Signer", keySource{held: "x"}, "Signer: the key is damaged or of no usable kind"},
+		{"key beside a Signer", keySource{text: p256, held: string(spki)}, "Certificate has a private key although Signer is set"},
+		{"Signer without its certificate", keySource{text: "x", held: string(spki)}, "Certificate has no PEM block CERTIFICATE"},
+		{"Signer with another's", keySource{text: pemOf(issueCert(t, "x", parseTestKey(t, "p256-pkcs8.pem"), nil, nil, nil)), held: string(spki)}, "Certificate has no certificate that belongs to the private key"},
+		{"small Signer", keySource{held: string(small)}, "Signer has an RSA key of 1024 bits"},
+		{"strange Signer", keySource{held: "x"}, "Signer has a key of no usable kind"},
 
-		{"PKCS#12", keySource{text: pfx}, "Certificate: has no private key: want a PEM block PRIVATE KEY, ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer; PKCS#12 (.pfx, .p12) is not supported: convert it to PEM with `openssl pkcs12 "},
-		{"PKCS#12 in base64", keySource{text: base64.StdEncoding.EncodeToString([]byte(pfx))}, "Certificate: has no private key: want a PEM block PRIVATE KEY, ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer; PKCS#12 (.pfx, .p12) is not supported: convert it to PEM with `openssl pkcs12 "},
-		{"RFC 1421", keySource{text: testKey(t, "refused-rfc1421.pem")}, "Certificate: the private key is encrypted with Proc-Type: 4,ENCRYPTED: want PBES2 with PBKDF2 and AES-CBC, as written by `openssl pkcs8 -topk8 "},
-		{"scrypt", keySource{text: testKey(t, "refused-scrypt.pem")}, "Certificate: the private key is encrypted with scrypt: want "},
-		{"3DES", keySource{text: testKey(t, "refused-3des.pem")}, "Certificate: the private key is encrypted with 3DES: want "},
-		{"PBES1", keySource{text: testKey(t, "refused-pbes1.pem")}, "Certificate: the private key is encrypted with PBES1 (3DES, RC2 or DES): want "},
-		{"another hash", keySource{text: pbes(pbes2{iterations: 1, prf: asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 8}})}, "Certificate: the private key is encrypted with something unknown: want "},
+		{"PKCS#12", keySource{text: pfx}, "Certificate is PKCS#12 (.pfx, .p12): want PEM, as written by `openssl pkcs12 -in "},
+		{"PKCS#12 in base64", keySource{text: base64.StdEncoding.EncodeToString([]byte(pfx))}, "Certificate is PKCS#12 (.pfx, .p12): want PEM, as written by `openssl pkcs12 -in "},
+		{"RFC 1421", keySource{text: testKey(t, "refused-rfc1421.pem")}, "Certificate has a private key that is encrypted with Proc-Type: 4,ENCRYPTED: want PBES2 with PBKDF2 and AES-CBC, as written by `openssl pkcs8 -topk8 "},
+		{"scrypt", keySource{text: testKey(t, "refused-scrypt.pem")}, "Certificate has a private key that is encrypted with scrypt: want "},
+		{"PBES1", keySource{text: testKey(t, "refused-pbes1.pem")}, "Certificate has a private key that is encrypted with PBES1 (3DES): want "},
+		{"another hash", keySource{text: pbes(pbes2{iterations: 1, prf: asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 8}})}, "Certificate has a private key that is encrypted with 1.2.840.113549.2.8: want "},
 
 		{"no passphrase", keySource{text: testKey(t, "pbes2-aes256-sha256.pem")}, "Passphrase is missing, and the private key in Certificate is encrypted"},
-		{"no iterations", keySource{text: pbes(pbes2{}), passphrase: "correct"}, "Certificate: the private key asks for 0 iterations of PBKDF2: want 1 to 5000000"},
-		{"negative iterations", keySource{text: pbes(pbes2{iterations: -1}), passphrase: "correct"}, "Certificate: the private key asks for -1 iterations"},
-		{"iterations without end", keySource{text: pbes(pbes2{iterations: 5_000_001}), passphrase: "correct"}, "Certificate: the private key asks for 5000001 iterations"},
-		{"long salt", keySource{text: pbes(pbes2{iterations: 1, salt: make([]byte, 1025)}), passphrase: "correct"}, "Certificate: the ENCRYPTED PRIVATE KEY is damaged"},
-		{"key length", keySource{text: pbes(pbes2{iterations: 1, keyLength: 16}), passphrase: "correct"}, "Certificate: the ENCRYPTED PRIVATE KEY is damaged"},
-		{"short IV", keySource{text: pbes(pbes2{iterations: 1, iv: make([]byte, 8)}), passphrase: "correct"}, "Certificate: the ENCRYPTED PRIVATE KEY is damaged"},
-		{"cut", keySource{text: pbes(pbes2{iterations: 1, cut: 1}), passphrase: "correct"}, "Certificate: the ENCRYPTED PRIVATE KEY is damaged"},
-		{"nothing encrypted", keySource{text: encrypt(t, nil, "correct", pbes2{iterations: 1, cut: 16}), passphrase: "correct"}, "Certificate: the ENCRYPTED PRIVATE KEY is damaged"},
-		{"no ASN.1", keySource{text: "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"}, "Certificate: the ENCRYPTED PRIVATE KEY is damaged"},
-		{"encrypted X25519", keySource{text: encrypt(t, testDER(t, "x25519.pem"), "correct", pbes2{iterations: 1}), passphrase: "correct"}, "Certificate: the key is damaged or of no usable kind"},
+		{"no iterations", keySource{text: pbes(pbes2{}), passphrase: "correct"}, "Certificate has a private key that asks for 0 iterations of PBKDF2: want 1 to 5000000"},
+		{"negative iterations", keySource{text: pbes(pbes2{iterations: -1}), passphrase: "correct"}, "Certificate has a private key that asks for -1 iterations"},
+		{"iterations without end", keySource{text: pbes(pbes2{iterations: 5_000_001}), passphrase: "correct"}, "Certificate has a private key that asks for 5000001 iterations"},
+		{"long salt", keySource{text: pbes(pbes2{iterations: 1, salt: make([]byte, 1025)}), passphrase: "correct"}, "Certificate has an ENCRYPTED PRIVATE KEY that is damaged"},
+		{"key length", keySource{text: pbes(pbes2{iterations: 1, keyLength: 16}), passphrase: "correct"}, "Certificate has an ENCRYPTED PRIVATE KEY that is damaged"},
+		{"short IV", keySource{text: pbes(pbes2{iterations: 1, iv: make([]byte, 8)}), passphrase: "correct"}, "Certificate has an ENCRYPTED PRIVATE KEY that is damaged"},
+		{"cut", keySource{text: pbes(pbes2{iterations: 1, cut: 1}), passphrase: "correct"}, "Certificate has an ENCRYPTED PRIVATE KEY that is damaged"},
+		{"nothing encrypted", keySource{text: encrypt(t, nil, "correct", pbes2{iterations: 1, cut: 16}), passphrase: "correct"}, "Certificate has an ENCRYPTED PRIVATE KEY that is damaged"},
+		{"no ASN.1", keySource{text: "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"}, "Certificate has an ENCRYPTED PRIVATE KEY that is damaged"},
+		{"encrypted X25519", keySource{text: encrypt(t, testDER(t, "x25519.pem"), "correct", pbes2{iterations: 1}), passphrase: "correct"}, "Certificate has a key of X25519 or X448, which cannot sign"},
 	} {
-		pair, err := cachedKeys()(tt.from, testNow)
+		pair, err := cachedKeys()(tt.from)
+		if err == nil { // what is wrong with a certificate is found when it is needed
+			_, err = chainOf(pair, nil, true, testNow)
+			pair = keyPair{}
+		}
 		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: "+tt.want) || pair.signer != nil || pair.kind != "" {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}
@@ -298,7 +306,7 @@ func TestPassphrase(t *testing.T) {
 		"long salt":        encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1, salt: make([]byte, 1024)}),
 	}
 	if !fipsOnly {
-		for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "pbes2-aes192-sha512.pem"} {
+		for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "pbes2-aes192-sha512.pem", "pbes2-3des-sha256.pem"} {
 			texts[name] = testKey(t, name)
 		}
 	}
@@ -360,7 +368,7 @@ func TestFIPS140Only(t *testing.T) {
 	}
 	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem"} { // 8 bytes of salt
 		_, err := parseText(testKey(t, name), "correct")
-		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate: FIPS 140 mode refuses to decrypt the private key, which has 8 bytes of salt: ") || !strings.Contains(err.Error(), "-saltlen 16") {
+		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate has a private key that FIPS 140 mode refuses to decrypt: it has 8 bytes of salt") || !strings.Contains(err.Error(), "-saltlen 16") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -416,7 +424,7 @@ func TestKeysOfOpenSSL(t *testing.T) {
 		}
 	}
 	// The commands that errors name.
-	for _, name := range []string{"refused-rfc1421.pem", "refused-3des.pem", "refused-pbes1.pem", "refused-scrypt.pem"} {
+	for _, name := range []string{"refused-rfc1421.pem", "refused-pbes1.pem", "refused-scrypt.pem"} {
 		args := strings.Fields(strings.Trim(convertKey, "`"))[1:]
 		in := filepath.Join("testdata", "keys", name)
 		out := filepath.Join(t.TempDir(), "new.key")
@@ -438,7 +446,7 @@ func TestKeysOfOpenSSL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, err := parseKeys(keySource{text: string(b), passphrase: "new"}, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))
+	pair, err := parseText(string(b), "new")
 	if err != nil || pair.kind != "P-256" || len(pair.chain) != 1 {
 		t.Errorf("refused.pfx converted: %v", err)
 	}

@@ -293,7 +293,7 @@ func wantRequestsOf(t *testing.T, idp *idptest.Provider, want int) {
 //	openssl pkcs8 -topk8 -in p256-pkcs8.pem -v2 aes-256-cbc -v2prf hmacWithSHA256 -out pbes2-aes256-sha256.pem
 //	… -v2 aes-128-cbc -v2prf hmacWithSHA1 -out pbes2-aes128-sha1.pem
 //	… -v2 aes-192-cbc -v2prf hmacWithSHA512 -iter 100000 -out pbes2-aes192-sha512.pem
-//	… -v2 des3 -out refused-3des.pem
+//	… -v2 des3 -out pbes2-3des-sha256.pem
 //	… -v1 PBE-SHA1-3DES -out refused-pbes1.pem
 //	… -scrypt -out refused-scrypt.pem
 //	openssl ec -in p256-sec1.pem -aes128 -out refused-rfc1421.pem
@@ -313,8 +313,19 @@ var fipsOnly = strings.Contains(os.Getenv("GODEBUG"), "fips140=only")
 // testNow is when test certificates are valid.
 var testNow = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
-func parseText(text, passphrase string) (keyPair, error) {
-	return parseKeys(keySource{text: text, passphrase: passphrase}, testNow)
+// testKeyPair is a keyPair with the chain that is sent at testNow.
+type testKeyPair struct {
+	keyPair
+	chain []*x509.Certificate
+}
+
+func parseText(text, passphrase string) (testKeyPair, error) {
+	pair, err := parseKeys(keySource{text: text, passphrase: passphrase})
+	if err != nil {
+		return testKeyPair{}, err
+	}
+	chain, err := chainOf(pair, nil, true, testNow)
+	return testKeyPair{pair, chain}, err
 }
 
 func parseTestKey(t testing.TB, name string) crypto.Signer {
