@@ -182,7 +182,7 @@ func TestLoadErrors(t *testing.T) {
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","x":true}}`, `x is a boolean: want a string`},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":-1}}`, `token_expiry_leeway_seconds is not`},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":"soon"}}`, `token_expiry_leeway_seconds is not`},
-		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificate":"hunter2","cert_thumbprint":"xyz"}}`, "cert_thumbprint: want 40 hexadecimal digits"},
+		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificate":"hunter2","cert_thumbprint":"xyz"}}`, `cert_thumbprint is "xyz": want the 40 hexadecimal digits`},
 		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificat":"hunter2"}}`, `certificate is missing; "certificat" is no key of it: want authority_url, cert_thumbprint, certificate, client_id, scopes`},
 		{`{"interactive":{"client_id":"a"}}`, "authority_url is missing, and so is oauth_discovery_url"},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","oauth_discovery_url":"https://b.test"}}`, "authority_url and oauth_discovery_url are both set"},
