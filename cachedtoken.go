@@ -4,6 +4,7 @@ package cdfauth
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -37,7 +38,11 @@ type tokenStore struct {
 	grantType string
 	// fallback takes the place of a cache that does not work, for good: it may have a
 	// refresh token that the cache lacks. Only the flows of a person have one.
-	fallback atomic.Pointer[MemoryCache]
+	fallback atomic.Pointer[fallbackCache]
+	// tellPerson shows a text to the person. It is nil if there is nobody.
+	tellPerson func(ctx context.Context, text string)
+	// told says that the person knows that the sign-in is not saved.
+	told atomic.Bool
 }
 
 // A phase is what a flight does: silently, or by asking a person.
@@ -109,15 +114,14 @@ func (l *lookup) orElse(got grant, err error, r *refresher) (grant, error) {
 	return l.grant, nil
 }
 
-// peek looks at the cache without waiting for a turn. A content that makes no sense
-// counts as none.
+// peek looks at the cache without waiting for a turn. It fails with errCacheContent if
+// the content makes no sense.
 func (s *tokenStore) peek(ctx context.Context) (msalCache, error) {
 	blob, err := s.read(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	content, _ := s.parse(ctx, blob)
-	return content, nil
+	return s.parse(ctx, blob)
 }
 
 // read reads the cache after a pause. It is guarded within Update too, where a Cache
@@ -129,11 +133,12 @@ func (s *tokenStore) read(ctx context.Context, pause time.Duration) ([]byte, err
 	return guard(ctx, "Cache", s.current().Get)
 }
 
-// parse decodes a blob. If it makes no sense, parse reads the cache again: old
-// versions of Cognite's Python SDK truncate the file before they write it.
+// parse decodes a blob. If it makes no sense, or is of a file that is there but empty,
+// parse reads the cache again: old versions of Cognite's Python SDK truncate the file
+// before they write it.
 func (s *tokenStore) parse(ctx context.Context, blob []byte) (msalCache, error) {
 	content, err := parseMSALCache(blob)
-	for try := 1; err == errCacheContent && try <= tornRetries; try++ {
+	for try := 1; (err == errCacheContent || isTruncated(blob)) && try <= tornRetries; try++ {
 		blob, err = s.read(ctx, tornPause)
 		if err == nil {
 			content, err = parseMSALCache(blob)
@@ -141,6 +146,10 @@ func (s *tokenStore) parse(ctx context.Context, blob []byte) (msalCache, error) 
 	}
 	return content, err
 }
+
+// isTruncated reports whether a blob is that of an empty file. If there is no file,
+// Get returns nil.
+func isTruncated(blob []byte) bool { return blob != nil && len(blob) == 0 }
 
 // current returns the cache in use.
 func (s *tokenStore) current() Cache {
@@ -318,6 +327,33 @@ func (s *tokenStore) accessToken(got grant, account, scope string) entry {
 
 // noScopes is the value of fieldAsked if no scopes were asked for.
 const noScopes = "-"
+
+// withCacheTrouble adds to an error what is wrong with the cache: trouble, or why the
+// cache was given up. Without either, it returns err.
+func (s *tokenStore) withCacheTrouble(err, trouble error) error {
+	fallback := s.fallback.Load()
+	if trouble == nil && fallback != nil {
+		trouble = fallback.cause
+	}
+	if trouble == nil {
+		return err
+	}
+	return fmt.Errorf("%w (the cache is not used: %w)", err, trouble)
+}
+
+// warnUnsaved logs why a token will not outlast the program. If there is no Logger, it
+// tells the person, once.
+func (s *tokenStore) warnUnsaved(ctx context.Context, what string, err error) {
+	s.warn(ctx, what, err)
+	if s.client.logger != nil || s.tellPerson == nil || s.told.Swap(true) {
+		return
+	}
+	s.tellPerson(ctx, "This sign-in cannot be saved, and you may have to sign in again next time: "+
+		scrub(err.Error(), maxTold)+"\n")
+}
+
+// maxTold is the length, in bytes, of an error that the person is told.
+const maxTold = 400
 
 // warn logs err, if there is one.
 func (s *tokenStore) warn(ctx context.Context, what string, err error) {

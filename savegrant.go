@@ -33,14 +33,9 @@ func (s *signIn) save(c msalCache, g grant, said claims, person account, renewed
 	return g
 }
 
-// saveAccessToken keeps an access token, unless it has expired, and drops those of
-// the account that have.
+// saveAccessToken keeps an access token, unless it has expired.
 func (s *signIn) saveAccessToken(c msalCache, g grant, id, granted string) {
-	now := s.client.clock.now()
-	c.remove(accessTokens, func(e entry) bool {
-		return e.account() == id && !e.time("expires_on").After(now) && s.issuedToUs(c, accessTokens, e)
-	})
-	if g.token.Expiry().After(now) {
+	if g.token.Expiry().After(s.client.clock.now()) {
 		c.put(accessTokens, s.accessToken(g, id, granted))
 	}
 }

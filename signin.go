@@ -82,6 +82,7 @@ func newSignIn(cfg signInConfig) (*signIn, error) {
 		tokenStore: tokenStore{client: c, refresher: r, cache: cfg.options.Cache},
 		cfg:        cfg,
 	}
+	s.tellPerson = s.tell
 	if s.cache == nil {
 		s.cache, s.noCache = defaultCache(c.id)
 	}
@@ -112,8 +113,10 @@ func (s *signIn) mustPrompt() bool {
 
 // silent gets a token without asking anybody.
 func (s *signIn) silent(ctx context.Context) (grant, error) {
-	s.warn(ctx, "cdfauth: the sign-in is kept in memory alone", s.noCache)
-	s.noCache = nil
+	if s.noCache != nil {
+		s.warnUnsaved(ctx, "cdfauth: the sign-in is kept in memory alone", s.noCache)
+		s.noCache = nil
+	}
 	if s.mustPrompt() {
 		return grant{}, ErrSignInRequired
 	}
@@ -129,8 +132,9 @@ func (s *signIn) silent(ctx context.Context) (grant, error) {
 	if found.fresh {
 		return s.adopt(found), nil
 	}
-	if err == nil && len(found.refreshTokens) == 0 {
-		return found.orElse(grant{}, ErrSignInRequired, s.refresher)
+	if len(found.refreshTokens) == 0 && (err == nil || err == errCacheContent) {
+		required := s.withCacheTrouble(ErrSignInRequired, err)
+		return found.orElse(grant{}, required, s.refresher)
 	}
 	got, err := s.transact(ctx, lockLimit, s.redeemRefreshToken)
 	return found.orElse(got, err, s.refresher)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync/atomic"
 	"time"
 )
@@ -17,7 +18,8 @@ import (
 // Whatever is wrong with the cache costs persistence, never the token: the work is
 // then done without it. Only one thing fails: a person's flow that does not get its
 // turn, because another program has the cache. Two programs that redeem the same
-// refresh token may end the sign-in (RFC 9700 §4.14.2).
+// refresh token may end the sign-in (RFC 9700 §4.14.2). Where there are no turns at
+// all, as in a folder that can only be read, that risk is taken and logged.
 
 const (
 	// lastSecond is what is left of a flight's time when the wait for the cache ends.
@@ -40,8 +42,8 @@ type transaction struct {
 	work  cacheWork
 	// cache is where the tokens are.
 	cache Cache
-	// inMemory says that cache is the store's fallback.
-	inMemory bool
+	// fallback is the same, if the cache was given up before; otherwise nil.
+	fallback *fallbackCache
 	// session is the refresher's session, which SignOut ends.
 	session int64
 	// taken says that the work has begun, or that it will not because the cache was
@@ -54,6 +56,17 @@ type transaction struct {
 	err    error
 	// content is what is to be stored; nil if nothing was changed.
 	content []byte
+	// rotated says that a refresh token was redeemed for another one.
+	rotated bool
+}
+
+// A fallbackCache takes the place of a cache that does not work.
+type fallbackCache struct {
+	MemoryCache
+	// cause is what was wrong with the cache.
+	cause error
+	// copied says that the content is what the cache had, and still has.
+	copied atomic.Bool
 }
 
 // transact does the work, once, with the content of the cache, and stores what it
@@ -66,7 +79,7 @@ func (s *tokenStore) transact(
 		store:    s,
 		work:     work,
 		cache:    s.current(),
-		inMemory: s.fallback.Load() != nil,
+		fallback: s.fallback.Load(),
 		session:  s.refresher.session.Load(),
 		worked:   make(chan struct{}),
 	}
@@ -77,7 +90,7 @@ func (s *tokenStore) transact(
 	if err == nil {
 		err = errors.New("Update did not call its function")
 	}
-	if ctx.Err() != nil || t.inMemory {
+	if ctx.Err() != nil || t.fallback != nil {
 		// That the flight is over, or everybody who waited for it has left, says
 		// nothing against the cache.
 		return grant{}, err
@@ -85,9 +98,9 @@ func (s *tokenStore) transact(
 	if late && s.ofPerson() {
 		return grant{}, fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
 	}
-	s.warn(ctx, "cdfauth: the cache is not used", err)
+	s.warnUnsaved(ctx, "cdfauth: the cache is not used", err)
 	if s.ofPerson() {
-		s.fallBack(nil)
+		s.fallback.Store(s.copyOfCache(ctx, err))
 		return s.transact(ctx, patience, work)
 	}
 	got, _, err := work(ctx, msalCache{})
@@ -127,6 +140,7 @@ func (t *transaction) update(ctx context.Context, patience time.Duration) (late 
 // do does the work, and returns what is to be stored. What came while SignOut was
 // called is not.
 func (t *transaction) do(ctx context.Context, content msalCache, old []byte) ([]byte, error) {
+	before := refreshSecrets(content)
 	got, changed, err := t.work(ctx, content)
 	t.got = got
 	t.err = err
@@ -139,8 +153,44 @@ func (t *transaction) do(ctx context.Context, content msalCache, old []byte) ([]
 	if !changed {
 		return old, nil
 	}
+	t.rotated = err == nil && isRotation(before, refreshSecrets(content))
+	t.store.removeExpired(content)
 	t.content, err = content.blob()
 	return t.content, err
+}
+
+// refreshSecrets returns all refresh tokens of a content.
+func refreshSecrets(c msalCache) map[string]bool {
+	secrets := map[string]bool{}
+	for _, e := range c.find(refreshTokens, func(entry) bool { return true }) {
+		secrets[e.text("secret")] = true
+	}
+	return secrets
+}
+
+// isRotation reports whether a refresh token has gone and another one has come.
+func isRotation(before, after map[string]bool) bool {
+	gone := false
+	for secret := range before {
+		gone = gone || !after[secret]
+	}
+	come := false
+	for secret := range after {
+		come = come || !before[secret]
+	}
+	return gone && come
+}
+
+// removeExpired removes the access tokens of this client that have expired, whoever
+// they are for, as MSAL does: a program with many scopes or parameters would fill the
+// cache with them. Those of other clients stay; each removes its own.
+func (s *tokenStore) removeExpired(c msalCache) {
+	now := s.client.clock.now()
+	c.remove(accessTokens, func(e entry) bool {
+		return e.text("environment") == s.environment() &&
+			e.text("client_id") == s.client.id &&
+			!e.time("expires_on").After(now)
+	})
 }
 
 // setAside moves a file whose content makes no sense out of the way, and calls Update
@@ -170,20 +220,53 @@ func (t *transaction) finish(ctx context.Context, err error) (grant, error) {
 		// The work has panicked, or goes on although its time is up.
 		return grant{}, err
 	}
-	if err != nil && t.content != nil {
-		t.store.warn(ctx, "cdfauth: the token was not stored", err)
-		if t.store.ofPerson() {
-			t.store.fallBack(t.content)
+	s := t.store
+	stored := err == nil || t.content == nil
+	if !stored {
+		s.warnUnsaved(ctx, "cdfauth: the token was not stored", err)
+		if s.ofPerson() {
+			s.fallback.Store(newFallbackCache(t.content, err))
 		}
+	}
+	wasCopied := t.fallback != nil && t.fallback.copied.Load()
+	if t.rotated && (wasCopied || !stored) {
+		s.warn(ctx, "cdfauth: the provider has replaced a refresh token that is still in the cache",
+			errSpentToken)
+	}
+	if t.rotated && wasCopied {
+		t.fallback.copied.Store(false)
+	}
+	if errors.Is(t.err, ErrSignInRequired) {
+		return t.got, s.withCacheTrouble(t.err, nil)
 	}
 	return t.got, t.err
 }
 
-// fallBack gives up the cache for one in memory, with this content.
-func (s *tokenStore) fallBack(content []byte) {
-	memory := new(MemoryCache)
-	_ = memory.Update(context.Background(), func(context.Context, []byte) ([]byte, error) {
+var errSpentToken = errors.New("a program that redeems it may end the sign-in, " +
+	"and a person will have to sign in again")
+
+// copyOfCache returns what takes the place of a cache whose Update failed: with the
+// cache's content if it can be read and nobody takes turns in it, which cause tells.
+// If cause may mean that another program has the cache, the content stays unused: it
+// has refresh tokens that the other one may redeem at this moment.
+func (s *tokenStore) copyOfCache(ctx context.Context, cause error) *fallbackCache {
+	noTurns := errors.Is(cause, errors.ErrUnsupported) || errors.Is(cause, fs.ErrPermission)
+	if !noTurns {
+		return newFallbackCache(nil, cause)
+	}
+	blob, err := s.read(ctx, 0)
+	if err != nil || isUnreadable(blob) {
+		return newFallbackCache(nil, cause)
+	}
+	fallback := newFallbackCache(blob, cause)
+	fallback.copied.Store(true)
+	return fallback
+}
+
+func newFallbackCache(content []byte, cause error) *fallbackCache {
+	fallback := &fallbackCache{cause: cause}
+	_ = fallback.Update(context.Background(), func(context.Context, []byte) ([]byte, error) {
 		return content, nil
 	})
-	s.fallback.Store(memory)
+	return fallback
 }
