@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestAppTokenIsShared(t *testing.T) {
+func TestTokenOfAnApplicationIsShared(t *testing.T) {
 	idp := idptest.New()
 	cache, err := NewFileCache(filepath.Join(t.TempDir(), "dir", "cache.bin"))
 	if err != nil {
@@ -49,8 +47,8 @@ func TestAppTokenIsShared(t *testing.T) {
 	}
 }
 
-// TestWhoseTokenIsIt: in one file, a token serves only what it was issued for.
-func TestWhoseTokenIsIt(t *testing.T) {
+// TestCachedTokenServesOnlyWhatItWasIssuedFor: in one file, a token serves only what it was issued for.
+func TestCachedTokenServesOnlyWhatItWasIssuedFor(t *testing.T) {
 	idp := idptest.New()
 	for name, change := range map[string]func(*ClientCredentialsConfig){
 		"another realm":     func(c *ClientCredentialsConfig) { c.Endpoint = TokenURL("https://idp.test/token/realms/b/token") },
@@ -120,7 +118,7 @@ func TestWhoseTokenIsIt(t *testing.T) {
 	}
 }
 
-func TestCacheIsNotTrusted(t *testing.T) {
+func TestUnusableEntriesAreIgnored(t *testing.T) {
 	idp := idptest.New()
 	for name, change := range map[string]func(entry){
 		"expired": func(e entry) { e["expires_on"] = unix(time.Now().Add(-time.Second)) },
@@ -199,87 +197,4 @@ func TestRefusedTokenIsNotTakenFromTheCache(t *testing.T) {
 		t.Error("a sibling's newer token was not taken")
 	}
 	wantRequestsOf(t, idp, 2)
-}
-
-// broken is a Cache that does not work.
-type broken struct {
-	get, update error
-	panics      bool
-}
-
-func (b broken) Get(context.Context) ([]byte, error) {
-	if b.panics {
-		panic("disk on fire")
-	}
-	return nil, b.get
-}
-
-func (b broken) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
-	if b.get == nil && b.update != nil {
-		if _, err := f(ctx, nil); err != nil {
-			return err
-		}
-	}
-	return b.update
-}
-
-func TestBrokenCacheCostsNoToken(t *testing.T) {
-	for name, tt := range map[string]struct {
-		cache Cache
-		want  string // in the log
-	}{
-		"unreadable":  {broken{get: errors.New("no access")}, "the cache is not used"},
-		"unwritable":  {broken{update: errors.New("disk full")}, "the token was not stored"},
-		"panics":      {broken{panics: true}, "the cache is not used"},
-		"never calls": {broken{}, "the cache is not used"},
-	} {
-		var log bytes.Buffer
-		idp := idptest.New()
-		p := cachedProvider(t, idp, tt.cache, func(c *ClientCredentialsConfig) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-		if tok := mustToken(t, p); tok.AccessToken() == "" {
-			t.Errorf("%s: no token", name)
-		}
-		wantRequestsOf(t, idp, 1)
-		if !strings.Contains(log.String(), tt.want) {
-			t.Errorf("%s: log is %s", name, log.String())
-		}
-	}
-	// A provider that refuses: its error, not one of the cache, and nothing is stored.
-	idp, cache := idptest.New(), &MemoryCache{}
-	idp.Always(idptest.Error(401, "invalid_client", ""))
-	_, err := cachedProvider(t, idp, cache, nil).Token(t.Context())
-	if oe := (*OAuthError)(nil); !errors.As(err, &oe) || strings.Contains(err.Error(), "Cache") {
-		t.Errorf("got %v", err)
-	}
-	if blob, _ := cache.Get(t.Context()); blob != nil {
-		t.Errorf("stored %s", blob)
-	}
-}
-
-func TestBadContent(t *testing.T) {
-	idp := idptest.New()
-	path := filepath.Join(t.TempDir(), "cache.bin")
-	cache, _ := NewFileCache(path)
-	good, _ := os.ReadFile("testdata/msal-cache/entra-interactive.bin")
-	for _, bad := range []string{"{", "[]", "{}{}", "null", "\x80\x02", `{"AccessToken":[]}`, `{"AccessToken":{"k":7}}`, string(good[:len(good)/2])} {
-		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		mustToken(t, cachedProvider(t, idp, cache, nil))
-		if aside, err := os.ReadFile(path + ".bad"); err != nil || string(aside) != bad {
-			t.Errorf("%.20q was not moved aside: %q, %v", bad, aside, err)
-		}
-		n := idp.Tokens()
-		mustToken(t, cachedProvider(t, idp, cache, nil))
-		if idp.Tokens() != n {
-			t.Errorf("%.20q: the cache does not work after it", bad)
-		}
-	}
-	// Any other cache is left alone.
-	memory := &MemoryCache{}
-	memory.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte("{"), nil })
-	mustToken(t, cachedProvider(t, idp, memory, nil))
-	if blob, _ := memory.Get(t.Context()); string(blob) != "{" {
-		t.Errorf("content is now %s", blob)
-	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func FuzzParseContents(f *testing.F) {
+func FuzzParseMSALCache(f *testing.F) {
 	samples, _ := filepath.Glob("testdata/msal-cache/*.bin")
 	for _, path := range samples {
 		blob, err := os.ReadFile(path)

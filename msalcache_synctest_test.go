@@ -10,8 +10,8 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestNoStaleTwin: a refresh token under a name of another program's (MSAL for Go's, for example) is replaced, and not left beside the new one.
-func TestNoStaleTwin(t *testing.T) {
+// TestRefreshTokenUnderAnotherKeyIsReplaced: a refresh token under a name of another program's (MSAL for Go's, for example) is replaced, and not left beside the new one.
+func TestRefreshTokenUnderAnotherKeyIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")

@@ -63,8 +63,8 @@ func TestUnknownContentIsKept(t *testing.T) {
 	}
 }
 
-// TestKeys: the names of entries are those that MSAL for Python made.
-func TestKeys(t *testing.T) {
+// TestKeysAreThoseOfMSAL: the names of entries are those that MSAL for Python made.
+func TestKeysAreThoseOfMSAL(t *testing.T) {
 	samples, _ := filepath.Glob("testdata/msal-cache/*.bin")
 	n := 0
 	for _, path := range samples {
@@ -93,8 +93,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestPut: an entry replaces the one of its name. Only of what is no token, fields that others wrote stay.
-func TestPut(t *testing.T) {
+// TestPutReplacesTheEntryOfItsKey: an entry replaces the one of its name. Only of what is no token, fields that others wrote stay.
+func TestPutReplacesTheEntryOfItsKey(t *testing.T) {
 	for _, section := range sections {
 		c := msalCache{}
 		c.put(section, entry{"home_account_id": "u", "secret": "old", "theirs": "x"})
@@ -109,13 +109,33 @@ func TestPut(t *testing.T) {
 	}
 }
 
-// TestEntryTime: what is no moment that can be, or beyond what time can say, is none.
-func TestEntryTime(t *testing.T) {
+// TestWhatIsNoTimeIsZero: what is no moment that can be, or beyond what time can say, is none.
+func TestWhatIsNoTimeIsZero(t *testing.T) {
 	for v, want := range map[any]int64{"1": 1, json.Number("1"): 1, "1795451227": 1795451227, "1099511627776": 1 << 40,
 		"1099511627777": 0, "99999999999999999999": 0, "0": 0, "-1": 0, "": 0, "1.5": 0, json.Number("1e3"): 0, nil: 0, true: 0} {
 		got := entry{"at": v}.time("at")
 		if want == 0 && !got.IsZero() || want != 0 && !got.Equal(time.Unix(want, 0)) {
 			t.Errorf("%v is %v, want %d", v, got, want)
 		}
+	}
+}
+
+// TestByteOrderMarkIsDropped: editors on Windows, and PowerShell, put one before a
+// file that they save. Python's own reader refuses it, and JSON has none
+// (RFC 8259 §8.1).
+func TestByteOrderMarkIsDropped(t *testing.T) {
+	blob, err := os.ReadFile("testdata/msal-cache/entra-interactive.bin")
+	must(t, err)
+	want, err := parseMSALCache(blob)
+	must(t, err)
+	for _, rest := range []string{string(blob), "", " "} {
+		got, err := parseMSALCache([]byte("\xef\xbb\xbf" + rest))
+		must(t, err)
+		if rest == string(blob) && cmp.Diff(want, got) != "" || rest != string(blob) && len(got) != 0 {
+			t.Errorf("with a byte order mark, %.10q is %v", rest, got)
+		}
+	}
+	if blob, _ = want.blob(); blob[0] != '{' {
+		t.Errorf("written: %.10q", blob)
 	}
 }

@@ -16,7 +16,7 @@ cd "$work/tree"
 sed -i 's/^func TestFileCacheKill(/func omittedFileCacheKill(/; s/^func TestSimulation(/func omittedSimulation(/' ./*_test.go
 sed -i 's/testing.Short()/true/' filecache_unix_synctest_test.go processes_test.go
 sed -i 's/^\tflag.Parse()$/&\n\tflag.Set("test.parallel", "16")/' testing_test.go
-sed -i 's/^func \(TestNoExportedTypeShowsASecret\|TestBadContent\)(t \*testing.T) {$/&\n\tt.Parallel()/' leaks_test.go cachedtoken_test.go
+sed -i 's/^func \(TestNoExportedTypeShowsASecret\|TestUnreadableContentIsSetAside\)(t \*testing.T) {$/&\n\tt.Parallel()/' leaks_test.go transaction_test.go
 git -c user.name=x -c user.email=x@x commit -qam 'suite for mutation'
 
 # Go's coverage does not know of conditions in case clauses, nor of constants and variables of the package; gremlins would leave those mutants out. This go says
