@@ -236,6 +236,25 @@ func TestTokenThatWasNotStoredIsKeptInMemory(t *testing.T) {
 	})
 }
 
+// TestRotatedTokenThatWasNotStoredIsARisk: the cache keeps the refresh token that is
+// spent. The next program that redeems it may end the sign-in (RFC 9700 §4.14.2).
+func TestRotatedTokenThatWasNotStoredIsARisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idp, cache := idptest.New(), &unwritable{}
+		var log bytes.Buffer
+		p, _ := device(t, idp, cache, func(c *DeviceCodeConfig) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		tok := signedIn(t, p)
+		cache.why = errors.New("disk full")
+		for range 2 {
+			until(tok, -time.Second)
+			tok = signedIn(t, p)
+		}
+		if n := strings.Count(log.String(), "has replaced a refresh token that is still in the cache"); n != 1 {
+			t.Errorf("the risk is in the log %d times:\n%s", n, &log)
+		}
+	})
+}
+
 // readOnly is a cache of which the content can be had, but no turn.
 type readOnly struct {
 	Cache
@@ -377,6 +396,8 @@ func TestPersonIsToldOnceThatTheSignInIsNotSaved(t *testing.T) {
 				h := &human{idp: idptest.New()}
 				p := interactive(t, h, tt.cache, func(c *InteractiveConfig) { c.Logger = tt.logger })
 				until(signedIn(t, p), -time.Second)
+				signedIn(t, p)
+				_ = p.SignOut(t.Context()) // after which the cache is tried again
 				signedIn(t, p)
 				says := "you may have to sign in again next time: "
 				n := strings.Count(h.told(), says)
