@@ -14,49 +14,97 @@ import (
 	"time"
 )
 
-// openBrowser tries what there is: never by a shell, which would take parts of a URL for commands, and only at URLs that parseURL has passed. An opener that
-// still runs after two seconds has succeeded: some are the browser itself. It is left alone, and one goroutine waits for its end.
+// This file opens a URL in the person's browser. It starts a program with the URL as
+// its last argument, and never a shell, which would take parts of a URL for commands.
+// URLs that parseURL refuses are not opened.
+
+// How long an opener may run. One that still runs then has succeeded: some openers
+// are the browser itself. It is left alone.
+const openerTimeout = 2 * time.Second
+
+var errNoDisplay = errors.New("there is no display (DISPLAY and WAYLAND_DISPLAY are not set), " +
+	"and BROWSER is not set")
+
+// openBrowser tries what there is, and returns the error of the last opener that
+// failed if all of them have.
 func openBrowser(ctx context.Context, url string) error {
-	if _, err := parseURL(url); err != nil {
+	_, err := parseURL(url)
+	if err != nil {
 		return err
 	}
-	version, _ := os.ReadFile("/proc/version") // tells a Linux that is a guest of Windows (WSL), whose browser is wanted
-	err := errors.New("there is no display (DISPLAY and WAYLAND_DISPLAY are not set), and BROWSER is not set")
-	for _, command := range openers(runtime.GOOS, os.Getenv, strings.Contains(strings.ToLower(string(version)), "microsoft")) {
-		ended := make(chan error, 1)
-		go func() { ended <- exec.Command(command[0], append(command[1:], url)...).Run() }()
-		select {
-		case err = <-ended:
-			if err == nil {
-				return nil
-			}
-		case <-time.After(2 * time.Second):
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+	err = errNoDisplay
+	for _, command := range openers(runtime.GOOS, os.Getenv, isWSL()) {
+		err = runOpener(ctx, append(command, url))
+		if err == nil || ctx.Err() != nil {
+			return err
 		}
 	}
 	return err
 }
 
-// openers returns the commands to try, less the URL, their last argument. BROWSER has a list of commands; %s, where the URL would go, is left out.
-func openers(system string, getenv func(string) string, wsl bool) (commands [][]string) {
-	for _, named := range filepath.SplitList(getenv("BROWSER")) {
-		if fields := strings.Fields(strings.ReplaceAll(named, "%s", "")); len(fields) > 0 {
+// runOpener runs a command. One goroutine waits for its end, however long it runs.
+func runOpener(ctx context.Context, command []string) error {
+	ended := make(chan error, 1)
+	go func() { ended <- exec.Command(command[0], command[1:]...).Run() }()
+	timer := time.NewTimer(openerTimeout)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// isWSL reports whether this is a Linux that is a guest of Windows, whose browser is
+// then wanted.
+func isWSL() bool {
+	version, _ := os.ReadFile("/proc/version")
+	return strings.Contains(strings.ToLower(string(version)), "microsoft")
+}
+
+// openers returns the commands to try, less the URL.
+func openers(system string, getenv func(string) string, wsl bool) [][]string {
+	named := namedBrowsers(getenv("BROWSER"))
+	if len(named) > 0 {
+		return named
+	}
+	return systemOpeners(system, getenv, wsl)
+}
+
+// namedBrowsers returns the commands in a value of BROWSER: a list, as PATH is, of
+// commands with arguments. %s in one, where the URL would go, is left out.
+func namedBrowsers(value string) [][]string {
+	var commands [][]string
+	for _, command := range filepath.SplitList(value) {
+		fields := strings.Fields(strings.ReplaceAll(command, "%s", ""))
+		if len(fields) > 0 {
 			commands = append(commands, fields)
 		}
 	}
+	return commands
+}
+
+// systemOpeners returns how a system opens what its user has chosen for a URL.
+func systemOpeners(system string, getenv func(string) string, wsl bool) [][]string {
+	// The shell's start would end the URL at its first &.
+	const handler = "url.dll,FileProtocolHandler"
 	switch {
-	case commands != nil:
-		return commands
-	case system == "windows": // start, a command of the shell's, would end the URL at its first &
-		return [][]string{{filepath.Join(cmp.Or(getenv("SystemRoot"), `C:\Windows`), "System32", "rundll32.exe"), "url.dll,FileProtocolHandler"}}
+	case system == "windows":
+		root := cmp.Or(getenv("SystemRoot"), `C:\Windows`)
+		return [][]string{{filepath.Join(root, "System32", "rundll32.exe"), handler}}
 	case system == "darwin":
 		return [][]string{{"/usr/bin/open"}}
 	case wsl:
-		return [][]string{{"wslview"}, {"/mnt/c/Windows/System32/rundll32.exe", "url.dll,FileProtocolHandler"}}
+		return [][]string{
+			{"wslview"},
+			{"/mnt/c/Windows/System32/rundll32.exe", handler},
+		}
 	case getenv("DISPLAY") == "" && getenv("WAYLAND_DISPLAY") == "":
-		return nil // or a text browser would take over the terminal
+		// xdg-open would start a text browser, which takes over the terminal.
+		return nil
 	}
 	return [][]string{{"xdg-open"}}
 }

@@ -13,44 +13,78 @@ import (
 	"time"
 )
 
-// This file is the device code flow (RFC 8628): the provider gives out a code, which a person enters in a browser on any device, while the program asks the token
-// endpoint again and again whether that has happened. Sent are a POST of client_id, scope and Params to the device authorization endpoint (§3.1), and POSTs of
-// grant_type, client_id, device_code, scope and Params to the token endpoint (§3.4).
+// This file is the device code flow (RFC 8628). The provider gives out a code, which a
+// person enters in a browser on any device. Meanwhile the program asks the token
+// endpoint again and again whether that has happened.
+//
+// Sent are a POST of client_id, scope and Params to the device authorization endpoint
+// (§3.1), and POSTs of grant_type, client_id, device_code, scope and Params to the
+// token endpoint (§3.4). What is common to the flows of a person is in signin.go.
 
-// DeviceCodeConfig configures [NewDeviceCode]. Fields are as in [ClientCredentialsConfig], but Endpoint is no TokenURL, and openid, profile, offline_access join Scopes.
+// DeviceCodeConfig configures [NewDeviceCode].
 type DeviceCodeConfig struct {
-	Endpoint  Endpoint
-	ClientID  string
-	Scopes    []string
-	Params    url.Values
-	LoginHint string                                                 // picks among the accounts in the cache, by user name (any case); not sent
-	ShowCode  func(ctx context.Context, a DeviceAuthorization) error // shows a person what to do; its error ends the sign-in; nil prints to standard error
+	// Endpoint is the identity provider. TokenURL is refused: it names no address at
+	// which a person signs in.
+	Endpoint Endpoint
+
+	// ClientID is the application's id at the provider.
+	ClientID string
+
+	// Scopes are the permissions to ask for. openid, profile and offline_access are
+	// added, as far as the provider knows them.
+	Scopes []string
+
+	// Params are more parameters for each request of the flow. Names that the flow
+	// sets itself are refused.
+	Params url.Values
+
+	// LoginHint is the user name, in any case, of the person who is meant. It selects
+	// one of the accounts in the cache, and is not sent.
+	LoginHint string
+
+	// ShowCode shows a person what to do. If it fails, so does the sign-in. nil prints
+	// to standard error.
+	ShowCode func(ctx context.Context, a DeviceAuthorization) error
+
 	Options
 }
 
-// DeviceAuthorization is what a person has to be told (RFC 8628 §3.2): printable texts, https URLs (http on loopback). If the first two are missing, Message says all.
+// DeviceAuthorization is what a person has to be told (RFC 8628 §3.2). Its texts are
+// printable, and its URLs https, or http on loopback. If UserCode or VerificationURI
+// is missing, Message says all.
 type DeviceAuthorization struct {
+	// UserCode is to be entered at VerificationURI.
 	UserCode, VerificationURI string
-	VerificationURIComplete   string    // with the code in it, for a QR code; "" if there is none
-	Message                   string    // the provider's own words; "" if it has none
-	Expiry                    time.Time // of the code
+
+	// VerificationURIComplete has the code in it, for a QR code. "" if there is none.
+	VerificationURIComplete string
+
+	// Message is the provider's own words. "" if it has none.
+	Message string
+
+	// Expiry is when the code lapses.
+	Expiry time.Time
 }
 
 // DeviceCode is the provider of the device code flow.
 type DeviceCode struct {
 	refresher *refresher
-	signIn    func() *signIn // a function value, so that nobody can print the provider's state
+
+	// flow is a function value, so that no printer can reach the codes and outputs
+	// that it leads to.
+	flow func() *deviceFlow
 }
 
-const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
-
-// NewDeviceCode returns a provider for a person whose browser is on another machine. It checks cfg, names the field that is wrong, and does no I/O.
+// NewDeviceCode returns a provider for a person whose browser is on another machine.
+// It checks cfg, names the field that is wrong, and does no I/O.
 func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
-	show, output := cfg.ShowCode, io.Discard
+	show := cfg.ShowCode
+	output := io.Discard
 	if show == nil {
-		show, output = showCode, os.Stderr
+		show = showCode
+		output = os.Stderr
 	}
-	u, err := newSignIn(signInConfig{
+	s, err := newSignIn(signInConfig{
 		flow:          "device code",
 		accountSource: deviceGrant,
 		endpoint:      cfg.Endpoint,
@@ -64,25 +98,19 @@ func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 	if err != nil {
 		return nil, err
 	}
-	u.authorize = func(ctx context.Context, q *promptRequest) (i grant, said claims, err error) {
-		code, a, interval, err := u.authorizeDevice(ctx, q)
-		if err == nil {
-			_, err = guarded(ctx, "ShowCode", func() error { return show(ctx, a) })
-		}
-		if err == nil {
-			i, err = u.poll(ctx, code, interval, a.Expiry)
-		}
-		if err == nil {
-			q.answered()
-			said, err = u.verifyIDToken(i, q.Issuer, "", code)
-		}
-		return i, said, err
-	}
-	return &DeviceCode{u.refresher, func() *signIn { return u }}, nil
+	flow := &deviceFlow{signIn: s, show: show}
+	s.authorize = flow.authorize
+	return &DeviceCode{
+		refresher: s.refresher,
+		flow:      func() *deviceFlow { return flow },
+	}, nil
 }
 
-// Token returns an access token for the person. It may have to ask for a sign-in, for 15 minutes at most: its errors are those of the context,
-// [ErrSignInRequired] (see [WithoutInteraction]), an [*OAuthError] when the identity provider refused (access_denied if the person did), or the network's.
+// Token returns an access token for the person. It may have to ask for a sign-in,
+// which takes 15 minutes at most. Its errors are those of the context;
+// [ErrSignInRequired] if nobody may be asked (see [WithoutInteraction]); an
+// [*OAuthError] if the identity provider refused (access_denied if the person did); or
+// the network's.
 func (p *DeviceCode) Token(ctx context.Context) (Token, error) {
 	if p == nil || p.refresher == nil {
 		return Token{}, errNotMade
@@ -90,98 +118,225 @@ func (p *DeviceCode) Token(ctx context.Context) (Token, error) {
 	return p.refresher.Token(ctx)
 }
 
-// Invalidate says that t was refused: if it is the current token, the next call of Token gets another, without asking anybody. It may be called at any rate.
+// Invalidate says that t was refused. If it is the current token, the next call of
+// Token gets another, without asking anybody. It may be called at any rate.
 func (p *DeviceCode) Invalidate(t Token) {
 	if p != nil && p.refresher != nil {
 		p.refresher.Invalidate(t)
 	}
 }
 
-// SignOut removes the tokens and the name of the person from the cache and from memory, and nothing else; the tokens are not revoked at the identity provider.
-// While another program is signing in, it waits. It is an error if several people are signed in and it is not known which one is meant: see LoginHint.
+// SignOut removes the tokens and the name of the person from the cache and from
+// memory, and nothing else. It does not revoke the tokens at the identity provider.
+// While another program is signing in, it waits. It fails if several people are signed
+// in and LoginHint does not select one of them.
 func (p *DeviceCode) SignOut(ctx context.Context) error {
-	if p == nil || p.signIn == nil {
+	if p == nil || p.flow == nil {
 		return errNotMade
 	}
-	return p.signIn().signOut(ctx)
+	return p.flow().signOut(ctx)
 }
 
-func showCode(_ context.Context, a DeviceAuthorization) error { // has the URL and the code on lines of their own, so that they can be copied
+// A deviceFlow is how people sign in with a browser on another machine.
+type deviceFlow struct {
+	*signIn
+	show func(ctx context.Context, a DeviceAuthorization) error
+}
+
+// A deviceCode is what was asked for a person to approve.
+type deviceCode struct {
+	secret   string              // device_code
+	shown    DeviceAuthorization // to the person
+	interval time.Duration       // between requests for the token
+	failures int                 // such requests that failed since one did not
+}
+
+// authorize is one sign-in.
+func (d *deviceFlow) authorize(ctx context.Context, q *promptRequest) (grant, claims, error) {
+	code, err := d.requestCode(ctx, q.scope)
+	if err != nil {
+		return grant{}, claims{}, err
+	}
+	_, err = guarded(ctx, "ShowCode", func() error { return d.show(ctx, code.shown) })
+	if err != nil {
+		return grant{}, claims{}, err
+	}
+	got, err := d.poll(ctx, code)
+	if err != nil {
+		return got, claims{}, err
+	}
+	q.answered()
+	said, err := d.verifyIDToken(got, q.Issuer, "", code.secret)
+	return got, said, err
+}
+
+// What is assumed of a code if the provider does not say (RFC 8628 §3.2: interval),
+// and how often the token endpoint is asked at most, whatever it says.
+const (
+	deviceLifetime    = 15 * time.Minute
+	deviceInterval    = 5 * time.Second
+	deviceMinInterval = time.Second
+)
+
+// requestCode asks the device authorization endpoint for a code (RFC 8628 §3.1).
+func (d *deviceFlow) requestCode(ctx context.Context, scope string) (*deviceCode, error) {
+	request := d.client.newRequest()
+	request.Set("scope", scope)
+	var answer tokenResponse
+	var sent time.Time
+	_, err := retry(ctx, attempts, func() error {
+		address, err := d.client.endpointURL(ctx, "devicecode")
+		if err != nil {
+			return err
+		}
+		sent = d.client.clock.now()
+		response, err := d.client.send(ctx, "device authorization", address, request)
+		if err != nil {
+			return err
+		}
+		answer = tokenResponse{}
+		why := response.decode(&answer)
+		if why != "" || answer.Code != "" || response.status/100 != 2 {
+			return response.error(nil, why)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newDeviceCode(&answer, sent)
+}
+
+// newDeviceCode checks an answer of the device authorization endpoint (RFC 8628 §3.2)
+// to a request that was sent at that time.
+func newDeviceCode(answer *tokenResponse, sent time.Time) (*deviceCode, error) {
+	lifetime, ok := seconds(answer.ExpiresIn, deviceLifetime)
+	interval, ok2 := seconds(answer.Interval, deviceInterval)
+	shown := DeviceAuthorization{
+		UserCode:                printable(answer.UserCode),
+		VerificationURI:         cmp.Or(answer.VerificationURI, answer.VerificationURL),
+		VerificationURIComplete: answer.VerificationURIComplete,
+		Message:                 printable(answer.Message),
+		Expiry:                  sent.Add(lifetime),
+	}
+	_, err := parseURL(shown.VerificationURIComplete)
+	if err != nil {
+		shown.VerificationURIComplete = "" // nobody needs it
+	}
+	complete := shown.Message != "" || shown.UserCode != "" && shown.VerificationURI != ""
+	if answer.DeviceCode == "" || !complete || !ok || !ok2 {
+		return nil, errors.New("cdfauth: device authorization: the answer lacks a device_code, " +
+			"or what to tell the person, or has times that are no numbers")
+	}
+	if shown.VerificationURI != "" {
+		_, err := parseURL(shown.VerificationURI)
+		if err != nil {
+			return nil, fmt.Errorf("cdfauth: device authorization: the verification_uri %w", err)
+		}
+	}
+	return &deviceCode{
+		secret:   answer.DeviceCode,
+		shown:    shown,
+		interval: max(interval, deviceMinInterval),
+	}, nil
+}
+
+// showCode prints to standard error. The URL and the code have lines of their own, so
+// that they can be copied.
+func showCode(_ context.Context, a DeviceAuthorization) error {
 	text := a.Message
 	if a.UserCode != "" && a.VerificationURI != "" {
-		text = fmt.Sprintf("To sign in, open this page in a browser, on any device:\n\n    %s\n\nand enter this code:\n\n    %s\n", a.VerificationURI, a.UserCode)
+		text = "To sign in, open this page in a browser, on any device:\n\n    " +
+			a.VerificationURI + "\n\nand enter this code:\n\n    " + a.UserCode + "\n"
 	}
 	_, err := fmt.Fprintf(os.Stderr, "\n%s\n", text)
 	return err
 }
 
-func (u *signIn) authorizeDevice(ctx context.Context, q *promptRequest) (code string, d DeviceAuthorization, interval time.Duration, err error) { // asks for a code (§3.1, §3.2)
-	f := u.client.newRequest()
-	f.Set("scope", q.scope)
-	r, sent := tokenResponse{}, time.Time{}
-	if _, err = retry(ctx, attempts, func() error {
-		var a response
-		address, err := u.client.endpointURL(ctx, "devicecode")
-		if r, sent = (tokenResponse{}), u.client.clock.now(); err == nil {
-			a, err = u.client.send(ctx, "device authorization", address, f)
+const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code" // RFC 8628 §3.4
+
+// How much longer to wait between requests for each slow_down (RFC 8628 §3.5).
+const slowDownStep = 5 * time.Second
+
+var errCodeLapsed = errors.New("cdfauth: device code: the code lapsed before anybody used it " +
+	"(another call of Token gets another)")
+
+// poll asks for the token until there is one, or the code has lapsed, or the sign-in
+// was declined (RFC 8628 §3.5).
+func (d *deviceFlow) poll(ctx context.Context, code *deviceCode) (grant, error) {
+	start := time.Now()
+	wait := code.interval
+	fields := url.Values{}
+	fields.Set("device_code", code.secret)
+	for try := 1; ; try++ {
+		err := d.pause(ctx, code, wait)
+		if err != nil {
+			return grant{}, err
 		}
-		if why := a.decode(&r); err == nil && (why != "" || r.Code != "" || a.status/100 != 2) {
-			err = a.error(nil, why)
+		// An approval that is on its way is not given up, even if everybody who waited
+		// has left.
+		got, response, err := d.client.attempt(context.WithoutCancel(ctx), deviceGrant,
+			d.filler(fields, code.secret))
+		var again bool
+		wait, again = code.next(err)
+		if !again {
+			d.client.report(ctx, deviceGrant, got, response, err, try, start)
+			return got, explainDeviceError(err)
 		}
-		return err
-	}); err != nil {
-		return "", d, 0, err
 	}
-	life, ok1 := seconds(r.ExpiresIn, 15*time.Minute)
-	interval, ok2 := seconds(r.Interval, 5*time.Second)
-	d = DeviceAuthorization{printable(r.UserCode), cmp.Or(r.VerificationURI, r.VerificationURL), r.VerificationURIComplete, printable(r.Message), sent.Add(life)}
-	if _, bad := parseURL(d.VerificationURIComplete); bad != nil {
-		d.VerificationURIComplete = ""
-	}
-	switch _, bad := parseURL(d.VerificationURI); {
-	case r.DeviceCode == "" || !ok1 || !ok2 || d.Message == "" && (d.UserCode == "" || d.VerificationURI == ""):
-		err = errors.New("cdfauth: device authorization: the answer lacks a device_code, or what to tell the person, or has times that are no numbers")
-	case d.VerificationURI != "" && bad != nil:
-		err = fmt.Errorf("cdfauth: device authorization: the verification_uri %w", bad)
-	}
-	return r.DeviceCode, d, max(interval, time.Second), err
 }
 
-// poll asks for the token until there is one or the code has lapsed (§3.5). What may pass does not end it.
-func (u *signIn) poll(ctx context.Context, code string, interval time.Duration, expiry time.Time) (grant, error) {
-	lapsed := errors.New("cdfauth: device code: the code lapsed before anybody used it (another call of Token gets another)")
-	start, wait, failures := time.Now(), interval, 0
-	for try := 1; ; try++ {
-		left := expiry.Sub(u.client.clock.now())
-		awake := sleep(ctx, min(wait, max(left, 0)))
-		switch {
-		case left <= wait: // the usual 15 minutes are also the longest that anybody is asked
-			return grant{}, lapsed
-		case !awake:
-			return grant{}, ctx.Err()
-		}
-		// An approval that is on its way is not given up, even if everybody who waited has left.
-		i, a, err := u.client.attempt(context.WithoutCancel(ctx), deviceGrant, u.filler(url.Values{"device_code": {code}}, code))
-		oe := new(OAuthError)
-		errors.As(err, &oe)
-		switch wait = interval; {
-		case oe.Code == "authorization_pending":
-			failures = 0
-		case oe.Code == "slow_down":
-			interval += 5 * time.Second // for good
-			wait, failures = interval, 0
-		case isTransient(err):
-			failures++
-			wait = max(interval, backoff(failures), min(retryAfter(err), retryAfterMax))
-		default:
-			u.client.report(ctx, deviceGrant, i, a, err, try, start)
-			switch oe.Code {
-			case "access_denied":
-				err = fmt.Errorf("cdfauth: device code: the sign-in was declined: %w", err)
-			case "expired_token":
-				err = fmt.Errorf("%w: %w", lapsed, err)
-			}
-			return i, err
-		}
+// pause waits before a request for the token. If the code lapses before that, it waits
+// until then and returns an error.
+func (d *deviceFlow) pause(ctx context.Context, code *deviceCode, wait time.Duration) error {
+	left := code.shown.Expiry.Sub(d.client.clock.now())
+	if left <= wait {
+		sleep(ctx, max(left, 0))
+		return errCodeLapsed
 	}
+	if !sleep(ctx, wait) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// next reports whether to ask for the token again after an answer, and when (RFC 8628
+// §3.5).
+func (c *deviceCode) next(err error) (wait time.Duration, again bool) {
+	code := errorCode(err)
+	switch {
+	case code == "authorization_pending":
+		c.failures = 0
+		return c.interval, true
+	case code == "slow_down":
+		c.failures = 0
+		c.interval += slowDownStep // for good
+		return c.interval, true
+	case isTransient(err):
+		c.failures++
+		asked := min(retryAfter(err), retryAfterMax)
+		return max(c.interval, backoff(c.failures), asked), true
+	default:
+		return 0, false
+	}
+}
+
+// errorCode returns the error code that the provider answered with, "" if it did not.
+func errorCode(err error) string {
+	var refused *OAuthError
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	return ""
+}
+
+// explainDeviceError says in words what ends a sign-in (RFC 8628 §3.5).
+func explainDeviceError(err error) error {
+	switch errorCode(err) {
+	case "access_denied":
+		return fmt.Errorf("cdfauth: device code: the sign-in was declined: %w", err)
+	case "expired_token":
+		return fmt.Errorf("%w: %w", errCodeLapsed, err)
+	}
+	return err
 }

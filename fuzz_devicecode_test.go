@@ -22,7 +22,7 @@ func FuzzDeviceAnswer(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	u := &signIn{tokenStore: tokenStore{client: c, refresher: e}}
+	flow := &deviceFlow{signIn: &signIn{tokenStore: tokenStore{client: c, refresher: e}}}
 	for _, seed := range []string{
 		`{"device_code":"d","user_code":"AB-CD","verification_uri":"https://a.test/b","expires_in":900,"interval":5}`,
 		`{"device_code":"d","user_code":"AB-CD","verification_url":"https://a.test/b","verification_uri_complete":"https://a.test/b?c=AB-CD","expires_in":"900","interval":"0"}`,
@@ -41,15 +41,16 @@ func FuzzDeviceAnswer(f *testing.F) {
 		status, answer = s, a
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond) // too short to try again
 		defer cancel()
-		code, d, interval, err := u.authorizeDevice(ctx, &promptRequest{scope: "read"})
+		code, err := flow.requestCode(ctx, "read")
 		if err != nil {
 			if !plain(err.Error()) || len(err.Error()) > 2000 {
 				t.Fatalf("%q", err)
 			}
 			return
 		}
-		if code == "" || interval < time.Second || d.Message == "" && (d.UserCode == "" || d.VerificationURI == "") {
-			t.Fatalf("code %q, every %v: %+v", code, interval, d)
+		d := code.shown
+		if code.secret == "" || code.interval < time.Second || d.Message == "" && (d.UserCode == "" || d.VerificationURI == "") {
+			t.Fatalf("code %q, every %v: %+v", code.secret, code.interval, d)
 		}
 		for _, s := range []string{d.UserCode, d.Message, d.VerificationURI, d.VerificationURIComplete} {
 			if !plain(s) {

@@ -31,10 +31,10 @@ func FuzzCallback(f *testing.F) {
 	// serve answers one request, after one that says a sign-in has succeeded, if there was one.
 	serve := func(r *http.Request, settled bool) (*callback, *httptest.ResponseRecorder) {
 		v := newCallback(redirect, &metadata{Issuer: "https://idp.test"})
-		v.state, v.page = state, page("title", "text")
-		v.end()
+		v.state = state
+		v.end(newPage("title", "text"))
 		if settled {
-			v.answer(map[string][]string{"state": {state}, "code": {"first"}})
+			v.accept(map[string][]string{"state": {state}, "code": {"first"}})
 		}
 		w := httptest.NewRecorder()
 		v.ServeHTTP(w, r)
@@ -97,7 +97,7 @@ func FuzzCallback(f *testing.F) {
 				}
 				continue
 			}
-			if over := v.settled.Err() != nil; over != (w.Code == 303) {
+			if over := v.isAnswered(); over != (w.Code == 303) {
 				t.Fatalf("settled: %t, status %d", over, w.Code)
 			} else if !over {
 				continue

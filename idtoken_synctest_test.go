@@ -124,7 +124,7 @@ func TestTemplateIssuer(t *testing.T) {
 // TestEmptyIssuer: an issuer that is there must be the right one, and "" is not.
 func TestEmptyIssuer(t *testing.T) {
 	v := newCallback(&url.URL{}, &metadata{Issuer: "https://idp.test"})
-	if v.answer(url.Values{"state": {v.state}, "iss": {""}, "code": {"x"}}); v.err == nil {
+	if v.accept(url.Values{"state": {v.state}, "iss": {""}, "code": {"x"}}); v.err == nil {
 		t.Error("an empty iss was taken for none")
 	}
 }

@@ -8,76 +8,105 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
-	"log"
 	"maps"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
-	"reflect"
-	"slices"
 	"strconv"
-	"strings"
-	"time"
 )
 
-// This file is the authorization code flow for programs on a person's own machine (RFC 8252) with PKCE (RFC 7636): a listener on loopback is opened, then the
-// browser at the authorization endpoint with response_type, client_id, redirect_uri, scope, state, nonce, code_challenge, code_challenge_method, prompt, login_hint
-// and Params; the code that it comes back with is exchanged by a POST of grant_type, client_id, code, redirect_uri, code_verifier, scope and Params.
+// This file is the authorization code flow (RFC 6749 §4.1) for programs on a person's
+// own machine (RFC 8252), with a proof key (PKCE, RFC 7636).
+//
+// A sign-in listens on loopback (loopback.go), then opens a browser (browser.go) at
+// the authorization endpoint. The browser comes back with a code, or the person
+// pastes the address that it ended at (paste.go). The code is exchanged by a POST of
+// grant_type, client_id, code, redirect_uri, code_verifier, scope and Params at the
+// token endpoint. What is common to the flows of a person is in signin.go.
 
-// InteractiveConfig configures [NewInteractive]. The first fields are as in [DeviceCodeConfig].
+// InteractiveConfig configures [NewInteractive].
 type InteractiveConfig struct {
-	Endpoint     Endpoint
-	ClientID     string
-	Scopes       []string
-	Params       url.Values
-	RedirectPort int // of http://localhost:{port}, which the provider has to know as a redirect URI; 0 means DefaultRedirectPort
-	// RedirectURL replaces it by a loopback URL as registered, such as http://127.0.0.1:8400/callback. Port 0 means a free one, if the provider permits (RFC 8252 §7.3).
+	// Endpoint is the identity provider. TokenURL is refused: it names no address at
+	// which a person signs in.
+	Endpoint Endpoint
+
+	// ClientID is the application's id at the provider.
+	ClientID string
+
+	// Scopes are the permissions to ask for. openid, profile and offline_access are
+	// added, as far as the provider knows them.
+	Scopes []string
+
+	// Params are more parameters for each request of the flow. Names that the flow
+	// sets itself are refused.
+	Params url.Values
+
+	// RedirectPort is the port of http://localhost:{port}, which has to be registered
+	// at the provider as a redirect URI. 0 means DefaultRedirectPort.
+	RedirectPort int
+
+	// RedirectURL replaces RedirectPort by a loopback URL as it is registered, such as
+	// http://127.0.0.1:8400/callback. Port 0 means a free one, if the provider permits
+	// that (RFC 8252 §7.3).
 	RedirectURL string
-	// Prompt is "", "select_account", "login" or "consent" (OpenID Connect Core §3.1.2.1). If not "", the first Token opens the browser, whatever the cache has.
-	Prompt    string
-	LoginHint string // the user name that is meant: picks among the accounts in the cache and is told to the provider
-	// OpenBrowser opens the URL; its error is no failure: the person is asked to do it. nil opens the system's browser, or what the variable BROWSER names.
+
+	// Prompt is "", "select_account", "login" or "consent" (OpenID Connect Core
+	// §3.1.2.1). If it is not "", the first call of Token opens the browser, whatever
+	// is in the cache.
+	Prompt string
+
+	// LoginHint is the user name of the person who is meant. It selects one of the
+	// accounts in the cache, and is sent to the provider.
+	LoginHint string
+
+	// OpenBrowser opens a URL. If it fails, the person is asked to open the URL. nil
+	// means the system's browser, or what the environment variable BROWSER names.
 	OpenBrowser func(ctx context.Context, url string) error
-	// Input is where the address that the browser ended at can be pasted when none could be opened here. nil means standard input if it is a terminal. Reading
-	// cannot be stopped: the next sign-in takes over a read under way.
-	Input  io.Reader
-	Output io.Writer // where the URL and what to do are shown; nil means standard error
+
+	// Input is where the person can paste the address that the browser ended at, if
+	// none opens here. nil means standard input if it is a terminal. A read cannot be
+	// stopped: the next sign-in takes over one that is under way.
+	Input io.Reader
+
+	// Output is where the URL and what to do are shown. nil means standard error.
+	Output io.Writer
+
 	Options
 }
 
-// Interactive is the provider of the interactive flow.
-type Interactive struct {
-	refresher *refresher
-	flow      func() *browserFlow // a function value, so that nobody can print the provider's state
-}
-
-// DefaultRedirectPort is that of Cognite's Python SDK.
+// DefaultRedirectPort is the port that Cognite's Python SDK uses.
 const DefaultRedirectPort = 53000
 
-// NewInteractive returns a provider for a person with a browser. It checks cfg, names the field that is wrong, and does no I/O.
+const maxPort = 65535
+
+// Interactive is the provider of the authorization code flow.
+type Interactive struct {
+	refresher *refresher
+
+	// flow is a function value, so that no printer can reach the codes, URLs and
+	// outputs that it leads to.
+	flow func() *browserFlow
+}
+
+// NewInteractive returns a provider for a person with a browser. It checks cfg, names
+// the field that is wrong, and does no I/O.
 func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
-	raw, field := cfg.RedirectURL, "RedirectURL"
-	if raw == "" {
-		raw, field = "http://localhost:"+strconv.FormatUint(uint64(cmp.Or(cfg.RedirectPort, DefaultRedirectPort)), 10), "RedirectPort"
+	err := cfg.check()
+	if err != nil {
+		return nil, err
 	}
-	u, bad := parseURL(raw)
-	port, none := strconv.ParseUint(u.Port(), 10, 16)
-	if bad = cmp.Or(bad, refuse("", []refusal{
-		{none != nil || strconv.FormatUint(port, 10) != u.Port(), "has no port from 1 to 65535, or 0 for a free one"},
-		{cfg.RedirectURL != "" && cfg.RedirectPort != 0, "and RedirectPort are both set: want one of them"},
-		{u.Scheme != "http" || u.RawQuery != "" || u.ForceQuery, "is not http on a loopback host, without a query"},
-	})); bad != nil {
-		bad = fmt.Errorf("cdfauth: %s %w", field, bad)
+	redirect, field, err := cfg.redirect()
+	if err != nil {
+		return nil, err
 	}
-	cfg.Output = cmp.Or[io.Writer](cfg.Output, os.Stderr)
+	if cfg.Output == nil {
+		cfg.Output = os.Stderr
+	}
 	if cfg.OpenBrowser == nil {
 		cfg.OpenBrowser = openBrowser
 	}
-	user, err := newSignIn(signInConfig{
+	s, err := newSignIn(signInConfig{
 		flow:          "interactive",
 		accountSource: "authorization_code",
 		endpoint:      cfg.Endpoint,
@@ -89,18 +118,72 @@ func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
 		output:        cfg.Output,
 		options:       cfg.Options,
 	})
-	if err = cmp.Or(err, bad, refuse("cdfauth: ", []refusal{
-		{!slices.Contains([]string{"", "select_account", "login", "consent"}, cfg.Prompt), fmt.Sprintf("Prompt is %.64q: want select_account, login, consent or none", cfg.Prompt)},
-		{cfg.Input != nil && !reflect.ValueOf(cfg.Input).Comparable(), fmt.Sprintf("Input is a %T, which cannot be told from others: want a pointer", cfg.Input)},
-	})); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	flow := &browserFlow{signIn: user, redirect: u, field: field, openBrowser: cfg.OpenBrowser, input: cfg.Input, listen: net.Listen}
-	user.authorize = flow.authorize
-	return &Interactive{user.refresher, func() *browserFlow { return flow }}, nil
+	flow := &browserFlow{
+		signIn:      s,
+		redirect:    redirect,
+		field:       field,
+		openBrowser: cfg.OpenBrowser,
+		input:       cfg.Input,
+	}
+	s.authorize = flow.authorize
+	return &Interactive{
+		refresher: s.refresher,
+		flow:      func() *browserFlow { return flow },
+	}, nil
 }
 
-// Token is as [DeviceCode.Token]. ErrSignInRequired also says that no browser opens and nothing can be pasted.
+// check reports the first field of cfg that is wrong, of those that are this flow's
+// own.
+func (cfg *InteractiveConfig) check() error {
+	switch cfg.Prompt {
+	case "", "select_account", "login", "consent":
+	default:
+		return badField("Prompt", "is %.64q: want select_account, login, consent or none", cfg.Prompt)
+	}
+	switch {
+	case cfg.RedirectURL != "" && cfg.RedirectPort != 0:
+		return badField("RedirectURL", "and RedirectPort are both set: want one of them")
+	case cfg.Input != nil && !isComparable(cfg.Input):
+		return badField("Input", "is a %T, which cannot be told from others: want a pointer", cfg.Input)
+	}
+	return nil
+}
+
+// redirect returns the URL that the browser is sent back to, and the name of the
+// field that it comes from.
+func (cfg *InteractiveConfig) redirect() (redirect *url.URL, field string, err error) {
+	raw := cfg.RedirectURL
+	field = "RedirectURL"
+	if raw == "" {
+		field = "RedirectPort"
+		port := cmp.Or(cfg.RedirectPort, DefaultRedirectPort)
+		if port < 0 || port > maxPort {
+			return nil, field, badField(field, "is %d: want a port from 1 to %d", port, maxPort)
+		}
+		raw = "http://localhost:" + strconv.Itoa(port)
+	}
+	redirect, err = parseURL(raw)
+	if err != nil {
+		return nil, field, badField(field, "%w", err)
+	}
+	port, err := strconv.ParseUint(redirect.Port(), 10, 16)
+	switch {
+	case err != nil || strconv.FormatUint(port, 10) != redirect.Port():
+		return nil, field, badField(field, "has no port from 1 to %d, or 0 for a free one", maxPort)
+	case redirect.Scheme != "http" || redirect.RawQuery != "" || redirect.ForceQuery:
+		return nil, field, badField(field, "is not http on a loopback host, without a query")
+	}
+	return redirect, field, nil
+}
+
+// Token returns an access token for the person. It may have to ask for a sign-in,
+// which takes 15 minutes at most. Its errors are those of the context;
+// [ErrSignInRequired] if nobody may be asked (see [WithoutInteraction]), or if no
+// browser opens and there is nothing to paste an answer to; an [*OAuthError] if the
+// identity provider refused (access_denied if the person did); or the network's.
 func (p *Interactive) Token(ctx context.Context) (Token, error) {
 	if p == nil || p.refresher == nil {
 		return Token{}, errNotMade
@@ -123,101 +206,192 @@ func (p *Interactive) SignOut(ctx context.Context) error {
 	return p.flow().signOut(ctx)
 }
 
-type browserFlow struct { // how people sign in; redirect is from that field of the configuration
+// A browserFlow is how people sign in with a browser on this machine.
+type browserFlow struct {
 	*signIn
-	redirect    *url.URL
-	field       string
+	redirect    *url.URL   // redirect_uri; its port may be 0
+	field       string     // of the configuration, which redirect comes from
+	listen      listenFunc // nil but in tests
 	openBrowser func(ctx context.Context, url string) error
-	input       io.Reader
-	listen      func(network, address string) (net.Listener, error) // net.Listen, but in tests
+	input       io.Reader // nil means standard input if it is a terminal
 }
 
-func (b *browserFlow) authorize(ctx context.Context, q *promptRequest) (i grant, said claims, err error) {
-	c := b.client
-	address, err := c.endpointURL(ctx, "authorize")
+// authorize is one sign-in. Its error says why there is no token, and so does the
+// page in the browser.
+func (b *browserFlow) authorize(ctx context.Context, q *promptRequest) (grant, claims, error) {
+	endpoint, err := b.client.endpointURL(ctx, "authorize")
 	if err != nil {
-		return i, said, err
+		return grant{}, claims{}, err
 	}
-	u, _ := parseURL(address)                     // which has passed it before
-	listeners, redirect, err := b.openListeners() // before the browser opens: nobody else can get the answer
+	// Before the browser opens, so that no other program can take the port meanwhile.
+	listeners, redirect, err := listenLoopback(b.listen, b.redirect, b.field)
 	if err != nil {
-		return i, said, err
+		return grant{}, claims{}, err
 	}
-	v := newCallback(redirect, q.metadata)
-	server := &http.Server{Handler: v, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, ErrorLog: log.New(io.Discard, "", 0)}
-	for _, l := range listeners {
-		defer l.Close() // the server closes those that it has come to serve
-		go server.Serve(l)
-	}
-	defer server.Close()
-	nonce, verifier := rand.Text()+rand.Text(), rand.Text()+rand.Text() // RFC 7636 §4.1: 43 characters or more; these are 52 of 5 random bits each
-	challenge := sha256.Sum256([]byte(verifier))                        // §4.2
-	query := u.Query()
-	maps.Copy(query, c.params)
-	for name, value := range map[string]string{"response_type": "code", "client_id": c.id, "redirect_uri": redirect.String(), "scope": q.scope,
-		"state": v.state, "nonce": nonce, "code_challenge": base64.RawURLEncoding.EncodeToString(challenge[:]), "code_challenge_method": "S256",
-		"prompt": q.prompt, "login_hint": q.hint, "client_info": map[bool]string{true: "1"}[c.entraStyle()]} {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
-	u.RawQuery = query.Encode()
-	asking, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	go b.ask(asking, stop, v, u.String())
-	select {
-	case <-v.settled.Done():
-	case <-asking.Done():
-		return i, said, context.Cause(asking)
+	answer := newCallback(redirect, q.metadata)
+	stop := answer.serve(listeners)
+	defer stop()
+
+	attempt := newAttempt()
+	err = b.await(ctx, answer, b.authorizationURL(endpoint, answer, attempt, q))
+	if err != nil {
+		return grant{}, claims{}, err
 	}
 	q.answered()
-	if err = v.err; err == nil {
-		fields := url.Values{"code": {v.code()}, "redirect_uri": {redirect.String()}, "code_verifier": {verifier}}
-		i, err = c.exchange(ctx, "authorization_code", 1, b.filler(fields, v.code(), verifier))
-	}
-	if err == nil {
-		said, err = b.verifyIDToken(i, q.Issuer, nonce, v.code(), verifier)
-	}
-	v.page = page("You are signed in", "You can close this page and go back to the program that asked for it.")
-	if oe := (*OAuthError)(nil); errors.As(err, &oe) && oe.Code == "access_denied" {
-		v.page = page("Sign-in was declined", "Nobody was signed in. If that was not meant, start again in the program that asked for it.")
-	} else if err != nil {
-		v.page = page("Sign-in did not succeed", "The program that asked for it says why. You can close this page and go back to it.")
-	}
-	v.end()
-	sleep(v.told, 2*time.Second) // then the page was closed before; the sign-in counts all the same
-	return i, said, err
+	got, said, err := b.redeem(ctx, answer, attempt, q)
+	answer.end(endPage(err))
+	answer.waitShown()
+	return got, said, err
 }
 
-// ask tells the person what to do, opens the browser, and if none opens lets the person paste the answer.
-func (b *browserFlow) ask(ctx context.Context, stop context.CancelCauseFunc, v *callback, address string) {
-	b.tell(ctx, "\nTo sign in, use the browser page that opens now. If none does, open this address in a browser on this computer:\n\n    "+address+"\n\n")
-	_, err := guarded(ctx, "OpenBrowser", func() error { return b.openBrowser(ctx, address) })
-	in := b.input
-	if fi, e := os.Stdin.Stat(); in == nil && e == nil && fi.Mode()&os.ModeCharDevice != 0 {
-		in = os.Stdin
+// A signInAttempt has what is made up anew for each sign-in, besides the state.
+type signInAttempt struct {
+	nonce    string // comes back in the ID token (OpenID Connect Core §3.1.2.1)
+	verifier string // code_verifier, which proves that the code was asked for here
+}
+
+// newAttempt makes a nonce and a code verifier. A verifier has 43 characters at least,
+// all of them unreserved, and 256 random bits (RFC 7636 §4.1): this one has 260.
+func newAttempt() *signInAttempt {
+	return &signInAttempt{nonce: randomText(), verifier: randomText()}
+}
+
+// randomText returns 52 characters of 5 random bits each: A to Z and 2 to 7.
+func randomText() string {
+	return rand.Text() + rand.Text()
+}
+
+// codeChallenge returns what a code verifier is announced by, with the method S256
+// (RFC 7636 §4.2).
+func codeChallenge(verifier string) string {
+	sum := sha256.Sum256([]byte(verifier))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// authorizationURL returns the URL to open in a browser: the authorization endpoint,
+// which may have a query of its own (RFC 6749 §3.1), with the request in its query.
+func (b *browserFlow) authorizationURL(
+	endpoint string, answer *callback, attempt *signInAttempt, q *promptRequest,
+) string {
+	u, _ := parseURL(endpoint) // which has passed before
+	query := u.Query()
+	maps.Copy(query, b.client.params)
+
+	// RFC 6749 §4.1.1.
+	query.Set("response_type", "code")
+	query.Set("client_id", b.client.id)
+	query.Set("redirect_uri", answer.redirect.String())
+	if q.scope != "" {
+		query.Set("scope", q.scope)
 	}
-	switch {
-	case err == nil || ctx.Err() != nil:
-		return
-	case in == nil:
-		stop(fmt.Errorf("%w: no browser opens, and Input is not there to paste an answer to: %w", ErrSignInRequired, err))
-		return
+	query.Set("state", answer.state)
+
+	// RFC 7636 §4.3.
+	query.Set("code_challenge", codeChallenge(attempt.verifier))
+	query.Set("code_challenge_method", "S256")
+
+	// OpenID Connect Core §3.1.2.1.
+	query.Set("nonce", attempt.nonce)
+	if q.prompt != "" {
+		query.Set("prompt", q.prompt)
 	}
-	b.tell(ctx, "No browser opens here ("+scrub(err.Error(), 200)+"). Open the address in one elsewhere, sign in, copy the whole address of the page\nthat it ends at (it may say that the page cannot be reached), paste it here and press Enter:\n")
-	for {
-		line, err := readLine(ctx, in)
+	if q.hint != "" {
+		query.Set("login_hint", q.hint)
+	}
+
+	if b.client.entraStyle() {
+		query.Set("client_info", "1") // the answer then says which account it is, for the cache
+	}
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// redeem exchanges the code of an answer for a token (RFC 6749 §4.1.3, RFC 7636 §4.5),
+// once: a code that is sent twice revokes what it has brought (RFC 6749 §4.1.2).
+func (b *browserFlow) redeem(
+	ctx context.Context, answer *callback, attempt *signInAttempt, q *promptRequest,
+) (grant, claims, error) {
+	if answer.err != nil {
+		return grant{}, claims{}, answer.err
+	}
+	fields := url.Values{}
+	fields.Set("code", answer.code())
+	fields.Set("redirect_uri", answer.redirect.String())
+	fields.Set("code_verifier", attempt.verifier)
+	secrets := []string{answer.code(), attempt.verifier}
+	got, err := b.client.exchange(ctx, "authorization_code", 1, b.filler(fields, secrets...))
+	if err != nil {
+		return got, claims{}, err
+	}
+	said, err := b.verifyIDToken(got, q.Issuer, attempt.nonce, secrets...)
+	return got, said, err
+}
+
+// await asks the person to sign in at the address, and waits for the answer.
+func (b *browserFlow) await(ctx context.Context, answer *callback, address string) error {
+	asking, stop := context.WithCancel(ctx)
+	defer stop() // an opener or a line of Input that is still waited for
+	failed := make(chan error, 1)
+	go func() {
+		err := b.ask(asking, answer, address)
 		if err != nil {
-			stop(fmt.Errorf("%w: no browser opens, and Input has ended: %w", ErrSignInRequired, err))
-			return
+			failed <- err
 		}
-		u, _ := parseURL(strings.TrimSpace(line)) // of what is none, an empty one
-		values, bad := url.ParseQuery(u.RawQuery)
-		ours := originOf(u.Scheme, u.Host) == originOf("http", v.redirect.Host) && strings.Trim(u.Path, "/") == strings.Trim(v.redirect.Path, "/")
-		if ours && bad == nil && v.answer(values) {
-			v.tell() // there is no page
-			return
+	}()
+	select {
+	case <-answer.answered:
+		return nil
+	case err := <-failed:
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		b.tell(ctx, "That is not the answer to this sign-in. Paste the whole address, which begins with "+v.redirect.String()+" and has state= in it:\n")
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ask tells the person what to do, opens the browser and, if none opens, lets the
+// person paste the answer. Its error ends the sign-in.
+func (b *browserFlow) ask(ctx context.Context, answer *callback, address string) error {
+	b.tell(ctx, "\nTo sign in, use the browser page that opens now. If none does, "+
+		"open this address in a browser on this computer:\n\n    "+address+"\n\n")
+	_, err := guarded(ctx, "OpenBrowser", func() error { return b.openBrowser(ctx, address) })
+	if err == nil || ctx.Err() != nil {
+		return nil
+	}
+	input := b.input
+	if input == nil {
+		input = terminalInput()
+	}
+	if input == nil {
+		return fmt.Errorf("%w: no browser opens, and Input is not there to paste an answer to: %w",
+			ErrSignInRequired, err)
+	}
+	b.tell(ctx, "No browser opens here ("+scrub(err.Error(), 200)+"). "+
+		"Open the address in one elsewhere, sign in, copy the whole address of the page\n"+
+		"that it ends at (it may say that the page cannot be reached), "+
+		"paste it here and press Enter:\n")
+	err = b.readAnswer(ctx, input, answer)
+	if err != nil {
+		return fmt.Errorf("%w: no browser opens, and Input has ended: %w", ErrSignInRequired, err)
+	}
+	return nil
+}
+
+// readAnswer reads lines until one is the address that a browser was sent back to.
+func (b *browserFlow) readAnswer(ctx context.Context, input io.Reader, answer *callback) error {
+	for {
+		line, err := readLine(ctx, input)
+		if err != nil {
+			return err
+		}
+		values, ok := pastedAnswer(line, answer.redirect)
+		if ok && answer.accept(values) {
+			answer.markShown() // the browser could not come here
+			return nil
+		}
+		b.tell(ctx, "That is not the answer to this sign-in. Paste the whole address, "+
+			"which begins with "+answer.redirect.String()+" and has state= in it:\n")
 	}
 }

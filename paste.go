@@ -5,48 +5,104 @@ package cdfauth
 import (
 	"context"
 	"io"
+	"net/url"
+	"os"
+	"reflect"
+	"strings"
 	"sync"
 )
 
-var reading sync.Map // has the reads that are under way, by Input: they cannot be stopped, so the next sign-in takes them over
+// This file lets a person paste the address that a browser on another machine ended
+// at, where no listener could answer it: it reads a line, and takes the parameters of
+// the answer out of it. The state in them is the proof that it is the answer.
 
-type pasted struct { // a line, for all the sign-ins that wait for one
-	done chan struct{}
-	line func() (string, error)
+// terminalInput returns standard input if it is a terminal, as far as that can be
+// told, and nil if not: a file or a pipe there is the program's.
+func terminalInput() io.Reader {
+	info, err := os.Stdin.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	return os.Stdin
 }
 
-// readLine reads a line of at most 8 KiB; of a longer one, nothing. It takes one byte at a time: what follows the line is not its own.
-func readLine(ctx context.Context, in io.Reader) (string, error) {
-	read := func(context.Context) (string, error) {
-		var line []byte
-		for b := make([]byte, 1); ; {
-			switch _, err := io.ReadFull(in, b); { // which keeps a byte that comes with an error
-			case err != nil && len(line) == 0:
-				return "", err
-			case (err != nil || b[0] == '\n') && len(line) > 8<<10:
-				return "", nil
-			case err != nil || b[0] == '\n':
-				return string(line), nil
-			case len(line) <= 8<<10:
-				line = append(line, b[0])
-			}
-		}
+// pastedAnswer returns the parameters in an address, if it is the redirect URI.
+func pastedAnswer(line string, redirect *url.URL) (url.Values, bool) {
+	u, err := parseURL(strings.TrimSpace(line))
+	if err != nil {
+		return nil, false
 	}
-	next := &pasted{done: make(chan struct{})}
-	if earlier, ok := reading.LoadOrStore(in, next); ok {
-		next = earlier.(*pasted)
+	values, err := url.ParseQuery(u.RawQuery)
+	ours := originOf(u.Scheme, u.Host) == originOf("http", redirect.Host) &&
+		strings.Trim(u.Path, "/") == strings.Trim(redirect.Path, "/")
+	return values, ours && err == nil
+}
+
+// reads has the reads that are under way, a *pendingRead for each Input. A read cannot
+// be stopped, so the next sign-in takes it over.
+var reads sync.Map
+
+// isComparable reports whether reads can have an entry for an Input.
+func isComparable(input io.Reader) bool {
+	return reflect.ValueOf(input).Comparable()
+}
+
+// A pendingRead is a line, for all the sign-ins that wait for one. What was read is a
+// function value: it may be an answer, with a code in it.
+type pendingRead struct {
+	done   chan struct{} // closed when result is set
+	result func() (string, error)
+}
+
+// readLine reads a line, without its end, for whoever waits for one at that Input.
+func readLine(ctx context.Context, input io.Reader) (string, error) {
+	read := &pendingRead{done: make(chan struct{})}
+	earlier, taken := reads.LoadOrStore(input, read)
+	if taken {
+		read = earlier.(*pendingRead)
 	} else {
-		go func() {
-			line, err := guard(context.Background(), "Input", read)
-			next.line = func() (string, error) { return line, err }
-			close(next.done)
-		}()
+		go read.run(input)
 	}
 	select {
-	case <-next.done:
-		reading.CompareAndDelete(in, next)
-		return next.line()
+	case <-read.done:
+		reads.CompareAndDelete(input, read)
+		return read.result()
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
+}
+
+// run reads a line, for as long as that takes.
+func (r *pendingRead) run(input io.Reader) {
+	line, err := guard(context.Background(), "Input", func(context.Context) (string, error) {
+		return scanLine(input)
+	})
+	r.result = func() (string, error) { return line, err }
+	close(r.done)
+}
+
+// The length of the longest line that is taken, in bytes.
+const maxLine = 8 << 10
+
+// scanLine reads up to the end of a line or of the input, and returns "" for a line
+// that is too long. It reads one byte at a time: what follows the line is not its own.
+func scanLine(input io.Reader) (string, error) {
+	var line []byte
+	next := make([]byte, 1)
+	for {
+		_, err := io.ReadFull(input, next) // which keeps a byte that comes with an error
+		if err != nil && len(line) == 0 {
+			return "", err
+		}
+		if err != nil || next[0] == '\n' {
+			break
+		}
+		if len(line) <= maxLine {
+			line = append(line, next[0])
+		}
+	}
+	if len(line) > maxLine {
+		return "", nil
+	}
+	return string(line), nil
 }
