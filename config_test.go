@@ -189,7 +189,7 @@ func TestLoadErrors(t *testing.T) {
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","client_secret":"hunter2"}}`, `"client_secret" is no key of it`},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","prompt":"none"}}`, `prompt is "none"`},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":"x"}}`, `redirect_port is not a number`},
-		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":70000}}`, `redirect_port has no port from 1 to 65535`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":70000}}`, `redirect_port is 70000: want a port from 1 to 65535`},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","clear_cache":"yes"}}`, `clear_cache is a string: want true or false`},
 		{`{"interactive":{"client_id":"a","oauth_discovery_url":"https://u:hunter2@a.test/t"}}`, `oauth_discovery_url has a user name`},
 		{`{"device_code":{"client_id":"a","authority_url":"https://a.test/t","cdf_cluster":"../evil"}}`, `is no cluster name`},
