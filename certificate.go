@@ -235,7 +235,7 @@ func (s *assertionSigner) key(ctx context.Context) (keyPair, error) {
 		}
 	}
 	if s.cfg.Passphrase != nil {
-		source.passphrase, err = s.cfg.Passphrase.read(ctx, "Passphrase")
+		source.passphrase, err = s.cfg.Passphrase.readLine(ctx, "Passphrase", passphraseProblem)
 		if err != nil {
 			return keyPair{}, err
 		}

@@ -38,7 +38,7 @@ type client struct {
 // newClient checks and copies what all configurations share.
 func newClient(flow string, endpoint Endpoint, id string, scopes []string, params url.Values,
 	options Options, clock *clock) (*client, error) {
-	if err := checkClient(endpoint, id, options); err != nil {
+	if err := checkClient(endpoint, id, params, options); err != nil {
 		return nil, err
 	}
 	if err := checkScopes(scopes); err != nil {
@@ -69,23 +69,37 @@ func newClient(flow string, endpoint Endpoint, id string, scopes []string, param
 }
 
 // checkClient returns what is wrong with the fields that every flow has.
-func checkClient(endpoint Endpoint, id string, options Options) error {
-	if err := endpoint.check(); err != nil {
+func checkClient(endpoint Endpoint, id string, params url.Values, options Options) error {
+	if err := endpoint.check(params); err != nil {
 		return err
 	}
-	switch {
-	case id == "":
-		return badField("ClientID", "is missing")
-	case strings.TrimSpace(id) != id || strings.ContainsFunc(id, notPrintableASCII):
-		return badField("ClientID",
-			"has a character that is not printable ASCII, or a blank at an end (RFC 6749 appendix A.1)")
-	case options.Leeway < 0:
+	if problem := clientIDProblem(id); problem != "" {
+		return badField("ClientID", "%s", problem)
+	}
+	if options.Leeway < 0 {
 		return badField("Leeway", "is negative")
 	}
 	return nil
 }
 
-func notPrintableASCII(r rune) bool { return r < ' ' || r > '~' }
+// clientIDProblem says what is wrong with a client identifier. It is printable
+// ASCII (RFC 6749 appendix A.1). Blanks at its ends and quotes around it, which the
+// RFC allows, come from copying it.
+func clientIDProblem(id string) string {
+	if id == "" {
+		return "is missing"
+	}
+	if found := findCharacter(id, notPrintableASCII); found != "" {
+		return "has " + found + ": want printable ASCII (RFC 6749 appendix A.1)"
+	}
+	if strings.TrimSpace(id) != id {
+		return "has a blank at its start or its end"
+	}
+	if isQuoted(id) {
+		return "has quotes around it: want it without"
+	}
+	return ""
+}
 
 // checkScopes returns what is wrong with a list of scopes: each is a scope-token of
 // RFC 6749 §3.3.

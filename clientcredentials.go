@@ -111,7 +111,7 @@ func (p *ClientCredentials) Invalidate(t Token) {
 func (cfg *ClientCredentialsConfig) authenticate(ctx context.Context, request *tokenRequest) error {
 	// RFC 7523 §2.2
 	if cfg.ClientAssertion != nil {
-		assertion, err := cfg.ClientAssertion.read(ctx, "ClientAssertion")
+		assertion, err := cfg.ClientAssertion.readLine(ctx, "ClientAssertion", assertionProblem)
 		if err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (cfg *ClientCredentialsConfig) authenticate(ctx context.Context, request *t
 		return nil
 	}
 
-	secret, err := cfg.ClientSecret.read(ctx, "ClientSecret")
+	secret, err := cfg.ClientSecret.readLine(ctx, "ClientSecret", clientSecretProblem)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package cdfauth
 
 import (
+	"encoding/base64"
 	"net/url"
 	"strings"
 	"testing"
@@ -10,7 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestClientCredentialsOnTheWire has what is sent, whole.
+// TestClientCredentialsOnTheWire has what is sent, whole, in each way of client
+// authentication.
 func TestClientCredentialsOnTheWire(t *testing.T) {
 	const assertion = "eyJ.aGk.c2ln"
 	for _, tt := range []struct {
@@ -76,6 +78,50 @@ func TestClientCredentialsOnTheWire(t *testing.T) {
 	}
 }
 
+// TestRFC6749Section231: the example of client authentication, as HTTP Basic and in
+// the body.
+func TestRFC6749Section231(t *testing.T) {
+	const id, secret = "s6BhdRkqt3", "7Fjfp0ZBr1KtDRbnfVdmIw"
+	r := authenticated(t, ClientCredentialsConfig{ClientID: id, ClientSecret: SecretString(secret), BasicAuth: true})
+	if r.Authorization != "Basic czZCaGRSa3F0Mzo3RmpmcDBaQnIxS3REUmJuZlZkbUl3" {
+		t.Errorf("Authorization: %s", r.Authorization)
+	}
+	if r.Form.Has("client_id") || r.Form.Has("client_secret") {
+		t.Errorf("the body says it too: %v", r.Form)
+	}
+
+	r = authenticated(t, ClientCredentialsConfig{ClientID: id, ClientSecret: SecretString(secret)})
+	if r.Form.Get("client_id") != id || r.Form.Get("client_secret") != secret || r.Authorization != "" {
+		t.Errorf("body %v, Authorization %s", r.Form, r.Authorization)
+	}
+}
+
+// TestRFC6749AppendixB: the example of form encoding, which is applied to both
+// halves of the Authorization header.
+func TestRFC6749AppendixB(t *testing.T) {
+	const decoded, encoded = " %&+\u00a3\u20ac", "+%25%26%2B%C2%A3%E2%82%AC"
+	r := authenticated(t, ClientCredentialsConfig{ClientID: "a:b", ClientSecret: SecretString(decoded), BasicAuth: true})
+	pair, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(r.Authorization, "Basic "))
+	if want := "a%3Ab:" + encoded; err != nil || string(pair) != want {
+		t.Errorf("got %s, want %s", pair, want)
+	}
+}
+
+// authenticated returns the token request of a client.
+func authenticated(t *testing.T, cfg ClientCredentialsConfig) idptest.Request {
+	t.Helper()
+	idp := idptest.New()
+	idp.Always(idptest.Body(`{"access_token":"tok"}`))
+	cfg.Endpoint = TokenURL(plainURL)
+	cfg.HTTPClient = idp.Client()
+	p, err := NewClientCredentials(cfg)
+	must(t, err)
+	mustToken(t, p)
+	return idp.Requests("/token")[0]
+}
+
+// TestClientCredentialsConfigErrors: each misuse is refused by the constructor, by
+// the name of the field.
 func TestClientCredentialsConfigErrors(t *testing.T) {
 	ok := func() ClientCredentialsConfig {
 		return ClientCredentialsConfig{Endpoint: Entra("contoso.onmicrosoft.com"), ClientID: "id", ClientSecret: SecretString("s3cret"), Scopes: ClusterScopes("greenfield")}
@@ -86,9 +132,18 @@ func TestClientCredentialsConfigErrors(t *testing.T) {
 	}{
 		{"Endpoint is missing", func(c *ClientCredentialsConfig) { c.Endpoint = Endpoint{} }},
 		{"ClientID is missing", func(c *ClientCredentialsConfig) { c.ClientID = "" }},
-		{"ClientID has a character", func(c *ClientCredentialsConfig) { c.ClientID = "id\n" }},
-		{"ClientID has a character", func(c *ClientCredentialsConfig) { c.ClientID = "id " }},
-		{"ClientID has a character", func(c *ClientCredentialsConfig) { c.ClientID = "\xe9d\u00e9" }},
+		{"ClientID has a line end at its end", func(c *ClientCredentialsConfig) { c.ClientID = "id\n" }},
+		{"ClientID has a line end at its end", func(c *ClientCredentialsConfig) { c.ClientID = "id\r\n" }},
+		{"ClientID has a blank at its start", func(c *ClientCredentialsConfig) { c.ClientID = "id " }},
+		{"ClientID has a blank at its start", func(c *ClientCredentialsConfig) { c.ClientID = " id" }},
+		{"ClientID has quotes around it", func(c *ClientCredentialsConfig) { c.ClientID = `"id"` }},
+		{"ClientID has quotes around it", func(c *ClientCredentialsConfig) { c.ClientID = "'id'" }},
+		{"ClientID has a byte order mark at its start", func(c *ClientCredentialsConfig) { c.ClientID = "\ufeffid" }},
+		{"ClientID has a NUL (is the text UTF-16?) at byte 2 of 4", func(c *ClientCredentialsConfig) { c.ClientID = "i\x00d\x00" }},
+		{"ClientID has a control character (U+001F) at byte 2 of 3", func(c *ClientCredentialsConfig) { c.ClientID = "a\x1fb" }},
+		{"ClientID has a control character (U+007F) at byte 2 of 3", func(c *ClientCredentialsConfig) { c.ClientID = "a\x7fb" }},
+		{"ClientID has a byte that is not UTF-8 at its start", func(c *ClientCredentialsConfig) { c.ClientID = "\xe9d\u00e9" }},
+		{"ClientID has a character that is not ASCII at its end", func(c *ClientCredentialsConfig) { c.ClientID = "d\u00e9" }},
 		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{`a"b`} }},
 		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{`a\b`} }},
 		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{"\u00e9"} }},
@@ -117,6 +172,14 @@ func TestClientCredentialsConfigErrors(t *testing.T) {
 		cfg.Params = url.Values{name: {"x"}}
 		if _, err := NewClientCredentials(cfg); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("Params with %s: %v", name, err)
+		}
+	}
+	// The first and the last character that a client identifier and a scope may have.
+	for _, edge := range []struct{ id, scope string }{{"a b", "!"}, {"a~b", "~"}} {
+		cfg := ok()
+		cfg.ClientID, cfg.Scopes = edge.id, []string{edge.scope}
+		if _, err := NewClientCredentials(cfg); err != nil {
+			t.Error(err)
 		}
 	}
 	if _, err := NewClientCredentials(ok()); err != nil {

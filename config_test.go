@@ -174,7 +174,7 @@ func TestLoadErrors(t *testing.T) {
 		{`{"client_credentials":{}}`, "cdfauth: Load: client_credentials: token_url is missing; client_id is missing; client_secret is missing"},
 		{`{"client_credentials":{"token_url":"http://idp.test","client_id":"a","client_secret":"hunter2"}}`, "token_url must be https"},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":["hunter2"]}}`, "client_secret is a list: want a string"},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a ","client_secret":"hunter2"}}`, "client_id has a character"},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a ","client_secret":"hunter2"}}`, "client_id has a blank"},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a b"]}}`, `scopes has "a b"`},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a",{}]}}`, `scopes[1] is an object: want a string`},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":{}}}`, `scopes is an object: want a string`},

@@ -4,6 +4,7 @@ package cdfauth
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -26,6 +27,8 @@ type Endpoint struct {
 	url string
 	// host is the host name of url, in lower case.
 	host string
+	// v1 says that the address is of the first version of Entra's endpoints.
+	v1 bool
 	// err says what is wrong with the argument. It is a *fieldError.
 	err error
 }
@@ -101,28 +104,102 @@ func TokenURL(tokenURL string) Endpoint { return newEndpoint(kindTokenURL, token
 // URLs a path is appended, so that they have no query. One that ends in the
 // path of the metadata, as people copy it, is taken without that path.
 func newEndpoint(kind, raw string) Endpoint {
-	u, err := parseURL(raw)
-	if err == nil && kind != kindTokenURL && (u.RawQuery != "" || u.ForceQuery) {
-		err = errors.New("has a query, which cannot be followed by a path")
+	e := Endpoint{kind: kind}
+	if hasPlaceholder(raw) {
+		e.err = badField("Endpoint", "has a placeholder in it, {…} or <…>: put in the value")
+		return e
 	}
+	u, err := parseURL(raw)
 	if err != nil {
-		return Endpoint{kind: kind, err: badField("Endpoint", "%w", err)}
+		e.err = badField("Endpoint", "%w", err)
+		return e
 	}
 	if kind != kindTokenURL {
+		if u.RawQuery != "" || u.ForceQuery {
+			e.err = badField("Endpoint", "has a query, which no path can follow")
+			return e
+		}
 		raw = strings.TrimRight(raw, "/")
 		raw = strings.TrimSuffix(raw, wellKnown)
 		raw = strings.TrimRight(raw, "/")
 	}
-	return Endpoint{kind: kind, url: raw, host: strings.ToLower(u.Hostname())}
+	e.url = raw
+	e.host = strings.ToLower(u.Hostname())
+	if isEntraHost(e.host) {
+		e.checkEntra(u.Path)
+	}
+	return e
 }
 
-// check reports what is wrong with an Endpoint that a configuration has.
-func (e Endpoint) check() error {
-	if e.kind == "" {
+// hasPlaceholder reports whether something like {tenant} or <tenant> was left in
+// a URL, where documentation has it. A browser's address bar encodes it.
+func hasPlaceholder(raw string) bool {
+	if strings.ContainsAny(raw, "{}<>") {
+		return true
+	}
+	lower := strings.ToLower(raw)
+	return strings.Contains(lower, "%7b") || strings.Contains(lower, "%3c")
+}
+
+// isEntraHost reports whether a host is one of Microsoft Entra ID. See
+// https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
+// and, for the older names, authority.py of MSAL for Python.
+func isEntraHost(host string) bool {
+	switch host {
+	case "login.microsoftonline.com", "login.microsoft.com", "login.windows.net", "sts.windows.net",
+		"login.microsoftonline.us", "login-us.microsoftonline.com", "login.microsoftonline.de",
+		"login.partner.microsoftonline.cn", "login.chinacloudapi.cn":
+		return true
+	}
+	return false
+}
+
+// checkEntra checks the path of a URL at Entra, which begins with the tenant. It
+// sets v1 for a token endpoint and for metadata of the first version, which are
+// those without v2.0 in their path.
+func (e *Endpoint) checkEntra(path string) {
+	path = strings.ToLower(strings.Trim(path, "/"))
+	tenant := path
+	switch e.kind {
+	case kindTokenURL:
+		var isToken bool
+		tenant, isToken = strings.CutSuffix(path, "oauth2/v2.0/token")
+		if !isToken {
+			tenant, e.v1 = strings.CutSuffix(path, "oauth2/token")
+		}
+		if path != "" && !isToken && !e.v1 {
+			e.err = badField("Endpoint",
+				"is not the token endpoint of a tenant of Entra, which ends in /oauth2/v2.0/token")
+		}
+	case kindIssuer, kindDiscovery:
+		var isV2 bool
+		tenant, isV2 = strings.CutSuffix(path, "v2.0")
+		e.v1 = !isV2
+	}
+	if tenant == "" {
+		e.err = badField("Endpoint",
+			"has no tenant in it: want the tenant's GUID or domain name after %s/", e.host)
+	}
+}
+
+// check reports what is wrong with an Endpoint in a configuration with these
+// Params. The first version of Entra's endpoints knows no scopes. Without a
+// parameter resource, it would issue a token for something else than the scopes.
+func (e Endpoint) check(params url.Values) error {
+	switch {
+	case e.kind == "":
 		return badField("Endpoint",
 			"is missing: make it with Entra, Authority, Issuer, Discovery or TokenURL")
+	case e.err != nil:
+		return e.err
+	case e.v1 && !params.Has("resource") && e.kind == kindTokenURL:
+		return badField("Endpoint",
+			"is of Entra's v1, which takes no scopes: want …/oauth2/v2.0/token instead of …/oauth2/token")
+	case e.v1 && !params.Has("resource"):
+		return badField("Endpoint", "is of Entra's v1, which takes no scopes: "+
+			"want https://login.microsoftonline.com/, the tenant, and /v2.0")
 	}
-	return e.err
+	return nil
 }
 
 // address returns the URL of one of the provider's endpoints by its name in
@@ -174,14 +251,19 @@ func checkURL(raw string, u *url.URL) error {
 	switch {
 	case raw == "":
 		return errors.New("is empty")
+	case isQuoted(raw):
+		return errors.New("has quotes around it: want it without")
+	}
+	if found := findCharacter(raw, notInURL); found != "" {
+		return fmt.Errorf("has %s, which cannot be part of a URL (RFC 3986 §2)", found)
+	}
+	switch {
 	case host == "" || u.Opaque != "":
 		return errors.New("is not of the form https://host/path")
 	case u.User != nil:
 		return errors.New("has a user name or a password in it")
 	case strings.Contains(raw, "#"):
 		return errors.New("has a fragment")
-	case strings.ContainsFunc(raw, notVisibleASCII):
-		return errors.New("has a character that is not visible ASCII (RFC 3986 §2)")
 	case !isName(host, "-._:"):
 		return errors.New("has a host name that is not ASCII letters, digits, hyphens and dots " +
 			"(an internationalised one is wanted as xn--…)")
@@ -191,8 +273,9 @@ func checkURL(raw string, u *url.URL) error {
 	return nil
 }
 
-// notVisibleASCII reports whether r is anything but a visible ASCII character.
-func notVisibleASCII(r rune) bool { return r <= ' ' || r > '~' }
+// notInURL reports whether r cannot be part of a URL. A double quote can neither,
+// and is what a line of a .env file or of a program leaves at the end of one.
+func notInURL(r rune) bool { return r == '"' || notVisibleASCII(r) }
 
 // asciiAlphanumeric are the letters and digits of ASCII.
 const asciiAlphanumeric = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

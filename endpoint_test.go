@@ -1,79 +1,164 @@
 package cdfauth
 
 import (
+	"errors"
+	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestEndpoints(t *testing.T) {
+// TestEndpointAddresses: what each kind of Endpoint makes of its argument, which
+// is the address of the token endpoint or the one that metadata is found by.
+func TestEndpointAddresses(t *testing.T) {
 	const tenant = "11111111-2222-3333-4444-555555555555"
 	for _, tt := range []struct {
-		name string
-		ep   Endpoint
-		url  string // of the token endpoint, or of the metadata
-		bad  string // in the error
+		name     string
+		endpoint Endpoint
+		want     string
 	}{
-		{name: "entra", ep: Entra(tenant), url: "https://login.microsoftonline.com/" + tenant + "/oauth2/v2.0/token"},
-		{name: "entra domain", ep: Entra("contoso.onmicrosoft.com"), url: "https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token"},
-		{name: "authority", ep: Authority("https://login.example.com/t/"), url: "https://login.example.com/t/oauth2/v2.0/token"},
-		{name: "adfs", ep: Authority("https://sts.example.com/ADFS"), url: "https://sts.example.com/ADFS/oauth2/token"},
-		{name: "token url", ep: TokenURL("https://x.auth0.com/oauth/token?a=b"), url: "https://x.auth0.com/oauth/token?a=b"},
-		{name: "loopback", ep: TokenURL("http://127.0.0.1:8080/token"), url: "http://127.0.0.1:8080/token"},
-		{name: "loopback 6", ep: TokenURL("http://[::1]/token"), url: "http://[::1]/token"},
-		{name: "localhost", ep: TokenURL("http://localhost:1/"), url: "http://localhost:1/"},
-		{name: "issuer", ep: Issuer("https://idp.example.com/realms/a/"), url: "https://idp.example.com/realms/a"},
-		{name: "pasted", ep: Issuer("https://idp.example.com/realms/a/.well-known/openid-configuration"), url: "https://idp.example.com/realms/a"},
-		{name: "discovery", ep: Discovery("https://idp.example.com"), url: "https://idp.example.com"},
-
-		{name: "tenant changes host", ep: Entra("../../evil.com"), bad: "Entra"},
-		{name: "tenant changes path", ep: Entra(tenant + "/x"), bad: "Entra"},
-		{name: "tenant dots", ep: Entra(".."), bad: "Entra"},
-		{name: "tenant query", ep: Entra("t?x"), bad: "Entra"},
-		{name: "tenant escape", ep: Entra("t%2f"), bad: "Entra"},
-		{name: "tenant empty", ep: Entra(""), bad: "Entra"},
-		{name: "http", ep: TokenURL("http://idp.example.com/token"), bad: "must be https"},
-		{name: "forced query", ep: Issuer("https://idp.example.com?"), bad: "query"},
-		{name: "http address", ep: TokenURL("http://10.0.0.1/token"), bad: "must be https"},
-		{name: "http look-alike", ep: TokenURL("http://127.0.0.1.evil.com/token"), bad: "must be https"},
-		{name: "userinfo", ep: Issuer("https://user:pa55word@idp.example.com"), bad: "has a user name"},
-		{name: "fragment", ep: Issuer("https://idp.example.com/#"), bad: "fragment"},
-		{name: "query", ep: Issuer("https://idp.example.com/?x=pa55word"), bad: "query"},
-		{name: "no scheme", ep: Authority("login.example.com/t"), bad: "is not of the form"},
-		{name: "empty", ep: TokenURL(""), bad: "is empty"},
-		{name: "ftp", ep: Discovery("ftp://idp.example.com"), bad: "must be https"},
-		{name: "unicode host", ep: Issuer("https://bücher.example"), bad: "ASCII"},
-		{name: "no host", ep: Issuer("https:///x"), bad: "form"},
-		{name: "control", ep: Issuer("https://idp.example.com/\n"), bad: "form"},
-		{name: "whole endpoint", ep: Authority("https://login.microsoftonline.com/t/oauth2/v2.0/token"), bad: "without /oauth2"},
-		{name: "v2.0", ep: Authority("https://login.microsoftonline.com/t/v2.0"), bad: "v2.0"},
+		{"entra", Entra(tenant), "https://login.microsoftonline.com/" + tenant + "/oauth2/v2.0/token"},
+		{"entra domain", Entra("contoso.onmicrosoft.com"),
+			"https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token"},
+		{"authority", Authority("https://login.example.com/t/"), "https://login.example.com/t/oauth2/v2.0/token"},
+		{"adfs", Authority("https://sts.example.com/ADFS"), "https://sts.example.com/ADFS/oauth2/token"},
+		{"token url", TokenURL("https://x.auth0.com/oauth/token?a=b"), "https://x.auth0.com/oauth/token?a=b"},
+		{"loopback", TokenURL("http://127.0.0.1:8080/token"), "http://127.0.0.1:8080/token"},
+		{"loopback 6", TokenURL("http://[::1]/token"), "http://[::1]/token"},
+		{"localhost", TokenURL("http://localhost:1/"), "http://localhost:1/"},
+		{"issuer", Issuer("https://idp.example.com/realms/a/"), "https://idp.example.com/realms/a"},
+		{"pasted", Issuer("https://idp.example.com/realms/a/.well-known/openid-configuration"),
+			"https://idp.example.com/realms/a"},
+		{"discovery", Discovery("https://idp.example.com"), "https://idp.example.com"},
+		{"entra's token url", TokenURL("https://login.microsoftonline.com/t/oauth2/v2.0/token"),
+			"https://login.microsoftonline.com/t/oauth2/v2.0/token"},
+		{"entra's token url, B2C", TokenURL("https://login.microsoftonline.com/te/t/b2c_1/oauth2/v2.0/token"),
+			"https://login.microsoftonline.com/te/t/b2c_1/oauth2/v2.0/token"},
+		{"entra's issuer", Issuer("https://login.microsoftonline.com/t/v2.0"),
+			"https://login.microsoftonline.com/t/v2.0"},
+		{"first character", Issuer("https://idp.test/!"), "https://idp.test/!"},
+		{"last character", Issuer("https://idp.test/~"), "https://idp.test/~"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := newClient("test", tt.ep, "id", nil, nil, Options{}, new(clock))
-			if tt.bad != "" {
-				if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Endpoint ") || !strings.Contains(err.Error(), tt.bad) || strings.Contains(err.Error(), "pa55word") {
-					t.Errorf("got %v, want an error with %q", err, tt.bad)
-				}
-				return
-			}
+			c, err := newClient("test", tt.endpoint, "id", nil, nil, Options{}, new(clock))
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := tt.ep.url
-			if tt.ep.kind != kindIssuer && tt.ep.kind != kindDiscovery {
+			got := tt.endpoint.url
+			if tt.endpoint.kind != kindIssuer && tt.endpoint.kind != kindDiscovery {
 				if got, err = c.endpointURL(t.Context(), "token"); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got != tt.url {
-				t.Errorf("got %s, want %s", got, tt.url)
+			if got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
 	}
 }
 
-func TestCluster(t *testing.T) {
+// TestBadEndpointsAreRefused, before anything is sent, with an error that names
+// what is wrong and never shows the URL, which may have a password in it.
+func TestBadEndpointsAreRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		endpoint Endpoint
+		want     string // in the error
+	}{
+		// MSAL-Go#623
+		{"tenant changes host", Entra("../../evil.com"), `Entra("../../evil.com")`},
+		{"tenant changes path", Entra("t/x"), "Entra"},
+		{"tenant dots", Entra(".."), "Entra"},
+		{"tenant query", Entra("t?x"), "Entra"},
+		{"tenant escape", Entra("t%2f"), "Entra"},
+		{"tenant empty", Entra(""), "Entra"},
+
+		{"http", TokenURL("http://idp.example.com/token"), "must be https"},
+		{"http address", TokenURL("http://10.0.0.1/token"), "must be https"},
+		{"http look-alike", TokenURL("http://127.0.0.1.evil.com/token"), "must be https"},
+		{"ftp", Discovery("ftp://idp.example.com"), "must be https"},
+		{"userinfo", Issuer("https://user:pa55word@idp.example.com"), "has a user name"},
+		{"fragment", Issuer("https://idp.example.com/#"), "fragment"},
+		{"query", Issuer("https://idp.example.com/?x=pa55word"), "query"},
+		{"forced query", Issuer("https://idp.example.com?"), "query"},
+		{"no scheme", Authority("login.example.com/t"), "is not of the form"},
+		{"no host", Issuer("https:///x"), "is not of the form"},
+		{"empty", TokenURL(""), "is empty"},
+		{"unicode host", Issuer("https://b\u00fccher.example"), "has a character that is not ASCII at byte 10 of 23"},
+		{"whole endpoint", Authority("https://idp.test/t/oauth2/v2.0/token"), "without /oauth2"},
+		{"whole endpoint, cut", Authority("https://idp.test/t/oauth2"), "without /oauth2"},
+		{"v2.0", Authority("https://idp.test/t/v2.0"), "v2.0"},
+
+		// Lines of .env files, whose values look right where they are printed.
+		{"line end", Issuer("https://idp.test/\n"), "has a line end at its end"},
+		{"CRLF", TokenURL("https://idp.test/token\r\n"), "has a line end at its end"},
+		{"two lines", TokenURL("https://idp.test/\ntoken"), "has a line end at byte 18 of 23"},
+		{"blank", TokenURL(" https://idp.test/token"), "has a blank at its start"},
+		{"quotes", TokenURL(`"https://idp.test/token"`), "has quotes around it"},
+		{"single quotes", TokenURL("'https://idp.test/token'"), "has quotes around it"},
+		{"one quote", TokenURL(`https://idp.test/token"`), "has a double quote at its end"},
+		{"byte order mark", TokenURL("\ufeffhttps://idp.test/token"), "has a byte order mark at its start"},
+		{"zero-width space", TokenURL("https://idp.test/token\u200b"), "has an invisible character (U+200B) at its end"},
+		{"no-break space", TokenURL("https://idp.test\u00a0/token"), "has an invisible character (U+00A0) at byte 17"},
+		{"after the last character", Issuer("https://idp.test/\x7f"), "has a control character (U+007F) at its end"},
+
+		// Copied from documentation, by hand or from the address bar.
+		{"braces", TokenURL("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"), "placeholder"},
+		{"angle brackets", Authority("https://login.microsoftonline.com/<tenant>"), "placeholder"},
+		{"in the host", TokenURL("https://<domain>.auth0.com/oauth/token"), "placeholder"},
+		{"a variable", Issuer("https://idp.test/realms/${REALM}"), "placeholder"},
+		{"encoded", TokenURL("https://login.microsoftonline.com/%7Btenant%7D/oauth2/v2.0/token"), "placeholder"},
+
+		// Entra finds no endpoint without a tenant.
+		{"no tenant", Authority("https://login.microsoftonline.com"), "has no tenant in it"},
+		{"no tenant, slash", Authority("https://login.microsoftonline.us/"), "has no tenant in it"},
+		{"no tenant, upper case", Authority("https://Login.MicrosoftOnline.com"), "has no tenant in it"},
+		{"no tenant, issuer", Issuer("https://login.microsoftonline.com/v2.0"), "has no tenant in it"},
+		{"no tenant, discovery", Discovery("https://login.microsoftonline.com"), "has no tenant in it"},
+		{"no tenant, token url", TokenURL("https://login.microsoftonline.com/oauth2/v2.0/token"), "has no tenant in it"},
+		{"no tenant, v1", TokenURL("https://login.microsoftonline.com/oauth2/token"), "has no tenant in it"},
+		{"nothing but a host", TokenURL("https://login.microsoftonline.com"), "has no tenant in it"},
+		{"an authority as token url", TokenURL("https://login.microsoftonline.com/t"), "which ends in /oauth2/v2.0/token"},
+
+		// Entra's v1 ignores scopes.
+		{"v1", TokenURL("https://login.microsoftonline.com/t/oauth2/token"), "is of Entra's v1"},
+		{"v1, slash", TokenURL("https://login.windows.net/t/oauth2/token/"), "is of Entra's v1"},
+		{"v1 issuer", Issuer("https://sts.windows.net/t/"), "is of Entra's v1"},
+		{"v1 discovery", Discovery("https://login.microsoftonline.com/t"), "is of Entra's v1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := NewClientCredentials(ClientCredentialsConfig{
+				Endpoint: tt.endpoint, ClientID: "id", ClientSecret: SecretString("s")})
+			if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Endpoint ") ||
+				!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "pa55word") {
+				t.Errorf("got %v, want an error with %q", err, tt.want)
+			}
+			var field *fieldError
+			if !errors.As(err, &field) || field.field != "Endpoint" {
+				t.Errorf("%v is not the error of a field", err)
+			}
+		})
+	}
+}
+
+// TestEntraV1WithResource: a configuration that has worked with Entra's v1, by its
+// parameter resource, goes on working.
+func TestEntraV1WithResource(t *testing.T) {
+	_, err := NewClientCredentials(ClientCredentialsConfig{
+		Endpoint:     TokenURL("https://login.microsoftonline.com/t/oauth2/token"),
+		ClientID:     "id",
+		ClientSecret: SecretString("s"),
+		Params:       url.Values{"resource": {"https://greenfield.cognitedata.com"}},
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestClusterNames: a bad name leads to an error of what it was made for, and not
+// to another host.
+func TestClusterNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"greenfield": "https://greenfield.cognitedata.com", "az-eastus-1": "https://az-eastus-1.cognitedata.com",
 		"WestEurope-1": "https://westeurope-1.cognitedata.com", "p001.plink.az-arn-1": "https://p001.plink.az-arn-1.cognitedata.com",

@@ -387,6 +387,6 @@ func ExampleEntra() {
 	// cdfauth: Endpoint is Entra("../../evil.com"): want a tenant's GUID or domain name
 	// cdfauth: Endpoint must be https (http only for a loopback host)
 	// cdfauth: Endpoint has a user name or a password in it
-	// cdfauth: Endpoint has a query, which cannot be followed by a path
+	// cdfauth: Endpoint has a query, which no path can follow
 	// cdfauth: Endpoint has a fragment
 }

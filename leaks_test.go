@@ -109,7 +109,7 @@ func exposed(t *testing.T) map[string]any {
 	}
 	cc := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: secret, BasicAuth: true, Options: opts}
 	ca := cc
-	ca.ClientSecret, ca.ClientAssertion, ca.BasicAuth = nil, SecretString(theAssertion), false
+	ca.ClientSecret, ca.ClientAssertion, ca.BasicAuth = nil, SecretString("e30."+theAssertion+"."+theAssertion), false
 	pem := encrypt(t, testDER(t, "p256-pkcs8.pem"), thePassphrase, pbes2{iterations: 1})
 	cert := ClientCertificateConfig{Endpoint: cc.Endpoint, ClientID: "client", Certificate: SecretString(theSecret + "\n" + pem), Passphrase: SecretString(thePassphrase), Options: opts}
 	hardware := cert

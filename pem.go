@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -208,11 +207,7 @@ func decodeUTF16(text string) string {
 	default:
 		return text
 	}
-	units := make([]uint16, len(text)/2)
-	for i := range units {
-		units[i] = order.Uint16([]byte(text[2*i:]))
-	}
-	return string(utf16.Decode(units))
+	return fromUTF16(text, order)
 }
 
 // compact returns base64 without what may stand between its characters.
