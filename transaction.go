@@ -16,10 +16,10 @@ import (
 // or requests a token, and the others take what it has stored.
 //
 // Whatever is wrong with the cache costs persistence, never the token: the work is
-// then done without it. Only one thing fails: a person's flow that does not get its
-// turn, because another program has the cache. Two programs that redeem the same
-// refresh token may end the sign-in (RFC 9700 §4.14.2). Where there are no turns at
-// all, as in a folder that can only be read, that risk is taken and logged.
+// then done without it. Only one thing is not: to redeem a refresh token of a cache
+// that other programs may be at work in. Two programs that redeem the same one may
+// end the sign-in (RFC 9700 §4.14.2). Where there are no turns at all, as in a folder
+// that can only be read, that risk is taken and logged.
 
 const (
 	// lastSecond is what is left of a flight's time when the wait for the cache ends.
@@ -95,16 +95,36 @@ func (s *tokenStore) transact(
 		// nothing against the cache.
 		return grant{}, err
 	}
-	if late && s.ofPerson() {
-		return grant{}, fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
-	}
-	s.warnUnsaved(ctx, "cdfauth: the cache is not used", err)
 	if s.ofPerson() {
-		s.fallback.Store(s.copyOfCache(ctx, err))
+		err = s.giveUpCache(ctx, late, err)
+		if err != nil {
+			return grant{}, err
+		}
 		return s.transact(ctx, patience, work)
 	}
+	s.warn(ctx, "cdfauth: the cache is not used", err)
 	got, _, err := work(ctx, msalCache{})
 	return got, err
+}
+
+// giveUpCache puts a fallback in the place of a cache whose Update failed with err
+// and never called, for a flow of a person. It fails if another program may have its
+// turn, and the flow must not go on beside it.
+func (s *tokenStore) giveUpCache(ctx context.Context, late bool, err error) error {
+	if late {
+		return fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
+	}
+	fallback := newFallbackCache(nil, err)
+	switch {
+	case hasNoTurns(err):
+		fallback = s.copyOfCache(ctx, err)
+	case interactionForbidden(ctx):
+		// A silent flight can do nothing in an empty cache. The next one tries again.
+		return s.withCacheTrouble(ErrSignInRequired, err)
+	}
+	s.warnUnsaved(ctx, "cdfauth: the cache is not used", err)
+	s.fallback.Store(fallback)
+	return nil
 }
 
 // update calls Update of the cache, and reports whether the time was up before it
@@ -245,15 +265,15 @@ func (t *transaction) finish(ctx context.Context, err error) (grant, error) {
 var errSpentToken = errors.New("a program that redeems it may end the sign-in, " +
 	"and a person will have to sign in again")
 
-// copyOfCache returns what takes the place of a cache whose Update failed: with the
-// cache's content if it can be read and nobody takes turns in it, which cause tells.
-// If cause may mean that another program has the cache, the content stays unused: it
-// has refresh tokens that the other one may redeem at this moment.
+// hasNoTurns reports whether Update of a cache failed because nobody can write or
+// lock there. Any other error may mean that another program has its turn.
+func hasNoTurns(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission)
+}
+
+// copyOfCache returns what takes the place of a cache that can only be read, with the
+// same content.
 func (s *tokenStore) copyOfCache(ctx context.Context, cause error) *fallbackCache {
-	noTurns := errors.Is(cause, errors.ErrUnsupported) || errors.Is(cause, fs.ErrPermission)
-	if !noTurns {
-		return newFallbackCache(nil, cause)
-	}
 	blob, err := s.read(ctx, 0)
 	if err != nil || isUnreadable(blob) {
 		return newFallbackCache(nil, cause)

@@ -255,13 +255,16 @@ func TestRotatedTokenThatWasNotStoredIsARisk(t *testing.T) {
 	})
 }
 
-// readOnly is a cache of which the content can be had, but no turn.
+// readOnly is a cache of which the content can be had, but for some reason no turn.
 type readOnly struct {
 	Cache
 	why error
 }
 
-func (c *readOnly) Update(context.Context, func(context.Context, []byte) ([]byte, error)) error {
+func (c *readOnly) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+	if c.why == nil {
+		return c.Cache.Update(ctx, f)
+	}
 	return c.why
 }
 
@@ -341,12 +344,17 @@ func TestRefreshTokenOfABusyCacheIsNotRedeemed(t *testing.T) {
 		until(signedIn(t, p), -time.Second)
 		requests := idp.Tokens()
 		busy := errors.New("the lock server has it leased to another client")
-		p, _ = device(t, idp, &readOnly{cache, busy}, nil)
-		for range 2 { // the second time, the cache in memory works
+		only := &readOnly{Cache: cache, why: busy}
+		p, _ = device(t, idp, only, nil)
+		for range 2 { // nor is the cache given up
 			_, err := p.Token(WithoutInteraction(t.Context()))
 			if !errors.Is(err, ErrSignInRequired) || !errors.Is(err, busy) || idp.Tokens() != requests {
 				t.Errorf("%d requests, and %v; want an error that says why the cache is not used", idp.Tokens()-requests, err)
 			}
+		}
+		only.why = nil
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != nil {
+			t.Errorf("when the cache works again: %v", err)
 		}
 	})
 }
