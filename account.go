@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -21,14 +22,22 @@ import (
 
 // An account is a person at an identity provider, as a cache knows them.
 type account struct {
-	id       string // home_account_id; "" if the provider tells no accounts apart
-	username string
+	id       string   // home_account_id; "" if the provider tells no accounts apart
+	username string   // "" if it is not known
+	names    []string // all user names: a guest has another one in each tenant
+	hints    []string // under which they have signed in, of LoginHint
 }
+
+// fieldHints is the field of an account's entry that has the values of LoginHint
+// under which the person has signed in. Others than this package ignore it.
+const fieldHints = "login_hints"
 
 // accountOf tells whose tokens a response has: by client_info if the provider sends
 // it, as Entra does, else by the subject of the ID token. MSAL does the same.
 func accountOf(r *tokenResponse, said claims) account {
 	person := account{id: said.Sub, username: said.username()}
+	person.addName(said.PreferredUsername)
+	person.addName(said.UPN)
 	var info struct{ UID, UTID string }
 	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.ClientInfo, "="))
 	if err != nil || json.Unmarshal(raw, &info) != nil {
@@ -105,23 +114,48 @@ func (s *signIn) idToken(c msalCache, id string) claims {
 }
 
 // selectAccount tells whose tokens this provider hands out: those of the person it
-// has handed out before, else of the one that LoginHint names, else of the only one
+// has handed out before, else of the one that LoginHint means, else of the only one
 // there is. It returns nil if there is nobody, or several and nothing tells which.
 func (s *signIn) selectAccount(c msalCache) (selected *account, several bool) {
 	selected = s.account.Load()
 	if selected != nil {
 		return selected, false
 	}
-	for _, person := range s.accounts(c) {
-		if s.cfg.loginHint != "" && !strings.EqualFold(person.username, s.cfg.loginHint) {
-			continue
-		}
-		if selected != nil {
-			return nil, true
-		}
-		selected = &person
+	people := s.accounts(c)
+	if s.cfg.loginHint != "" {
+		people = meantBy(s.cfg.loginHint, people)
 	}
-	return selected, false
+	switch len(people) {
+	case 0:
+		return nil, false
+	case 1:
+		return &people[0], false
+	default:
+		return nil, true
+	}
+}
+
+// meantBy returns the people whom a hint means: those of that user name, else those
+// who have signed in under the hint, which may be an alias or a guest's address.
+func meantBy(hint string, people []account) []account {
+	var byName, byHint []account
+	for _, person := range people {
+		if containsFold(person.names, hint) {
+			byName = append(byName, person)
+		}
+		if containsFold(person.hints, hint) {
+			byHint = append(byHint, person)
+		}
+	}
+	if len(byName) > 0 {
+		return byName
+	}
+	return byHint
+}
+
+// containsFold reports whether names contains name, in any case of letters.
+func containsFold(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
 }
 
 // accounts returns the people to whom entries of ours belong. Entries without an
@@ -144,38 +178,96 @@ func (s *signIn) accounts(c msalCache) []account {
 	}
 	var people []account
 	for _, id := range slices.Sorted(maps.Keys(ours)) {
-		people = append(people, account{id: id, username: s.username(c, id)})
+		people = append(people, s.person(c, id))
 	}
 	return people
 }
 
-// username returns the user name of an account. Python's device code flow loses it
-// from the account's entry when it refreshes: then the ID token has it.
-func (s *signIn) username(c msalCache, id string) string {
-	entries := c.find(accounts, func(e entry) bool {
+// person returns what the cache says of an account. Python's device code flow loses
+// the user name from the account's entry when it refreshes: then the ID token has it.
+func (s *signIn) person(c msalCache, id string) account {
+	person := account{id: id}
+	for _, e := range s.accountEntries(c, id) {
+		person.addName(e.text("username"))
+		person.hints = append(person.hints, e.list(fieldHints)...)
+	}
+	said := s.idToken(c, id)
+	person.addName(said.PreferredUsername)
+	person.addName(said.UPN)
+	if len(person.names) > 0 {
+		person.username = person.names[0]
+	}
+	return person
+}
+
+// accountEntries returns the entries of an account: it may have one for each realm.
+func (s *signIn) accountEntries(c msalCache, id string) []entry {
+	return c.find(accounts, func(e entry) bool {
 		return e.account() == id && e.text("environment") == s.environment()
 	})
-	for _, e := range entries {
-		if name := e.text("username"); name != "" {
-			return name
+}
+
+func (a *account) addName(name string) {
+	if name != "" && !slices.Contains(a.names, name) {
+		a.names = append(a.names, name)
+	}
+}
+
+// list returns the texts of a field that is a list; none if it is anything else.
+func (e entry) list(field string) []string {
+	values, _ := e[field].([]any)
+	var texts []string
+	for _, v := range values {
+		if text, ok := v.(string); ok {
+			texts = append(texts, text)
 		}
 	}
-	return s.idToken(c, id).username()
+	return texts
+}
+
+// setList sets a field to a list of texts, or removes it for none.
+func (e entry) setList(field string, texts []string) {
+	if len(texts) == 0 {
+		delete(e, field)
+		return
+	}
+	values := make([]any, len(texts))
+	for i, text := range texts {
+		values[i] = text
+	}
+	e[field] = values
 }
 
 // foundTokens is what a cache has for the account that is meant.
 type foundTokens struct {
 	lookup                // the access token
-	refreshTokens []entry // the newest first
+	refreshTokens []entry // those that may be redeemed, the newest first
+	refusal       error   // why another one may not; nil if there is none
 	account       account
+	several       bool // nothing tells which account is meant
+}
+
+// signInRequired says that, and why, a person has to be asked where no token was
+// found.
+func (f *foundTokens) signInRequired() error {
+	switch {
+	case f.several:
+		return fmt.Errorf("%w: several accounts are signed in, and LoginHint does not select one: "+
+			"set it to the user name of the one that is meant", ErrSignInRequired)
+	case f.refusal != nil:
+		// As a text: it is not a failure of this flight, and must not delay the sign-in.
+		return fmt.Errorf("%w: the refresh token was refused before: %v", ErrSignInRequired, f.refusal)
+	default:
+		return ErrSignInRequired
+	}
 }
 
 // search finds the tokens of the account that is meant. If nothing tells who that
 // is, it finds none.
 func (s *signIn) search(c msalCache) foundTokens {
-	selected, _ := s.selectAccount(c)
+	selected, several := s.selectAccount(c)
 	if selected == nil {
-		return foundTokens{}
+		return foundTokens{several: several}
 	}
 	return s.tokensOf(c, *selected)
 }
@@ -185,7 +277,7 @@ func (s *signIn) search(c msalCache) foundTokens {
 // asked for just these before.
 func (s *signIn) tokensOf(c msalCache, person account) foundTokens {
 	scope := s.client.scope
-	asked := cmp.Or(target(scope), "-")
+	asked := cmp.Or(target(scope), noScopes)
 	extKey := extCacheKey(s.client.params)
 	fits := func(e entry) bool {
 		if e.account() != person.id || !s.issuedToUs(c, accessTokens, e) {
@@ -196,11 +288,17 @@ func (s *signIn) tokensOf(c msalCache, person account) foundTokens {
 		}
 		return scope != "" && covers(e.text("target"), scope) || e.text(fieldAsked) == asked
 	}
-	return foundTokens{
-		lookup:  s.newest(c, person.username, fits),
-		account: person,
-		refreshTokens: c.find(refreshTokens, func(e entry) bool {
-			return s.issuedToUs(c, refreshTokens, e) && e.account() == person.id && e.text("secret") != ""
-		}),
+	found := foundTokens{account: person, lookup: s.newest(c, person.username, fits)}
+	tokens := c.find(refreshTokens, func(e entry) bool {
+		return e.account() == person.id && e.text("secret") != "" && s.issuedToUs(c, refreshTokens, e)
+	})
+	for _, token := range tokens {
+		refusal := s.refusalOf(token)
+		if refusal == nil {
+			found.refreshTokens = append(found.refreshTokens, token)
+		} else if found.refusal == nil {
+			found.refusal = refusal
+		}
 	}
+	return found
 }

@@ -3,8 +3,14 @@
 package cdfauth
 
 import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
 	"maps"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,6 +208,214 @@ func TestOtherRealmIsKept(t *testing.T) {
 					t.Errorf("%s: %s is gone or another", section, key)
 				}
 			}
+		}
+	})
+}
+
+// A guest is who signs in at a tenant that knows them by another name than their
+// own: for them, LoginHint is not the user name.
+const (
+	guest      = "ada_contoso.com#EXT#@tenant.example"
+	guestAlias = "Ada@contoso.com"
+)
+
+// userFlowWithHint returns a provider of either flow with a LoginHint. Of the
+// device code flow, it writes to the desk as if it showed codes itself.
+func (d *desk) userFlowWithHint(t *testing.T, c Cache, hint string) interface {
+	Provider
+	SignOut(context.Context) error
+} {
+	t.Helper()
+	logger := slog.New(slog.NewTextHandler(&d.log, nil))
+	if d.flow == "device" {
+		p, _ := device(t, d.idp, c, func(cfg *DeviceCodeConfig) { cfg.LoginHint, cfg.Logger = hint, logger })
+		p.signIn().cfg.output = d.human
+		return p
+	}
+	return interactive(t, d.human, c, func(cfg *InteractiveConfig) { cfg.LoginHint, cfg.Logger = hint, logger })
+}
+
+// eachUserFlow runs f for both flows of a person.
+func eachUserFlow(t *testing.T, f func(t *testing.T, d *desk)) {
+	t.Helper()
+	for _, flow := range userFlows {
+		t.Run(flow, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { f(t, newDesk(flow)) })
+		})
+	}
+}
+
+// TestLoginHintOfAnEarlierSignIn: a hint that is not the user name, a guest's
+// address or an alias, means the person who has signed in under it. Otherwise each
+// start would ask them again.
+func TestLoginHintOfAnEarlierSignIn(t *testing.T) {
+	eachUserFlow(t, func(t *testing.T, d *desk) {
+		var cache MemoryCache
+		d.who = guest
+		start := func(hint string, asked int32) {
+			t.Helper()
+			tok := signedIn(t, d.userFlowWithHint(t, &cache, hint))
+			if n := d.asked.Load(); tok.Username() != guest || n != asked {
+				t.Errorf("%s: %q, asked %d times, want %q after %d", hint, tok.Username(), n, guest, asked)
+			}
+		}
+		start(guestAlias, 1)
+		start(strings.ToUpper(guestAlias), 1)
+		start(guest, 1)
+		time.Sleep(2 * time.Hour) // then the refresh token serves
+		start(guestAlias, 1)
+		start("another alias", 2)
+		start(guestAlias, 2)
+		start("another alias", 2)
+		// Somebody else signs in under it: who did so last is meant.
+		d.who = "eve"
+		if err := d.userFlowWithHint(t, &cache, "another alias").SignOut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if tok := signedIn(t, d.userFlowWithHint(t, &cache, "another alias")); tok.Username() != "eve" {
+			t.Errorf("%q signed in", tok.Username())
+		}
+	})
+}
+
+// TestUserNameGoesBeforeAnEarlierHint: bob's name means bob, though somebody else
+// has once signed in under it; and after bob has signed out it means nobody.
+func TestUserNameGoesBeforeAnEarlierHint(t *testing.T) {
+	eachUserFlow(t, func(t *testing.T, d *desk) {
+		var cache MemoryCache
+		d.who = "bob"
+		signedIn(t, d.userFlowWithHint(t, &cache, "bob"))
+		edit(t, &cache, func(c msalCache) {
+			delete(c, refreshTokens)
+			delete(c, accessTokens)
+		})
+		d.who = ada
+		if tok := signedIn(t, d.userFlowWithHint(t, &cache, "bob")); tok.Username() != ada {
+			t.Fatalf("%q signed in", tok.Username())
+		}
+		if err := d.userFlowWithHint(t, &cache, "bob").SignOut(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := d.userFlowWithHint(t, &cache, "bob").Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) {
+			t.Errorf("after bob has signed out, his name means somebody else: %v", err)
+		}
+		d.who = "bob"
+		signedIn(t, d.userFlowWithHint(t, &cache, "bob"))
+		if tok := signedIn(t, d.userFlowWithHint(t, &cache, ada)); tok.Username() != ada {
+			t.Errorf("%q is meant by ada's name", tok.Username())
+		}
+	})
+}
+
+// TestSaysWhoIsSignedIn: after a sign-in that it asked for, a flow says who is
+// signed in, where it has said what to do; and that it is not who LoginHint means,
+// in the log too. It is no error: the hint may be an alias.
+func TestSaysWhoIsSignedIn(t *testing.T) {
+	for _, tt := range []struct {
+		hint, who string
+		said      string // on the terminal
+		other     bool   // somebody else was meant
+	}{
+		{"", "ada", "You are signed in as ada.", false},
+		{"ADA", "ada", "You are signed in as ada.", false},
+		{"bob", "ada", "This program was set up for bob (LoginHint). It goes on as ada.", true},
+		{"bob", "ada\x1b[2J", "You are signed in as ada[2J.", true},
+	} {
+		eachUserFlow(t, func(t *testing.T, d *desk) {
+			d.who = tt.who
+			var cache MemoryCache
+			p := d.userFlowWithHint(t, &cache, tt.hint)
+			signedIn(t, p)
+			if told := d.told(); !strings.Contains(told, tt.said) || strings.Contains(told, "set up for") != tt.other {
+				t.Errorf("%q, %q: told %q, want %q", tt.hint, tt.who, told, tt.said)
+			}
+			if log := d.log.String(); strings.Contains(log, "LoginHint is") != tt.other {
+				t.Errorf("%q, %q: the log: %s", tt.hint, tt.who, log)
+			}
+			// Whom it knows by that hint by now, it does not speak of again; and
+			// silence stays silence.
+			before := d.told()
+			until(signedIn(t, p), -time.Second)
+			signedIn(t, p)
+			if d.told() != before {
+				t.Errorf("a refresh says: %q", strings.TrimPrefix(d.told(), before))
+			}
+			edit(t, &cache, func(c msalCache) {
+				delete(c, refreshTokens)
+				delete(c, accessTokens)
+			})
+			signedIn(t, d.userFlowWithHint(t, &cache, tt.hint))
+			if after := strings.TrimPrefix(d.told(), before); strings.Contains(after, "set up for") || d.asked.Load() != 2 {
+				t.Errorf("the next sign-in says: %q", after)
+			}
+		})
+	}
+	t.Run("whose name is not known", func(t *testing.T) {
+		eachUserFlow(t, func(t *testing.T, d *desk) {
+			d.idp.Metadata(func(m map[string]any) { m["scopes_supported"] = []string{"offline_access"} }) // so no ID token
+			signedIn(t, d.userFlowWithHint(t, &MemoryCache{}, "bob"))
+			if told := d.told(); !strings.Contains(told, "You are signed in.\n") || strings.Contains(told, "set up for") {
+				t.Errorf("told %q", told)
+			}
+		})
+	})
+	t.Run("who shows codes himself", func(t *testing.T) { // says what he likes
+		synctest.Test(t, func(t *testing.T) {
+			p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
+			if p.signIn().cfg.output != io.Discard {
+				t.Error("something is written to the terminal")
+			}
+		})
+	})
+}
+
+// TestOutputThatBlocks: a terminal that takes nothing delays a sign-in by no more
+// than the moment that it is given.
+func TestOutputThatBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
+		r, w := io.Pipe()
+		defer r.Close()
+		p.signIn().cfg.output = w
+		if d := elapse(func() { signedIn(t, p) }); d > 5*time.Second+tellLimit+look {
+			t.Errorf("signed in after %v", d)
+		}
+	})
+}
+
+// TestSeveralPeopleAndNoHint: the error says that there are several, and what
+// selects one: otherwise the caller learns no more than that nobody can be asked,
+// at each start. Whoever can be asked is told.
+func TestSeveralPeopleAndNoHint(t *testing.T) {
+	eachUserFlow(t, func(t *testing.T, d *desk) {
+		cache := sample(t, d.human, "bob", "eve")
+		asked := d.asked.Load()
+		wanted := func(err error, who string) {
+			t.Helper()
+			if !errors.Is(err, ErrSignInRequired) || !strings.Contains(err.Error(), "several accounts") || !strings.Contains(err.Error(), "LoginHint") {
+				t.Errorf("%s: %v", who, err)
+			}
+		}
+		_, err := d.userFlowWithHint(t, cache, "").Token(WithoutInteraction(t.Context()))
+		wanted(err, "who may not ask")
+		p := d.userFlowWithHint(t, cache, "")
+		d.idp.Person = func(url.Values) (string, bool) { time.Sleep(time.Minute); return ada, true }
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if tok := d.waitFor(t, p); tok.Username() != ada {
+				t.Errorf("%q signed in", tok.Username())
+			}
+		})
+		time.Sleep(time.Second)
+		_, err = p.Token(WithoutInteraction(t.Context()))
+		wanted(err, "who comes while a person is asked")
+		wg.Wait()
+		if told := d.told(); !strings.Contains(told, "Several accounts are signed in") || !strings.Contains(told, "LoginHint") {
+			t.Errorf("told %q", told)
+		}
+		_, err = d.userFlowWithHint(t, cache, "eve").Token(WithoutInteraction(t.Context()))
+		if err != nil || d.asked.Load() > asked+1 {
+			t.Errorf("with a hint: %v", err)
 		}
 	})
 }

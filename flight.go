@@ -25,7 +25,8 @@ const (
 type flight struct {
 	pause   time.Duration // before it takes off
 	session int64         // refresher.session at its launch
-	asking  chan struct{} // closed when it begins to ask a person
+	asking  chan struct{} // closed when it begins to ask a person,
+	why     error         // which is set before: why that is necessary
 	done    chan struct{} // closed when it has landed
 	token   Token
 	err     error
@@ -100,6 +101,7 @@ func (r *refresher) refresh(ctx context.Context, f *flight) (got grant, err erro
 	}
 	asking, stop := context.WithTimeout(context.WithValue(ctx, interactionKey{}, false), askLimit)
 	defer stop()
+	f.why = err
 	if !r.beginAsking(f, stop) {
 		return got, err
 	}

@@ -283,7 +283,7 @@ func (r *refresher) settle(ctx context.Context, w *waiter, o outcome) (Token, bo
 		}
 		return Token{}, true, ctx.Err()
 	case o == personIsAsked && !w.valid:
-		return Token{}, true, ErrSignInRequired
+		return Token{}, true, w.flight.why
 	case o == hasLanded && w.flight.err == nil:
 		return r.settleSuccess(w)
 	case stillValid:

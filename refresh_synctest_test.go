@@ -449,7 +449,7 @@ func TestAskingPeople(t *testing.T) {
 			})
 		}
 		time.Sleep(5 * time.Second)
-		if _, err := p.Token(marked); err != ErrSignInRequired { // while somebody is asked
+		if _, err := p.Token(marked); !errors.Is(err, ErrSignInRequired) { // while somebody is asked
 			t.Errorf("marked caller during the asking: %v", err)
 		}
 		p.answer <- issue(t, "one", time.Hour)

@@ -5,6 +5,7 @@ package cdfauth
 import (
 	"cmp"
 	"maps"
+	"slices"
 	"strings"
 )
 
@@ -29,6 +30,7 @@ func (s *signIn) save(c msalCache, g grant, said claims, person account, renewed
 	}
 	if renewed == nil && person.id != "" {
 		s.saveAccount(c, said, person)
+		s.saveHint(c, person)
 	}
 	return g
 }
@@ -86,4 +88,27 @@ func (s *signIn) saveAccount(c msalCache, said claims, person account) {
 		"environment": s.environment(),
 		fieldIssuer:   issuer,
 	})
+}
+
+// saveHint keeps the LoginHint under which a person has signed in, if it is not one
+// of their user names: the next start would not recognise them by it. Nobody else is
+// meant by it from now on.
+func (s *signIn) saveHint(c msalCache, person account) {
+	hint := s.cfg.loginHint
+	if hint == "" || containsFold(person.names, hint) {
+		return
+	}
+	everybody := c.find(accounts, func(e entry) bool { return e.text("environment") == s.environment() })
+	for _, e := range everybody {
+		if e.account() != person.id && strings.EqualFold(e.text("username"), hint) {
+			return // it is the user name of somebody else, who is still meant by it
+		}
+	}
+	for _, e := range everybody {
+		hints := slices.DeleteFunc(e.list(fieldHints), func(h string) bool { return strings.EqualFold(h, hint) })
+		if e.account() == person.id {
+			hints = append(hints, hint)
+		}
+		e.setList(fieldHints, hints)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -34,6 +35,10 @@ type signIn struct {
 	authorize authorizeFunc
 	account   atomic.Pointer[account] // whose tokens are handed out; nil until that is known
 	noCache   error                   // why there is no cache by default; nil once that was said
+
+	// refused has the refresh tokens, by fingerprint, that were refused for what this
+	// provider asks for, and why. It is emptied when a person has signed in.
+	refused sync.Map
 }
 
 // An authorizeFunc asks a person to sign in, and exchanges what comes of it for a
@@ -133,7 +138,7 @@ func (s *signIn) silent(ctx context.Context) (grant, error) {
 		return s.adopt(found), nil
 	}
 	if len(found.refreshTokens) == 0 && (err == nil || err == errCacheContent) {
-		required := s.withCacheTrouble(ErrSignInRequired, err)
+		required := s.withCacheTrouble(found.signInRequired(), err)
 		return found.orElse(grant{}, required, s.refresher)
 	}
 	got, err := s.transact(ctx, lockLimit, s.redeemRefreshToken)
@@ -260,13 +265,7 @@ func (s *signIn) prompt(
 			return got, changed, err
 		}
 		request.prompt = ""
-		selected, several := s.selectAccount(c)
-		switch {
-		case several:
-			request.prompt = "select_account"
-		case selected != nil:
-			request.hint = cmp.Or(selected.username, s.cfg.loginHint)
-		}
+		s.selectPerson(ctx, c, request)
 	}
 	if s.needsConsent(m) && request.prompt != "consent" {
 		request.prompt = strings.TrimSpace(request.prompt + " consent")
@@ -275,7 +274,25 @@ func (s *signIn) prompt(
 	if err != nil {
 		return got, changed, err
 	}
-	return s.save(c, got, said, accountOf(got.response, said), nil), true, nil
+	person := accountOf(got.response, said)
+	person.hints = s.person(c, person.id).hints
+	got = s.save(c, got, said, person, nil)
+	s.refused.Clear()
+	s.tellWho(ctx, person)
+	return got, true, nil
+}
+
+// selectPerson asks for the account that is meant, or to select one of several.
+func (s *signIn) selectPerson(ctx context.Context, c msalCache, request *promptRequest) {
+	selected, several := s.selectAccount(c)
+	switch {
+	case several:
+		request.prompt = "select_account"
+		s.tell(ctx, "Several accounts are signed in. With a LoginHint that is the user name of one of them,\n"+
+			"this program would not have to ask at each start.\n")
+	case selected != nil:
+		request.hint = cmp.Or(selected.username, s.cfg.loginHint)
+	}
 }
 
 // needsConsent reports whether the provider issues a refresh token only if the
@@ -319,6 +336,29 @@ func (s *signIn) filler(fields url.Values, secrets ...string) prepareFunc {
 		request.Set("scope", s.scope(m))
 		return nil
 	}
+}
+
+// tellLimit is how long a sign-in waits for an Output that does not take what the
+// person is told at its end.
+const tellLimit = time.Second
+
+// tellWho tells the person who has signed in, and that it is not who was meant.
+func (s *signIn) tellWho(ctx context.Context, person account) {
+	ctx, cancel := context.WithTimeout(ctx, tellLimit)
+	defer cancel()
+	name := printable(person.username)
+	if name == "" {
+		s.tell(ctx, "You are signed in.\n")
+		return
+	}
+	s.tell(ctx, "You are signed in as "+name+".\n")
+	hint := s.cfg.loginHint
+	if hint == "" || containsFold(person.names, hint) || containsFold(person.hints, hint) {
+		return
+	}
+	s.tell(ctx, "This program was set up for "+printable(hint)+" (LoginHint). It goes on as "+name+".\n")
+	s.warn(ctx, "cdfauth: another user name than LoginHint has signed in",
+		fmt.Errorf("LoginHint is %q, and %q has signed in", printable(hint), name))
 }
 
 // tell writes to the person's terminal.

@@ -5,9 +5,13 @@ package cdfauth
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 )
 
-// This file forgets a person: in memory, and in the cache.
+// This file forgets a person: in memory, and in the cache. The tokens stay good at
+// the identity provider until they expire.
 
 var errSeveralAccounts = errors.New("several accounts are signed in, " +
 	"and LoginHint does not say which one to sign out")
@@ -28,6 +32,7 @@ func (s *signIn) signOut(ctx context.Context) error {
 	})
 	if err == nil {
 		s.account.Store(nil)
+		s.refused.Clear()
 	}
 	return err
 }
@@ -50,11 +55,39 @@ func (s *signIn) withoutAccount(ctx context.Context, old []byte, unknown error) 
 	if several {
 		return nil, errSeveralAccounts
 	}
-	if person == nil {
-		return old, unknown
+	if person == nil && unknown != nil {
+		return nil, unknown
 	}
-	s.removeAccount(c, person.id)
+	if person == nil {
+		err = s.checkNobodyElse(c)
+		if err != nil {
+			return nil, err
+		}
+	}
+	removed := s.removeUnowned(c)
+	if person != nil {
+		s.removeAccount(c, person.id)
+		removed = true
+	}
+	if !removed {
+		return old, nil
+	}
 	return c.blob()
+}
+
+// checkNobodyElse returns an error if people are signed in, none of whom LoginHint
+// means: to report success would leave in the cache what the caller wants to be gone.
+func (s *signIn) checkNobodyElse(c msalCache) error {
+	people := s.accounts(c)
+	if len(people) == 0 {
+		return nil
+	}
+	var names []string
+	for _, person := range people {
+		names = append(names, strconv.Quote(printable(person.username)))
+	}
+	return fmt.Errorf("LoginHint is %q, and nobody of that name is signed in, but %s",
+		printable(s.cfg.loginHint), strings.Join(names, ", "))
 }
 
 // removeAccount removes this client's tokens of an account, and the account itself
@@ -73,4 +106,23 @@ func (s *signIn) removeAccount(c msalCache, id string) {
 	if others == 0 {
 		c.remove(accounts, ofAccount)
 	}
+}
+
+// removeUnowned removes this client's tokens that have no account, and reports
+// whether there were any. Python's device code flow stores such when it redeems a
+// person's refresh token. Those that are known to be of another issuer stay.
+func (s *signIn) removeUnowned(c msalCache) bool {
+	_, issuer := s.realmAndIssuer()
+	unowned := func(e entry) bool {
+		said := e.text(fieldIssuer)
+		return e.account() == "" && s.ofThisClient(e) && (said == "" || said == issuer)
+	}
+	removed := false
+	for _, section := range tokenSections {
+		if len(c.find(section, unowned)) > 0 {
+			c.remove(section, unowned)
+			removed = true
+		}
+	}
+	return removed
 }
