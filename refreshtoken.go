@@ -139,7 +139,7 @@ func (s *signIn) judge(err error) verdict {
 // isInvalidGrant reports whether an answer means invalid_grant (RFC 6749 §5.2). Some
 // providers say so by the status, and by no error that an RFC defines.
 func isInvalidGrant(answered *OAuthError) bool {
-	if slices.Contains(errorCodes, answered.Code) {
+	if isErrorCode(answered.Code) {
 		return answered.Code == "invalid_grant"
 	}
 	status := answered.StatusCode
