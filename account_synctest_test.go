@@ -229,7 +229,7 @@ func (d *desk) userFlowWithHint(t *testing.T, c Cache, hint string) interface {
 	logger := slog.New(slog.NewTextHandler(&d.log, nil))
 	if d.flow == "device" {
 		p, _ := device(t, d.idp, c, func(cfg *DeviceCodeConfig) { cfg.LoginHint, cfg.Logger = hint, logger })
-		p.signIn().cfg.output = d.human
+		p.flow().cfg.output = d.human
 		return p
 	}
 	return interactive(t, d.human, c, func(cfg *InteractiveConfig) { cfg.LoginHint, cfg.Logger = hint, logger })
@@ -362,7 +362,7 @@ func TestSaysWhoIsSignedIn(t *testing.T) {
 	t.Run("who shows codes himself", func(t *testing.T) { // says what he likes
 		synctest.Test(t, func(t *testing.T) {
 			p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
-			if p.signIn().cfg.output != io.Discard {
+			if p.flow().cfg.output != io.Discard {
 				t.Error("something is written to the terminal")
 			}
 		})
@@ -376,7 +376,7 @@ func TestOutputThatBlocks(t *testing.T) {
 		p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
 		r, w := io.Pipe()
 		defer r.Close()
-		p.signIn().cfg.output = w
+		p.flow().cfg.output = w
 		if d := elapse(func() { signedIn(t, p) }); d > 5*time.Second+tellLimit+look {
 			t.Errorf("signed in after %v", d)
 		}

@@ -128,8 +128,8 @@ func (p *DeviceCode) Invalidate(t Token) {
 
 // SignOut removes the tokens and the name of the person from the cache and from
 // memory, and nothing else. It does not revoke the tokens at the identity provider.
-// While another program is signing in, it waits. It fails if several people are signed
-// in and LoginHint does not select one of them.
+// While another program is signing in, it waits. It fails if people are signed in and
+// LoginHint means none of them, or does not select one of several.
 func (p *DeviceCode) SignOut(ctx context.Context) error {
 	if p == nil || p.flow == nil {
 		return errNotMade
