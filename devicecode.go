@@ -182,7 +182,7 @@ const (
 func (d *deviceFlow) requestCode(ctx context.Context, scope string) (*deviceCode, error) {
 	request := d.client.newRequest()
 	request.Set("scope", scope)
-	var answer tokenResponse
+	var answer deviceAuthorizationResponse
 	var sent time.Time
 	_, err := retry(ctx, attempts, func() error {
 		address, err := d.client.endpointURL(ctx, "devicecode")
@@ -194,12 +194,8 @@ func (d *deviceFlow) requestCode(ctx context.Context, scope string) (*deviceCode
 		if err != nil {
 			return err
 		}
-		answer = tokenResponse{}
-		why := response.decode(&answer)
-		if why != "" || answer.Code != "" || response.status/100 != 2 {
-			return response.error(nil, why)
-		}
-		return nil
+		answer, err = response.deviceAuthorization()
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -209,7 +205,7 @@ func (d *deviceFlow) requestCode(ctx context.Context, scope string) (*deviceCode
 
 // newDeviceCode checks an answer of the device authorization endpoint (RFC 8628 §3.2)
 // to a request that was sent at that time.
-func newDeviceCode(answer *tokenResponse, sent time.Time) (*deviceCode, error) {
+func newDeviceCode(answer *deviceAuthorizationResponse, sent time.Time) (*deviceCode, error) {
 	lifetime, ok := seconds(answer.ExpiresIn, deviceLifetime)
 	interval, ok2 := seconds(answer.Interval, deviceInterval)
 	shown := DeviceAuthorization{

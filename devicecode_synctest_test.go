@@ -181,7 +181,7 @@ func TestDeviceAnswers(t *testing.T) {
 		"empty":             {body: ``, err: "not a JSON object"},
 		"a list":            {body: `[]`, err: "not a JSON object"},
 		"wrong type":        {body: `{"device_code":{},"user_code":"u"}`, err: "device_code is of the wrong type"},
-		"wrong interval":    {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","interval":"soon"}`, err: "times that are no numbers"},
+		"wrong interval":    {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","interval":{}}`, err: "times that are no numbers"},
 		"an error with 200": {body: `{"error":"unauthorized_client","error_description":"not for you"}`, err: "unauthorized_client: not for you"},
 	}
 	for name, tt := range tests {

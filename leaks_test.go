@@ -521,7 +521,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 			"uri":         idptest.JSON(400, map[string]string{"error": "x", "error_uri": "https://x/" + echo, "correlation_id": echo}),
 			"200":         idptest.JSON(200, map[string]string{"access_token": echo + " ", "token_type": echo, "scope": echo}),
 			"type":        idptest.JSON(200, map[string]string{"access_token": "x", "token_type": echo}),
-			"lifetime":    idptest.JSON(200, map[string]string{"access_token": "x", "expires_in": echo}),
+			"lifetime":    idptest.JSON(200, map[string]any{"access_token": "x", "expires_in": []string{echo}}),
 			"html":        idptest.Body("<html>" + echo),
 		} {
 			for _, useBasic := range []bool{false, true} {

@@ -59,10 +59,6 @@ const (
 // of a decoder could quote a token.
 var errCacheContent = errors.New("the content is not of MSAL's cache format")
 
-// byteOrderMark begins a file that an editor, or PowerShell, has saved as UTF-8. JSON
-// has none, and a reader may ignore it (RFC 8259 §8.1).
-const byteOrderMark = "\ufeff"
-
 // parseMSALCache decodes a content. An empty one is a cache without entries.
 func parseMSALCache(blob []byte) (msalCache, error) {
 	blob = bytes.TrimPrefix(blob, []byte(byteOrderMark))

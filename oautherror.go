@@ -20,19 +20,21 @@ import (
 // asked for (RFC 6749 §5.2); find it with [errors.As]. Its texts are bounded,
 // printable, and without the secrets of the request.
 type OAuthError struct {
-	// Code is the answer's error, such as "invalid_client"; "" if it has none.
-	Code string `json:"error"`
+	// Code is the answer's error, such as "invalid_client"; "" if it has none. If the
+	// answer is of another form than RFC 6749 defines, it is what that form has in place
+	// of the error.
+	Code string
 	// Description is the provider's explanation, for people; "" if it has none.
-	Description string `json:"error_description"`
+	Description string
 	// URI is of a page about the error; "" if the answer has none.
-	URI string `json:"error_uri"`
+	URI string
 	// StatusCode is of the HTTP response; 0 if a browser brought the answer.
-	StatusCode int `json:"-"`
+	StatusCode int
 	// CorrelationID is by what the provider's support finds the request; "" if it
 	// was not given.
-	CorrelationID string `json:"correlation_id"`
+	CorrelationID string
 	// RetryAfter is how long the provider asks to be left alone; 0 if it did not.
-	RetryAfter time.Duration `json:"-"`
+	RetryAfter time.Duration
 }
 
 // Error returns all that the provider has said.
@@ -47,6 +49,9 @@ func (e *OAuthError) Error() string {
 	}
 	if e.Description != "" {
 		b.WriteString(": " + e.Description)
+	}
+	if e.RetryAfter > 0 {
+		b.WriteString(" (it asks to be left alone for " + e.RetryAfter.String() + ")")
 	}
 	if e.CorrelationID != "" {
 		b.WriteString(" (correlation id " + e.CorrelationID + ")")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"cdfauth/internal/idptest"
 )
@@ -31,14 +32,12 @@ func TestWrongAnswers(t *testing.T) {
 		{"control character", `{"access_token":"` + mark + `\n"}`, "not visible ASCII"},
 		{"blank", `{"access_token":"a ` + mark + `"}`, "not visible ASCII"},
 		{"unicode", `{"access_token":"` + mark + `é"}`, "not visible ASCII"},
-		{"lifetime", `{"access_token":"` + mark + `","expires_in":"` + mark + `"}`, "expires_in"},
 		{"lifetime true", `{"access_token":"` + mark + `","expires_in":true}`, "expires_in"},
-		{"lifetime hex", `{"access_token":"` + mark + `","expires_in":"0x10"}`, "expires_in"},
-		{"lifetime infinite", `{"access_token":"` + mark + `","expires_in":"Infinity"}`, "expires_in"},
-		{"lifetime NaN", `{"access_token":"` + mark + `","expires_in":"NaN"}`, "expires_in"},
-		{"refresh_in", `{"access_token":"` + mark + `","refresh_in":[1]}`, "refresh_in"},
-		{"scope", `{"access_token":"` + mark + `","scope":["` + mark + `"]}`, "scope is of the wrong type"},
-		{"token type", `{"access_token":"` + mark + `","token_type":"` + mark + `"}`, "token_type is not Bearer"},
+		{"lifetime list", `{"access_token":"` + mark + `","expires_in":[1]}`, "expires_in"},
+		{"lifetime object", `{"access_token":"` + mark + `","expires_in":{"` + mark + `":1}}`, "expires_in"},
+		{"token type list", `{"access_token":"` + mark + `","token_type":["` + mark + `"]}`, "token_type is of the wrong type"},
+		{"error in 200", `{"access_token":"` + mark + `","error":{"code":500}}`, "500"},
+		{"token type", `{"access_token":"` + mark + `","token_type":"` + mark + `"}`, "token_type is \"[removed]\", and Bearer is wanted"},
 		{"10 MiB", `{"access_token":"` + mark + strings.Repeat("x", 10<<20) + `"}`, "more than 1 MiB"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -49,7 +48,7 @@ func TestWrongAnswers(t *testing.T) {
 			if err == nil || tok.AccessToken() != "" || !strings.HasPrefix(err.Error(), "cdfauth: ") || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), mark) {
 				t.Fatalf("got %v, want an error with %q", err, tt.want)
 			}
-			if oe := (*OAuthError)(nil); !errors.As(err, &oe) || oe.Code != "" || oe.StatusCode != 200 {
+			if oe := (*OAuthError)(nil); !errors.As(err, &oe) || oe.Code != "" && tt.name != "error in 200" || oe.StatusCode != 200 {
 				t.Errorf("got %#v", oe)
 			}
 			wantRequestsOf(t, idp, 1)
@@ -67,6 +66,9 @@ func TestRightAnswers(t *testing.T) {
 		{"least", `{"access_token":"tok"}`, ""},
 		{"nulls", `{"access_token":"tok","token_type":null,"expires_in":null,"scope":null,"refresh_token":null}`, ""},
 		{"more", `{"access_token":"tok","foo":{"bar":[1]},"error":"","ext_expires_in":3599}`, ""},
+		{"blanks around Bearer", `{"access_token":"tok","token_type":" Bearer "}`, ""},
+		{"BearerToken", `{"access_token":"tok","token_type":"BearerToken"}`, ""},
+		{"byte order mark", "\ufeff" + `{"access_token":"tok"}`, ""},
 		{"no control characters", `{"access_token":"tok","scope":"a\u001b[2Jb\u202e"}`, "a[2Jb"},
 	} {
 		idp := idptest.New()
@@ -78,22 +80,109 @@ func TestRightAnswers(t *testing.T) {
 	}
 }
 
-// TestSuberror: what Entra says more of an error than RFC 6749 knows is found in
-// it, whatever the rest of the answer is like.
-func TestSuberror(t *testing.T) {
-	for body, want := range map[string]string{
-		`{"error":"invalid_grant","suberror":"bad_token"}`:                          "bad_token",
-		`{"error":"invalid_grant","suberror":"basic_action","error_codes":[50076]}`: "basic_action",
-		`{"error":"invalid_grant","error_description":1,"suberror":"bad_token"}`:    "bad_token",
-		`{"error":"invalid_grant","suberror":{}}`:                                   "",
-		`{"error":"invalid_grant"}`:                                                 "",
-		`no`:                                                                        "",
+// TestNeedlessOdditiesRefuseNoToken: an answer is refused for the sake of access_token,
+// token_type and expires_in alone. What else is in it may be of any type, as it is at
+// one provider or the other.
+func TestNeedlessOdditiesRefuseNoToken(t *testing.T) {
+	for _, field := range []string{
+		`"scope":["a","b"]`,
+		`"scope":{}`,
+		`"refresh_token":false`,
+		`"refresh_in":[1]`,
+		`"refresh_in":"soon"`,
+		`"id_token":false`,
+		`"client_info":{}`,
+		`"foci":1`,
+		`"error":false`,
+		`"error":null`,
+		`"error":0`,
+		`"error":{}`,
+		`"error_description":{}`,
+		`"message":{}`,
+		`"message":"welcome"`,
+		`"code":200`,
+		`"suberror":7`,
+		`"device_code":[]`,
+		`"interval":{}`,
 	} {
-		err := response{status: 400, body: []byte(body)}.error(nil, "")
-		var found suberror
-		var answered *OAuthError
-		if errors.As(err, &found); found.code != want || !errors.As(err, &answered) {
-			t.Errorf("%s: suberror %q, want %q", body, found.code, want)
+		idp := idptest.New()
+		idp.Always(idptest.Body(`{` + field + `,"access_token":"tok","token_type":"Bearer","expires_in":3600}`))
+		tok, err := newTestProvider(t, idp, nil).Token(t.Context())
+		if err != nil || tok.AccessToken() != "tok" || tok.Scope() != "" {
+			t.Errorf("%s: %q, %q, %v", field, tok.AccessToken(), tok.Scope(), err)
 		}
+		wantRequestsOf(t, idp, 1)
+	}
+}
+
+// TestUnreadableLifetimeCountsAsMissing: a text that is no number tells as much as
+// none. A token is not refused for it.
+func TestUnreadableLifetimeCountsAsMissing(t *testing.T) {
+	for _, raw := range []string{`"3600s"`, `"1,800"`, `"soon"`, `"0x10"`, `"Infinity"`, `"NaN"`, `"1_000"`, `""`, `" "`, `null`} {
+		idp := idptest.New()
+		idp.Always(idptest.Body(`{"access_token":"tok","expires_in":` + raw + `}`))
+		before := time.Now().Truncate(time.Second)
+		tok, err := newTestProvider(t, idp, nil).Token(t.Context())
+		if err != nil {
+			t.Errorf("%s: %v", raw, err)
+			continue
+		}
+		if life := tok.Expiry().Sub(before); life < defaultLife || life > defaultLife+time.Minute {
+			t.Errorf("%s: the token lives for %v, want %v", raw, life, defaultLife)
+		}
+	}
+}
+
+// TestRFC6749Section5_1 has the example of a successful response.
+func TestRFC6749Section5_1(t *testing.T) {
+	const body = `     {
+       "access_token":"2YotnFZFEjr1zCsicMWpAA",
+       "token_type":"example",
+       "expires_in":3600,
+       "refresh_token":"tGzv3JOkF0XG5Qx2TlKWIA",
+       "example_parameter":"example_value"
+     }`
+	sent := time.Now()
+	// Its token_type is made up, and a client must not use a type that it does not know
+	// (§7.1).
+	_, err := response{status: 200, body: []byte(body)}.grant(sent, nil)
+	if err == nil || !strings.Contains(err.Error(), `token_type is "example", and Bearer is wanted`) {
+		t.Errorf("the example as it is: %v", err)
+	}
+	bearer := strings.Replace(body, `"token_type":"example"`, `"token_type":"Bearer"`, 1)
+	got, err := response{status: 200, body: []byte(bearer)}.grant(sent, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.token.AccessToken() != "2YotnFZFEjr1zCsicMWpAA" || got.response.RefreshToken != "tGzv3JOkF0XG5Qx2TlKWIA" {
+		t.Errorf("%q, %q", got.token.AccessToken(), got.response.RefreshToken)
+	}
+	if life := got.token.Expiry().Sub(sent); life > time.Hour || life <= time.Hour-time.Second {
+		t.Errorf("it lives for %v, want 3600 s in whole seconds", life)
+	}
+}
+
+// TestRFC8628Section3_2 has the example of a device authorization response.
+func TestRFC8628Section3_2(t *testing.T) {
+	const body = `      {
+        "device_code": "GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS",
+        "user_code": "WDJB-MJHT",
+        "verification_uri": "https://example.com/device",
+        "verification_uri_complete":
+            "https://example.com/device?user_code=WDJB-MJHT",
+        "expires_in": 1800,
+        "interval": 5
+      }`
+	got, err := response{status: 200, body: []byte(body)}.deviceAuthorization()
+	if err != nil {
+		t.Fatal(err)
+	}
+	life, _ := seconds(got.ExpiresIn, 0)
+	interval, _ := seconds(got.Interval, 0)
+	if got.DeviceCode != "GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS" || got.UserCode != "WDJB-MJHT" ||
+		got.VerificationURI != "https://example.com/device" ||
+		got.VerificationURIComplete != "https://example.com/device?user_code=WDJB-MJHT" ||
+		life != 30*time.Minute || interval != 5*time.Second {
+		t.Errorf("%+v", got)
 	}
 }

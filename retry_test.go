@@ -5,6 +5,34 @@ import (
 	"time"
 )
 
+// TestRFC9110Section5_6_7 has the same date in the three forms of the section, which
+// Retry-After may have (§10.2.3).
+func TestRFC9110Section5_6_7(t *testing.T) {
+	now := time.Date(1994, 11, 6, 8, 49, 0, 0, time.UTC)
+	for _, date := range []string{
+		"Sun, 06 Nov 1994 08:49:37 GMT",  // IMF-fixdate
+		"Sunday, 06-Nov-94 08:49:37 GMT", // obsolete RFC 850 format
+		"Sun Nov  6 08:49:37 1994",       // ANSI C's asctime() format
+	} {
+		if got := parseRetryAfter(date, now); got != 37*time.Second {
+			t.Errorf("%q: %v, want 37s", date, got)
+		}
+	}
+}
+
+// TestRFC9110Section10_2_3 has the examples of Retry-After.
+func TestRFC9110Section10_2_3(t *testing.T) {
+	now := time.Date(1999, 12, 31, 23, 58, 0, 0, time.UTC)
+	for header, want := range map[string]time.Duration{
+		"Fri, 31 Dec 1999 23:59:59 GMT": 119 * time.Second,
+		"120":                           2 * time.Minute,
+	} {
+		if got := parseRetryAfter(header, now); got != want {
+			t.Errorf("%q: %v, want %v", header, got, want)
+		}
+	}
+}
+
 func TestRetryAfterHeader(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	for header, want := range map[string]time.Duration{

@@ -1229,7 +1229,7 @@ func (p *subject) fail(req *request, how string) (*http.Response, error) {
 		b.text, status = `{"error":"`+how+`"}`, 400
 	default:
 		b.text = map[string]string{"truncated": `{"access_token":"cut","expires_in":36`, "list": `[{"access_token":"x"}]`, "null": "null", "null token": `{"access_token":null,"expires_in":3600}`,
-			"number token": `{"access_token":1,"expires_in":3600}`, "bad token": `{"access_token":"a b","expires_in":3600}`, "bad life": `{"access_token":"x","expires_in":"soon"}`}[how]
+			"number token": `{"access_token":1,"expires_in":3600}`, "bad token": `{"access_token":"a b","expires_in":3600}`, "bad life": `{"access_token":"x","expires_in":["soon"]}`}[how]
 	}
 	return reply(status, b), nil
 }

@@ -4,7 +4,6 @@ package cdfauth
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -28,6 +27,10 @@ import (
 
 // attempts is how often a request is sent at most while its error may pass.
 const attempts = 3
+
+// byteOrderMark is what some servers, and editors on Windows, write before JSON. It
+// may be ignored (RFC 8259 §8.1).
+const byteOrderMark = "\ufeff"
 
 // attemptLimit is the longest that one attempt may take.
 const attemptLimit = 10 * time.Second
@@ -205,11 +208,11 @@ func (c *client) roundTrip(r *http.Request) (response, error) {
 		return response{}, err
 	}
 	defer resp.Body.Close()
-	answer := newResponse(resp, c.clock.now())
+	answer := newResponse(resp, r.URL, c.clock.now())
 	room := min(max(resp.ContentLength, 0), maxBody) + bytes.MinRead + 1
 	body := bytes.NewBuffer(make([]byte, 0, room))
 	_, err = body.ReadFrom(io.LimitReader(resp.Body, maxBody+1))
-	answer.body = body.Bytes()
+	answer.body = bytes.TrimPrefix(body.Bytes(), []byte(byteOrderMark))
 	if err != nil {
 		return answer, &url.Error{Op: r.Method, URL: r.URL.Host, Err: err}
 	}
@@ -245,17 +248,4 @@ func (c *client) sendError(ctx context.Context, what string, err error, secrets 
 		return err
 	}
 	return transient{err}
-}
-
-// newResponse returns what is read of an answer besides its body.
-func newResponse(resp *http.Response, now time.Time) response {
-	return response{
-		status:     resp.StatusCode,
-		retryAfter: parseRetryAfter(resp.Header.Get("Retry-After"), now),
-		correlationID: cmp.Or(
-			resp.Header.Get("X-Ms-Request-Id"),
-			resp.Header.Get("X-Request-Id"),
-			resp.Header.Get("X-Correlation-Id"),
-		),
-	}
 }
