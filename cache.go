@@ -38,6 +38,10 @@ type Cache interface {
 	// f may take minutes, because a person may be signing in. f cannot be repeated,
 	// because it redeems tokens that are good for one use. For this reason, a loop
 	// that compares and swaps is not a Cache. f must not call Update.
+	//
+	// If Update cannot work here at all, because the storage is read-only or has no
+	// locks, its error wraps [errors.ErrUnsupported] or [io/fs.ErrPermission]. A
+	// provider then goes on in memory with what Get returns.
 	Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error
 }
 

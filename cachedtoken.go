@@ -284,8 +284,8 @@ func (s *tokenStore) grantOf(e entry, username string) (grant, bool) {
 }
 
 // newEntry makes an entry of this provider's own. account is "" if the token is
-// nobody's, which MSAL writes as null. Of more, fields that are empty are left out.
-func (s *tokenStore) newEntry(section, account, secret string, more entry) entry {
+// nobody's, which MSAL writes as null.
+func (s *tokenStore) newEntry(section, account, secret string) entry {
 	realm, issuer := s.realmAndIssuer()
 	e := entry{
 		"credential_type": section,
@@ -297,15 +297,12 @@ func (s *tokenStore) newEntry(section, account, secret string, more entry) entry
 		fieldIssuer:       issuer,
 	}
 	e.set("home_account_id", account)
-	for field := range more {
-		e.set(field, more.text(field))
-	}
 	return e
 }
 
 // accessToken makes the entry of an access token that was granted for scope.
 func (s *tokenStore) accessToken(got grant, account, scope string) entry {
-	e := s.newEntry(accessTokens, account, got.token.AccessToken(), nil)
+	e := s.newEntry(accessTokens, account, got.token.AccessToken())
 	e.set("target", target(scope))
 	e.set("token_type", "Bearer")
 	e.set("cached_at", unix(got.sent))

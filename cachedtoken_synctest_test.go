@@ -13,7 +13,8 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestCachedTokenThatExpiresDuringTheFlightIsNotHandedOut is not handed out instead of the error.
+// TestCachedTokenThatExpiresDuringTheFlightIsNotHandedOut: The caller gets the
+// error instead.
 func TestCachedTokenThatExpiresDuringTheFlightIsNotHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &MemoryCache{}
@@ -28,7 +29,8 @@ func TestCachedTokenThatExpiresDuringTheFlightIsNotHandedOut(t *testing.T) {
 	})
 }
 
-// TestValidTokenInTheCacheServes: one that is past refresh_in, when the provider is out of order.
+// TestValidTokenInTheCacheServes: If the provider is out of order, a token that is
+// past refresh_in is better than an error.
 func TestValidTokenInTheCacheServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &MemoryCache{}
@@ -42,7 +44,9 @@ func TestValidTokenInTheCacheServes(t *testing.T) {
 	})
 }
 
-// TestEntryFromTheFutureIsIgnored: of a clock that was ahead. By five minutes at most it is believed; it is not handed out for a year.
+// TestEntryFromTheFutureIsIgnored: A clock that was a year ahead would otherwise
+// keep a token in use for a year. Five minutes are a difference between two good
+// clocks.
 func TestEntryFromTheFutureIsIgnored(t *testing.T) {
 	for ahead, requests := range map[time.Duration]int{4 * time.Minute: 1, 5 * time.Minute: 1, 6 * time.Minute: 2, 366 * 24 * time.Hour: 2} {
 		synctest.Test(t, func(t *testing.T) {
@@ -60,7 +64,8 @@ func TestEntryFromTheFutureIsIgnored(t *testing.T) {
 	}
 }
 
-// TestCachedTokenSaysItsGrantedScope is said as it was granted by a token from the cache too.
+// TestCachedTokenSaysItsGrantedScope: The scope is the one that the server
+// granted, also for a token that comes from the cache.
 func TestCachedTokenSaysItsGrantedScope(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, answer := range []map[string]any{{"access_token": "tok", "scope": "a"}, {"access_token": "tok"}} {
@@ -91,6 +96,8 @@ func (f *flicker) Get(ctx context.Context) ([]byte, error) {
 	return blob, err
 }
 
+// TestHalfWrittenContentIsReadAgain: Old versions of the Python SDK truncate the
+// file before they write it.
 func TestHalfWrittenContentIsReadAgain(t *testing.T) {
 	for bad, found := range map[int]bool{0: true, 1: true, 3: true, 4: false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -110,7 +117,8 @@ func TestHalfWrittenContentIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestCachedTokenInTheLeewayIsRefreshed is refreshed by a program that starts, and not a moment before.
+// TestCachedTokenInTheLeewayIsRefreshed: A program that starts does so within the
+// leeway, and not a moment before.
 func TestCachedTokenInTheLeewayIsRefreshed(t *testing.T) {
 	for left, requests := range map[time.Duration]int{DefaultLeeway + 1: 1, DefaultLeeway: 2} {
 		synctest.Test(t, func(t *testing.T) {
@@ -140,9 +148,9 @@ func (c *truncated) Get(ctx context.Context) ([]byte, error) {
 	return blob, err
 }
 
-// TestEmptyFileIsReadAgain: a silent start waits for an old Python SDK that is about
-// to write the file, and does not ask a person. A file that stays empty is an empty
-// cache, and for one that is not there nobody waits.
+// TestEmptyFileIsReadAgain: a silent start waits for an old Python SDK that is
+// about to write the file, and does not ask a person. A file that stays empty is
+// an empty cache, and for one that is not there nobody waits.
 func TestEmptyFileIsReadAgain(t *testing.T) {
 	for reads, found := range map[int]bool{0: true, 1: true, 3: true, 100: false} {
 		synctest.Test(t, func(t *testing.T) {

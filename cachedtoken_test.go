@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// TestTokenOfAnApplicationIsShared: An application that is started again takes the
+// token that it stored before, in MSAL's format and with three fields of our own.
 func TestTokenOfAnApplicationIsShared(t *testing.T) {
 	idp := idptest.New()
 	cache, err := NewFileCache(filepath.Join(t.TempDir(), "dir", "cache.bin"))
@@ -47,7 +49,9 @@ func TestTokenOfAnApplicationIsShared(t *testing.T) {
 	}
 }
 
-// TestCachedTokenServesOnlyWhatItWasIssuedFor: in one file, a token serves only what it was issued for.
+// TestCachedTokenServesOnlyWhatItWasIssuedFor: Keys that are too narrow hand one
+// client, tenant or audience the token of another (int128/kubelogin#404, #1161,
+// #1497).
 func TestCachedTokenServesOnlyWhatItWasIssuedFor(t *testing.T) {
 	idp := idptest.New()
 	for name, change := range map[string]func(*ClientCredentialsConfig){
@@ -118,6 +122,8 @@ func TestCachedTokenServesOnlyWhatItWasIssuedFor(t *testing.T) {
 	}
 }
 
+// TestUnusableEntriesAreIgnored: Whoever can write the cache could otherwise put a
+// line break into a header, or have a token sent that expired long ago.
 func TestUnusableEntriesAreIgnored(t *testing.T) {
 	idp := idptest.New()
 	for name, change := range map[string]func(entry){
@@ -160,6 +166,8 @@ func TestUnusableEntriesAreIgnored(t *testing.T) {
 	}
 }
 
+// TestExpiredOnArrivalIsNotStored: Other programs would read it for nothing. When
+// the server would like a refresh (refresh_in) is stored with a token.
 func TestExpiredOnArrivalIsNotStored(t *testing.T) {
 	idp, cache := idptest.New(), &MemoryCache{}
 	idp.Fault(idptest.Body(`{"access_token":"dead","expires_in":0}`), idptest.Body(`{"access_token":"soft","expires_in":3600,"refresh_in":600}`))
@@ -179,6 +187,8 @@ func TestExpiredOnArrivalIsNotStored(t *testing.T) {
 	}
 }
 
+// TestRefusedTokenIsNotTakenFromTheCache: Invalidate would otherwise get the
+// refused token back from the file.
 func TestRefusedTokenIsNotTakenFromTheCache(t *testing.T) {
 	idp := idptest.New()
 	cache := &MemoryCache{}

@@ -10,7 +10,8 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestRefreshTokenUnderAnotherKeyIsReplaced: a refresh token under a name of another program's (MSAL for Go's, for example) is replaced, and not left beside the new one.
+// TestRefreshTokenUnderAnotherKeyIsReplaced: A refresh token under the key of
+// another program, such as MSAL for Go, is not left beside the new one.
 func TestRefreshTokenUnderAnotherKeyIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}

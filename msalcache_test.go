@@ -17,7 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestUnknownContentIsKept: sections, entries and fields that others wrote.
+// TestUnknownContentIsKept: Sections, entries and fields that other programs wrote
+// are theirs.
 func TestUnknownContentIsKept(t *testing.T) {
 	idp := idptest.New()
 	samples, _ := filepath.Glob("testdata/msal-cache/*.bin")
@@ -63,7 +64,8 @@ func TestUnknownContentIsKept(t *testing.T) {
 	}
 }
 
-// TestKeysAreThoseOfMSAL: the names of entries are those that MSAL for Python made.
+// TestKeysAreThoseOfMSAL: MSAL for Python would otherwise add a second entry
+// beside ours, and keep the one that is spent.
 func TestKeysAreThoseOfMSAL(t *testing.T) {
 	samples, _ := filepath.Glob("testdata/msal-cache/*.bin")
 	n := 0
@@ -93,7 +95,8 @@ func TestKeysAreThoseOfMSAL(t *testing.T) {
 	}
 }
 
-// TestPutReplacesTheEntryOfItsKey: an entry replaces the one of its name. Only of what is no token, fields that others wrote stay.
+// TestPutReplacesTheEntryOfItsKey: Fields that others wrote stay in accounts and
+// application metadata, and go with a replaced token, which they were about.
 func TestPutReplacesTheEntryOfItsKey(t *testing.T) {
 	for _, section := range sections {
 		c := msalCache{}
@@ -109,7 +112,8 @@ func TestPutReplacesTheEntryOfItsKey(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoTimeIsZero: what is no moment that can be, or beyond what time can say, is none.
+// TestWhatIsNoTimeIsZero: Neither a fraction nor a number beyond what time.Time
+// can say is a time.
 func TestWhatIsNoTimeIsZero(t *testing.T) {
 	for v, want := range map[any]int64{"1": 1, json.Number("1"): 1, "1795451227": 1795451227, "1099511627776": 1 << 40,
 		"1099511627777": 0, "99999999999999999999": 0, "0": 0, "-1": 0, "": 0, "1.5": 0, json.Number("1e3"): 0, nil: 0, true: 0} {

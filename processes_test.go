@@ -18,9 +18,10 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// program is what the processes of these tests run: somebody's tool, which has a person at hand. Each line on standard input is a
-// moment at which it needs a token: for how many seconds its clock is ahead by then, and whether it starts anew. It answers with
-// the token.
+// program is what the processes of these tests run: somebody's tool, which has a
+// person at hand. Each line on standard input is a moment at which it needs a
+// token: for how many seconds its clock is ahead by then, and whether it starts
+// anew. It answers with the token.
 func program(c *FileCache, arg string) error {
 	flow, issuer, _ := strings.Cut(arg, " ")
 	var p Provider
@@ -53,7 +54,8 @@ func program(c *FileCache, arg string) error {
 
 func init() { children["program"] = program }
 
-// personsProvider returns a provider of one of the users' flows whose person is another program.
+// personsProvider returns a provider of one of the users' flows whose person is
+// another program.
 func personsProvider(flow, issuer string, c Cache) (Provider, error) {
 	switch flow {
 	case "device":
@@ -68,7 +70,8 @@ func personsProvider(flow, issuer string, c Cache) (Provider, error) {
 	return nil, errors.New("no such flow: " + flow)
 }
 
-// browse is a browser, whose person has signed in before: it follows where it is sent.
+// browse is a browser, whose person has signed in before: it follows where it is
+// sent.
 func browse(_ context.Context, address string) error {
 	go func() {
 		if resp, err := http.Get(address); err == nil {
@@ -106,7 +109,8 @@ func startFleet(t *testing.T, n int, c *FileCache, arg string) *fleet {
 	return &f
 }
 
-// ask makes all programs ask at once, and returns the token and the user that all of them have got.
+// ask makes all programs ask at once, and returns the token and the user that all
+// of them have got.
 func (f *fleet) ask(t *testing.T, ahead, anew int) string {
 	t.Helper()
 	for i, in := range f.in {
@@ -147,8 +151,10 @@ func (f *fleet) end(t *testing.T) {
 	}
 }
 
-// TestProcessesShareASignIn: twenty programs, of which half are started anew each time their token has expired, make one sign-in and
-// one refresh each time between them. The provider rotates refresh tokens, and ends the sign-in if one is used twice.
+// TestProcessesShareASignIn: twenty programs, of which half are started anew each
+// time their token has expired, make one sign-in and one refresh each time between
+// them. The provider rotates refresh tokens, and ends the sign-in if one is used
+// twice.
 func TestProcessesShareASignIn(t *testing.T) {
 	t.Parallel()
 	programs, rollovers := 20, 50
@@ -189,8 +195,8 @@ func TestProcessesShareASignIn(t *testing.T) {
 	}
 }
 
-// TestProcessesShareOneRequest: twenty at once, whose token has just expired,
-// make one token request between them.
+// TestProcessesShareOneRequest: Twenty programs whose token has just expired make
+// one token request between them.
 func TestProcessesShareOneRequest(t *testing.T) {
 	idp := idptest.New()
 	_, stop, err := idp.Listen()

@@ -26,7 +26,7 @@ func (s *signIn) save(c msalCache, g grant, said claims, person account, renewed
 	s.saveAccessToken(c, g, person.id, granted)
 	s.saveRefreshToken(c, g, person.id, granted, renewed)
 	if said.Sub != "" {
-		c.put(idTokens, s.newEntry(idTokens, person.id, g.response.IDToken, nil))
+		c.put(idTokens, s.newEntry(idTokens, person.id, g.response.IDToken))
 	}
 	if renewed == nil && person.id != "" {
 		s.saveAccount(c, said, person)
@@ -55,10 +55,9 @@ func (s *signIn) saveRefreshToken(c msalCache, g grant, id, granted string, rene
 		token = maps.Clone(renewed)
 		c.remove(refreshTokens, func(e entry) bool { return sameToken(e, renewed) })
 	} else {
-		token = s.newEntry(refreshTokens, id, "", entry{
-			"target":    target(granted),
-			"family_id": r.FamilyID,
-		})
+		token = s.newEntry(refreshTokens, id, r.RefreshToken)
+		token.set("target", target(granted))
+		token.set("family_id", r.FamilyID)
 		delete(token, "realm") // it serves all realms of the account
 	}
 	token["secret"] = r.RefreshToken

@@ -189,7 +189,8 @@ func TestLockIsWaitedFor(t *testing.T) {
 	})
 }
 
-// unwritable is a cache that does not store what it is given, for some reason and time.
+// unwritable is a cache that does not store what it is given, for some reason and
+// time.
 type unwritable struct {
 	MemoryCache
 	why error
@@ -236,8 +237,9 @@ func TestTokenThatWasNotStoredIsKeptInMemory(t *testing.T) {
 	})
 }
 
-// TestRotatedTokenThatWasNotStoredIsARisk: the cache keeps the refresh token that is
-// spent. The next program that redeems it may end the sign-in (RFC 9700 §4.14.2).
+// TestRotatedTokenThatWasNotStoredIsARisk: the cache keeps the refresh token that
+// is spent. The next program that redeems it may end the sign-in (RFC 9700
+// §4.14.2).
 func TestRotatedTokenThatWasNotStoredIsARisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &unwritable{}
@@ -334,9 +336,9 @@ func TestRefreshTokenOfAReadOnlyCacheServes(t *testing.T) {
 	}
 }
 
-// TestRefreshTokenOfABusyCacheIsNotRedeemed: an Update that fails for a reason of its
-// own may mean that another program has its turn. Redeeming the same refresh token
-// beside it may end the sign-in (RFC 9700 §4.14.2).
+// TestRefreshTokenOfABusyCacheIsNotRedeemed: an Update that fails for a reason of
+// its own may mean that another program has its turn. Redeeming the same refresh
+// token beside it may end the sign-in (RFC 9700 §4.14.2).
 func TestRefreshTokenOfABusyCacheIsNotRedeemed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &MemoryCache{}
@@ -359,8 +361,8 @@ func TestRefreshTokenOfABusyCacheIsNotRedeemed(t *testing.T) {
 	})
 }
 
-// TestErrorOfThePersonSaysWhatIsWrongWithTheCache: "there is no refresh token" alone
-// would send her to the wrong place.
+// TestErrorOfThePersonSaysWhatIsWrongWithTheCache: "there is no refresh token"
+// alone would send her to the wrong place.
 func TestErrorOfThePersonSaysWhatIsWrongWithTheCache(t *testing.T) {
 	denied := &fs.PathError{Op: "open", Path: "cache.bin", Err: fs.ErrPermission}
 	nonsense := &MemoryCache{}
@@ -428,8 +430,8 @@ func (c *lender) Update(ctx context.Context, f func(context.Context, []byte) ([]
 	return c.MemoryCache.Update(ctx, f)
 }
 
-// TestContextOfUpdateEndsWithTheTransaction: what a cache has started under it, such
-// as the renewal of a lease, ends then, and not with the flight.
+// TestContextOfUpdateEndsWithTheTransaction: what a cache has started under it,
+// such as the renewal of a lease, ends then, and not with the flight.
 func TestContextOfUpdateEndsWithTheTransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cache := &lender{}

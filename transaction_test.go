@@ -37,7 +37,8 @@ func (b broken) Update(ctx context.Context, f func(context.Context, []byte) ([]b
 	return b.update
 }
 
-// TestBrokenCacheCostsNoToken: nor a second request. The log says what is wrong.
+// TestBrokenCacheCostsNoToken: It costs no second request either, and the log says
+// what is wrong (Azure/azure-sdk-for-go#25409).
 func TestBrokenCacheCostsNoToken(t *testing.T) {
 	for name, tt := range map[string]struct {
 		cache Cache
@@ -71,8 +72,8 @@ func TestBrokenCacheCostsNoToken(t *testing.T) {
 	}
 }
 
-// TestUnreadableContentIsSetAside: the file is moved to a name of its own, for a user
-// to look at, and the cache works from then on.
+// TestUnreadableContentIsSetAside: the file is moved to a name of its own, for a
+// user to look at, and the cache works from then on.
 func TestUnreadableContentIsSetAside(t *testing.T) {
 	idp := idptest.New()
 	path := filepath.Join(t.TempDir(), "cache.bin")
@@ -101,8 +102,8 @@ func TestUnreadableContentIsSetAside(t *testing.T) {
 	}
 }
 
-// TestExpiredAccessTokensAreRemoved at each write, as MSAL does, for a cache of 1 MiB
-// takes no more tokens once an application has filled it with those of many scopes.
+// TestExpiredAccessTokensAreRemoved: They go at each write, as with MSAL. The file
+// takes no more than 1 MiB, which an application with many scopes fills.
 func TestExpiredAccessTokensAreRemoved(t *testing.T) {
 	idp, cache := idptest.New(), fileCache(t)
 	p := cachedProvider(t, idp, cache, nil)
