@@ -328,12 +328,6 @@ func TestClientCertificateConfigErrors(t *testing.T) {
 			t.Errorf("got %v, want %q", err, tt.want)
 		}
 	}
-	for _, p := range []*ClientCertificate{nil, {}} {
-		p.Invalidate(Token{})
-		if _, err := p.Token(t.Context()); err != errNotMade {
-			t.Errorf("zero provider: %v", err)
-		}
-	}
 }
 
 // TestSignerMisbehaves: whatever a Signer does, it is an error that names it.

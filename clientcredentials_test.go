@@ -156,6 +156,8 @@ func TestClientCredentialsConfigErrors(t *testing.T) {
 		}},
 		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{"a", "b c"} }},
 		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{""} }},
+		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{" "} }},
+		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{"\x7f"} }},
 		{"cluster name", func(c *ClientCredentialsConfig) { c.Scopes = ClusterScopes("evil.com/") }},
 		{"Leeway", func(c *ClientCredentialsConfig) { c.Leeway = -1 }},
 		{`Params has ""`, func(c *ClientCredentialsConfig) { c.Params = url.Values{"": {"x"}} }},

@@ -125,3 +125,26 @@ func TestDiscovery(t *testing.T) {
 		})
 	}
 }
+
+// TestMetadataEndpoints: the token endpoint has to be there, others may be missing,
+// and each that is there has to be an https URL, on whatever host.
+func TestMetadataEndpoints(t *testing.T) {
+	for _, tt := range []struct {
+		field, value string
+		taken        bool
+	}{
+		{"device_authorization_endpoint", "", true},
+		{"device_authorization_endpoint", "https://other.test/", true},
+		{"device_authorization_endpoint", "nonsense", false},
+		{"authorization_endpoint", "https://other.test/authorize", true},
+		{"authorization_endpoint", "http://other.test/authorize", false},
+		{"token_endpoint", "", false},
+	} {
+		idp := idptest.New()
+		idp.Metadata(func(m map[string]any) { m[tt.field] = tt.value })
+		p := cachedProvider(t, idp, nil, func(c *ClientCredentialsConfig) { c.Endpoint = Issuer(idp.Issuer) })
+		if _, err := p.Token(t.Context()); (err == nil) != tt.taken {
+			t.Errorf("%s %q: %v", tt.field, tt.value, err)
+		}
+	}
+}

@@ -451,3 +451,26 @@ func TestKeysOfOpenSSL(t *testing.T) {
 		t.Errorf("refused.pfx converted: %v", err)
 	}
 }
+
+// TestKeysOfUpTo16KiBAreRead: nobody has a larger one, and parsing takes long.
+func TestKeysOfUpTo16KiBAreRead(t *testing.T) {
+	parse := func(size int) error {
+		block := &pem.Block{Type: "PRIVATE KEY", Bytes: keyOf(t, size)}
+		_, err := parseKeys(keySource{text: string(pem.EncodeToMemory(block))})
+		return err
+	}
+	if err := parse(16 << 10); err != nil {
+		t.Error(err)
+	}
+	if err := parse(16<<10 + 1); err == nil {
+		t.Error("a key of one byte more is taken")
+	}
+}
+
+// keyOf returns an RSA key, with attributes, in DER of so many bytes.
+func keyOf(t *testing.T, size int) []byte {
+	inner := testDER(t, "rsa-pkcs8.pem")[4:] // after a tag and a length of two bytes
+	pad := size - 4 - len(inner) - 4
+	inner = slices.Concat(inner, []byte{4, 0x82, byte(pad >> 8), byte(pad)}, make([]byte, pad))
+	return slices.Concat([]byte{0x30, 0x82, byte(len(inner) >> 8), byte(len(inner))}, inner)
+}

@@ -186,3 +186,35 @@ func TestRFC8628Section3_2(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestAnswersOfUpTo1MiBAreRead, and no byte more.
+func TestAnswersOfUpTo1MiBAreRead(t *testing.T) {
+	tokenOf := func(size int) error {
+		const head, tail = `{"access_token":"tok","x":"`, `"}`
+		idp := idptest.New()
+		idp.Always(idptest.Body(head + strings.Repeat("x", size-len(head)-len(tail)) + tail))
+		_, err := newTestProvider(t, idp, nil).Token(t.Context())
+		return err
+	}
+	if err := tokenOf(1 << 20); err != nil {
+		t.Error(err)
+	}
+	if err := tokenOf(1<<20 + 1); err == nil || !strings.Contains(err.Error(), "1 MiB") {
+		t.Errorf("an answer of one byte more: %v", err)
+	}
+}
+
+// TestSecondsHaveLimits: a lifetime is a number of seconds of any size, held within
+// what a time can be.
+func TestSecondsHaveLimits(t *testing.T) {
+	for raw, want := range map[string]time.Duration{
+		"31536000": 365 * 24 * time.Hour,
+		"4e9":      876_000 * time.Hour,
+		"-0.5":     -500 * time.Millisecond,
+		"-7":       -time.Second,
+	} {
+		if got, ok := seconds([]byte(raw), 0); got != want || !ok {
+			t.Errorf("%s s: %v, %v; want %v", raw, got, ok, want)
+		}
+	}
+}

@@ -10,15 +10,27 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-func TestZeroProviders(t *testing.T) {
-	for _, p := range []interface {
-		Token(context.Context) (Token, error)
-	}{(*StaticProvider)(nil), &StaticProvider{}, (*FuncProvider)(nil), &FuncProvider{}, (*ClientCredentials)(nil), &ClientCredentials{}} {
-		if _, err := p.Token(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "cdfauth: ") {
+// TestZeroProvidersReturnErrors: a provider that its constructor did not make, or
+// did not return, says so, and nothing panics.
+func TestZeroProvidersReturnErrors(t *testing.T) {
+	for _, p := range []Provider{
+		(*StaticProvider)(nil), &StaticProvider{},
+		(*FuncProvider)(nil), &FuncProvider{},
+		(*ClientCredentials)(nil), &ClientCredentials{},
+		(*ClientCertificate)(nil), &ClientCertificate{},
+		(*DeviceCode)(nil), &DeviceCode{},
+		(*Interactive)(nil), &Interactive{},
+	} {
+		if _, err := p.Token(t.Context()); err != errNotMade {
 			t.Errorf("%T: %v", p, err)
 		}
-		if i, ok := p.(interface{ Invalidate(Token) }); ok {
-			i.Invalidate(Token{}) // must not panic
+		if p, ok := p.(interface{ Invalidate(Token) }); ok {
+			p.Invalidate(Token{}) // must not panic
+		}
+		if p, ok := p.(interface{ SignOut(context.Context) error }); ok {
+			if err := p.SignOut(t.Context()); err != errNotMade {
+				t.Errorf("%T: %v", p, err)
+			}
 		}
 	}
 	if _, err := NewFuncProvider(nil); err == nil {
@@ -28,6 +40,15 @@ func TestZeroProviders(t *testing.T) {
 	var none context.Context
 	if _, err := p.Token(none); err == nil {
 		t.Error("nil context")
+	}
+}
+
+// TestAccessTokensAreVisibleASCII: what else there is could end the header.
+func TestAccessTokensAreVisibleASCII(t *testing.T) {
+	for token, taken := range map[string]bool{"!": true, "~": true, " ": false, "\x7f": false} {
+		if _, err := NewToken(token, time.Time{}); (err == nil) != taken {
+			t.Errorf("%q: %v", token, err)
+		}
 	}
 }
 
