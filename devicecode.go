@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -141,33 +142,73 @@ func (p *DeviceCode) SignOut(ctx context.Context) error {
 type deviceFlow struct {
 	*signIn
 	show func(ctx context.Context, a DeviceAuthorization) error
+
+	// unused is the code that nobody had used when everybody who waited had left. The
+	// next sign-in goes on with it: the person may be about to enter it. nil if there
+	// is none.
+	unused atomic.Pointer[deviceCode]
 }
 
 // A deviceCode is what was asked for a person to approve.
 type deviceCode struct {
+	scope    string              // that it was asked for
+	session  int64               // of the refresher; SignOut begins another
 	secret   string              // device_code
 	shown    DeviceAuthorization // to the person
 	interval time.Duration       // between requests for the token
-	failures int                 // such requests that failed since one did not
+	nextPoll time.Time           // when the token may be asked for again
+	failures int                 // requests for the token that failed since one did not
 }
 
 // authorize is one sign-in.
 func (d *deviceFlow) authorize(ctx context.Context, q *promptRequest) (grant, claims, error) {
-	code, err := d.requestCode(ctx, q.scope)
-	if err != nil {
-		return grant{}, claims{}, err
+	code := d.takeUnused(q.scope)
+	if code == nil {
+		var err error
+		code, err = d.requestCode(ctx, q.scope)
+		if err != nil {
+			return grant{}, claims{}, err
+		}
 	}
-	_, err = guarded(ctx, "ShowCode", func() error { return d.show(ctx, code.shown) })
-	if err != nil {
-		return grant{}, claims{}, err
+	_, err := guarded(ctx, "ShowCode", func() error { return d.show(ctx, code.shown) })
+	var got grant
+	if err == nil {
+		got, err = d.poll(ctx, code)
 	}
-	got, err := d.poll(ctx, code)
 	if err != nil {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			d.unused.Store(code) // everybody has left, and the person has not answered
+		}
 		return got, claims{}, err
 	}
 	q.answered()
 	said, err := d.verifyIDToken(got, q.Issuer, "", code.secret)
 	return got, said, err
+}
+
+// takeUnused returns the code that an earlier sign-in has left, if the token can still
+// be asked for with it, and forgets it.
+func (d *deviceFlow) takeUnused(scope string) *deviceCode {
+	code := d.unused.Swap(nil)
+	switch {
+	case code == nil || code.scope != scope:
+		return nil
+	case code.session != d.refresher.session.Load():
+		return nil // somebody has signed out since, and may have approved it before
+	case code.untilExpiry(d.client.clock.now()) <= code.untilPoll():
+		return nil
+	}
+	return code
+}
+
+// untilExpiry returns how much is left of the code's life, 0 if it has lapsed.
+func (c *deviceCode) untilExpiry(now time.Time) time.Duration {
+	return max(c.shown.Expiry.Sub(now), 0)
+}
+
+// untilPoll returns how long to wait before the token may be asked for again.
+func (c *deviceCode) untilPoll() time.Duration {
+	return max(time.Until(c.nextPoll), 0)
 }
 
 // What is assumed of a code if the provider does not say (RFC 8628 §3.2: interval),
@@ -182,6 +223,7 @@ const (
 func (d *deviceFlow) requestCode(ctx context.Context, scope string) (*deviceCode, error) {
 	request := d.client.newRequest()
 	request.Set("scope", scope)
+	session := d.refresher.session.Load()
 	var answer deviceAuthorizationResponse
 	var sent time.Time
 	_, err := retry(ctx, attempts, func() error {
@@ -200,7 +242,14 @@ func (d *deviceFlow) requestCode(ctx context.Context, scope string) (*deviceCode
 	if err != nil {
 		return nil, err
 	}
-	return newDeviceCode(&answer, sent)
+	code, err := newDeviceCode(&answer, sent)
+	if err != nil {
+		return nil, err
+	}
+	code.scope = scope
+	code.session = session
+	code.nextPoll = time.Now().Add(code.interval)
+	return code, nil
 }
 
 // newDeviceCode checks an answer of the device authorization endpoint (RFC 8628 §3.2)
@@ -237,16 +286,29 @@ func newDeviceCode(answer *deviceAuthorizationResponse, sent time.Time) (*device
 	}, nil
 }
 
-// showCode prints to standard error. The URL and the code have lines of their own, so
-// that they can be copied.
+// showCode prints to standard error.
 func showCode(_ context.Context, a DeviceAuthorization) error {
-	text := a.Message
-	if a.UserCode != "" && a.VerificationURI != "" {
-		text = "To sign in, open this page in a browser, on any device:\n\n    " +
-			a.VerificationURI + "\n\nand enter this code:\n\n    " + a.UserCode + "\n"
-	}
-	_, err := fmt.Fprintf(os.Stderr, "\n%s\n", text)
+	_, err := fmt.Fprintf(os.Stderr, "\n%s\n", codeText(a))
 	return err
+}
+
+// codeText tells the person what to do. URLs and the code have lines of their own, so
+// that they can be copied.
+func codeText(a DeviceAuthorization) string {
+	expiry := a.Expiry.Local().Format("15:04:05 MST")
+	if a.UserCode == "" || a.VerificationURI == "" {
+		return a.Message + "\n\nThe code is good until " + expiry + ".\n"
+	}
+	text := "To sign in, open this page in a browser, on any device:\n\n    " +
+		a.VerificationURI + "\n\n" +
+		"and enter this code, which is good until " + expiry + ":\n\n    " +
+		a.UserCode + "\n"
+	if a.VerificationURIComplete != "" {
+		// RFC 8628 §3.3.1: the person compares the code on the page with this one.
+		text += "\nOr open this page, which has the code in it already:\n\n    " +
+			a.VerificationURIComplete + "\n"
+	}
+	return text
 }
 
 const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code" // RFC 8628 §3.4
@@ -261,11 +323,10 @@ var errCodeLapsed = errors.New("cdfauth: device code: the code lapsed before any
 // was declined (RFC 8628 §3.5).
 func (d *deviceFlow) poll(ctx context.Context, code *deviceCode) (grant, error) {
 	start := time.Now()
-	wait := code.interval
 	fields := url.Values{}
 	fields.Set("device_code", code.secret)
 	for try := 1; ; try++ {
-		err := d.pause(ctx, code, wait)
+		err := d.pause(ctx, code)
 		if err != nil {
 			return grant{}, err
 		}
@@ -273,21 +334,22 @@ func (d *deviceFlow) poll(ctx context.Context, code *deviceCode) (grant, error) 
 		// has left.
 		got, response, err := d.client.attempt(context.WithoutCancel(ctx), deviceGrant,
 			d.filler(fields, code.secret))
-		var again bool
-		wait, again = code.next(err)
-		if !again {
-			d.client.report(ctx, deviceGrant, got, response, err, try, start)
-			return got, explainDeviceError(err)
+		if code.pollAgain(err) {
+			continue
 		}
+		err = explainDeviceError(err)
+		d.client.report(ctx, deviceGrant, got, response, err, try, start)
+		return got, err
 	}
 }
 
-// pause waits before a request for the token. If the code lapses before that, it waits
-// until then and returns an error.
-func (d *deviceFlow) pause(ctx context.Context, code *deviceCode, wait time.Duration) error {
-	left := code.shown.Expiry.Sub(d.client.clock.now())
+// pause waits until the token may be asked for again. If the code lapses before that,
+// it waits until then and returns an error.
+func (d *deviceFlow) pause(ctx context.Context, code *deviceCode) error {
+	wait := code.untilPoll()
+	left := code.untilExpiry(d.client.clock.now())
 	if left <= wait {
-		sleep(ctx, max(left, 0))
+		sleep(ctx, left)
 		return errCodeLapsed
 	}
 	if !sleep(ctx, wait) {
@@ -296,25 +358,25 @@ func (d *deviceFlow) pause(ctx context.Context, code *deviceCode, wait time.Dura
 	return nil
 }
 
-// next reports whether to ask for the token again after an answer, and when (RFC 8628
-// §3.5).
-func (c *deviceCode) next(err error) (wait time.Duration, again bool) {
+// pollAgain reports whether to ask for the token again after an answer, and notes when
+// (RFC 8628 §3.5).
+func (c *deviceCode) pollAgain(err error) bool {
 	code := errorCode(err)
+	wait := time.Duration(0) // besides the interval
 	switch {
 	case code == "authorization_pending":
 		c.failures = 0
-		return c.interval, true
 	case code == "slow_down":
 		c.failures = 0
 		c.interval += slowDownStep // for good
-		return c.interval, true
 	case isTransient(err):
 		c.failures++
-		asked := min(retryAfter(err), retryAfterMax)
-		return max(c.interval, backoff(c.failures), asked), true
+		wait = max(backoff(c.failures), min(retryAfter(err), retryAfterMax))
 	default:
-		return 0, false
+		return false
 	}
+	c.nextPoll = time.Now().Add(max(c.interval, wait))
+	return true
 }
 
 // errorCode returns the error code that the provider answered with, "" if it did not.
@@ -326,12 +388,19 @@ func errorCode(err error) string {
 	return ""
 }
 
-// explainDeviceError says in words what ends a sign-in (RFC 8628 §3.5).
+// explainDeviceError says in words what ends a sign-in (RFC 8628 §3.5). Entra has codes
+// of its own for two of the RFC's, which are replaced: programs decide on them.
 func explainDeviceError(err error) error {
-	switch errorCode(err) {
-	case "access_denied":
+	var refused *OAuthError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	switch refused.Code {
+	case "access_denied", "authorization_declined":
+		refused.Code = "access_denied"
 		return fmt.Errorf("cdfauth: device code: the sign-in was declined: %w", err)
-	case "expired_token":
+	case "expired_token", "code_expired":
+		refused.Code = "expired_token"
 		return fmt.Errorf("%w: %w", errCodeLapsed, err)
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +66,8 @@ func TestDevicePolling(t *testing.T) {
 		{name: "hangs", code: code, answers: []http.HandlerFunc{idptest.Hang, ok}, gaps: []time.Duration{5 * time.Second, 15 * time.Second}},
 		{name: "declined", code: code, answers: []http.HandlerFunc{pending, idptest.Error(400, "access_denied", "no")}, gaps: []time.Duration{5 * time.Second, 5 * time.Second}, code2: "access_denied", err: "declined"},
 		{name: "expired", code: code, answers: []http.HandlerFunc{idptest.Error(400, "expired_token", "")}, gaps: []time.Duration{5 * time.Second}, code2: "expired_token", err: "lapsed"},
+		{name: "declined, as Entra says it", code: code, answers: []http.HandlerFunc{idptest.Error(400, "authorization_declined", "no")}, gaps: []time.Duration{5 * time.Second}, code2: "access_denied", err: "declined"},
+		{name: "expired, as Entra says it", code: code, answers: []http.HandlerFunc{idptest.Error(400, "code_expired", "")}, gaps: []time.Duration{5 * time.Second}, code2: "expired_token", err: "lapsed"},
 		{name: "policy", code: code, answers: []http.HandlerFunc{idptest.Error(400, "invalid_grant", "AADSTS53003: blocked by Conditional Access")}, gaps: []time.Duration{5 * time.Second}, code2: "invalid_grant", err: "Conditional Access"},
 		{name: "lapses", code: code + `,"expires_in":"12"`, always: pending, gaps: []time.Duration{5 * time.Second, 5 * time.Second}, after: 12 * time.Second, err: "lapsed before anybody used it"},
 		{name: "lapses after 15 minutes", code: code + `,"interval":300`, always: pending, gaps: []time.Duration{5 * time.Minute, 5 * time.Minute}, after: 15*time.Minute - time.Second - look, err: "the code lapsed before anybody used it"},
@@ -259,6 +262,163 @@ func TestShowCode(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 		})
+	}
+}
+
+// TestUnusedDeviceCodeIsShownAgain: a caller whose deadline is short and who tries again is shown the code that the person may be about to
+// enter, and the token endpoint is asked at the interval all the same. A code that has lapsed, or was shown before somebody signed out,
+// is replaced.
+func TestUnusedDeviceCodeIsShownAgain(t *testing.T) {
+	try := func(t *testing.T, p *DeviceCode, patience time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		_, err := p.Token(ctx)
+		return err
+	}
+	pending := func() (*idptest.Provider, *atomic.Bool) {
+		idp, approved := idptest.New(), new(atomic.Bool)
+		idp.Codes = func(string) (string, bool) { return "ada@example.com", approved.Load() }
+		return idp, approved
+	}
+	synctest.Test(t, func(t *testing.T) {
+		idp, approved := pending()
+		p, shown := device(t, idp, &MemoryCache{}, nil)
+		for range 8 {
+			if err := try(t, p, 3*time.Second); err != context.DeadlineExceeded {
+				t.Fatal(err)
+			}
+		}
+		approved.Store(true)
+		signedIn(t, p)
+		for _, a := range *shown {
+			if a != (*shown)[0] {
+				t.Errorf("shown: %+v, then %+v", (*shown)[0], a)
+			}
+		}
+		if len(*shown) != 9 || len(idp.Requests("/devicecode")) != 1 {
+			t.Errorf("shown %d times; %d codes", len(*shown), len(idp.Requests("/devicecode")))
+		}
+		asked := idp.Requests("/token")
+		for i := 1; i < len(asked); i++ {
+			if gap := asked[i].At.Sub(asked[i-1].At); gap < 5*time.Second || gap > 6*time.Second {
+				t.Errorf("asked after %v", gap)
+			}
+		}
+		if len(asked) < 4 {
+			t.Errorf("asked %d times in 24 s", len(asked))
+		}
+		must(t, p.SignOut(t.Context()))
+		signedIn(t, p)
+		if last := (*shown)[len(*shown)-1]; last == (*shown)[0] {
+			t.Error("a code that was used is shown again")
+		}
+	})
+	for name, change := range map[string]func(*testing.T, *DeviceCode){
+		"lapsed":     func(*testing.T, *DeviceCode) { time.Sleep(15 * time.Minute) },
+		"signed out": func(t *testing.T, p *DeviceCode) { must(t, p.SignOut(t.Context())) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			idp, approved := pending()
+			p, shown := device(t, idp, &MemoryCache{}, nil)
+			if err := try(t, p, 3*time.Second); err != context.DeadlineExceeded {
+				t.Fatal(err)
+			}
+			change(t, p)
+			approved.Store(true)
+			signedIn(t, p)
+			if len(*shown) != 2 || (*shown)[0] == (*shown)[1] {
+				t.Errorf("%s: shown %+v", name, *shown)
+			}
+		})
+	}
+}
+
+// TestDeviceCodeOfAnotherScope: a code is good for the scope that it was asked for.
+func TestDeviceCodeOfAnotherScope(t *testing.T) {
+	p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
+	kept := &deviceCode{scope: "read", shown: DeviceAuthorization{Expiry: time.Now().Add(time.Minute)}}
+	for scope, want := range map[string]*deviceCode{"read": kept, "read write": nil} {
+		p.flow().unused.Store(kept)
+		if got := p.flow().takeUnused(scope); got != want {
+			t.Errorf("for %q: %+v", scope, got)
+		}
+	}
+}
+
+// TestRFC8628Section3_2IsShown: what a person is shown of the example of an answer.
+func TestRFC8628Section3_2IsShown(t *testing.T) {
+	answer, why := response{status: 200, body: []byte(`{
+		"device_code": "GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS",
+		"user_code": "WDJB-MJHT",
+		"verification_uri": "https://example.com/device",
+		"verification_uri_complete": "https://example.com/device?user_code=WDJB-MJHT",
+		"expires_in": 1800,
+		"interval": 5
+	}`)}.deviceAuthorization()
+	sent := time.Now().Round(0)
+	code, err := newDeviceCode(&answer, sent)
+	if why != nil || err != nil {
+		t.Fatal(why, err)
+	}
+	want := DeviceAuthorization{UserCode: "WDJB-MJHT", VerificationURI: "https://example.com/device",
+		VerificationURIComplete: "https://example.com/device?user_code=WDJB-MJHT", Expiry: sent.Add(30 * time.Minute)}
+	if code.shown != want || code.secret != "GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS" || code.interval != 5*time.Second {
+		t.Errorf("%+v", code)
+	}
+}
+
+// TestRFC8628Section3_5: what each error code of the token endpoint means. Any other one ends the polling.
+func TestRFC8628Section3_5(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			code  string
+			again bool
+			wait  time.Duration
+			final string
+		}{
+			{"authorization_pending", true, 5 * time.Second, ""},
+			{"slow_down", true, 10 * time.Second, ""},
+			{"access_denied", false, 0, "declined"},
+			{"expired_token", false, 0, "lapsed"},
+			{"invalid_request", false, 0, "invalid_request"},
+		} {
+			code := &deviceCode{interval: 5 * time.Second}
+			err := error(&OAuthError{Code: tt.code, StatusCode: 400})
+			again := code.pollAgain(err)
+			if again != tt.again || again && time.Until(code.nextPoll) != tt.wait {
+				t.Errorf("%s: again %t, in %v", tt.code, again, time.Until(code.nextPoll))
+			}
+			if final := explainDeviceError(err); !again && !strings.Contains(final.Error(), tt.final) {
+				t.Errorf("%s: %v", tt.code, final)
+			}
+		}
+	})
+}
+
+// TestCodeTextHasAllThatIsThere: the address with the code in it spares the person the typing, and who reads late is told in local time
+// whether the code is still good.
+func TestCodeTextHasAllThatIsThere(t *testing.T) {
+	defer func(old *time.Location) { time.Local = old }(time.Local)
+	time.Local = time.FixedZone("CEST", 2*60*60)
+	expiry := time.Date(2026, 6, 1, 12, 30, 15, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		a    DeviceAuthorization
+		want []string
+	}{
+		"complete": {DeviceAuthorization{UserCode: "AB-CD", VerificationURI: "https://a/b", VerificationURIComplete: "https://a/b?c=AB-CD", Message: "words"},
+			[]string{"    AB-CD", "    https://a/b", "    https://a/b?c=AB-CD", "and enter this code, which is good until 14:30:15 CEST:"}},
+		"message alone": {DeviceAuthorization{Message: "Go to x and enter y"}, []string{"Go to x and enter y", "The code is good until 14:30:15 CEST."}},
+	} {
+		tt.a.Expiry = expiry
+		lines := strings.Split(codeText(tt.a), "\n")
+		for _, want := range tt.want {
+			if !contains(lines, want) {
+				t.Errorf("%s: no line %q in %q", name, want, lines)
+			}
+		}
+	}
+	if text := codeText(DeviceAuthorization{UserCode: "AB-CD", VerificationURI: "https://a/b", Expiry: expiry}); strings.Contains(text, "Or open") {
+		t.Errorf("without an address that has the code: %q", text)
 	}
 }
 
