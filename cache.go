@@ -45,6 +45,11 @@ type Cache interface {
 	Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error
 }
 
+// errNoLock is in the error of an Update that can never succeed, because nobody can
+// lock or write there: the file is in a read-only directory, or in a file system
+// without locks. Get may work all the same.
+var errNoLock = errors.New("cannot be locked or written here")
+
 // checkCacheCall returns an error if ctx is nil or has ended, or if usable, what else
 // a method of a Cache needs, is false.
 func checkCacheCall(ctx context.Context, usable bool) error {

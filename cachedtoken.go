@@ -66,7 +66,8 @@ func (c *client) appToken(r *refresher, cache Cache, prove prepareFunc) phase {
 // appToken returns the token that the cache has, or else what fetch returns, which it
 // stores. Programs that share the cache take turns, so that one of them fetches.
 func (s *tokenStore) appToken(ctx context.Context, fetch phase) (grant, error) {
-	content, _ := s.peek(ctx)
+	content, err := s.peek(ctx)
+	s.warn(ctx, "cdfauth: the cache cannot be read", err)
 	found := s.findApp(content)
 	if found.fresh {
 		return found.grant, nil

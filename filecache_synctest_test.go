@@ -14,7 +14,7 @@ func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
 		if d := elapse(func() {
-			patiently(t.Context(), func() (*os.File, error) {
+			retryWhileBusy(t.Context(), func() (*os.File, error) {
 				if tries++; tries > 8 {
 					return nil, nil
 				}

@@ -3,11 +3,9 @@ package cdfauth
 import (
 	"context"
 	"crypto/fips140"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,8 +52,24 @@ func TestFileCachesOfOnePath(t *testing.T) {
 		}
 	}
 	wantContent(t, a, "4")
-	if _, err := NewFileCache(""); err == nil || !strings.Contains(err.Error(), "path") {
-		t.Errorf("empty path: %v", err)
+}
+
+// TestFileCachePathIsRefused: an empty path is that of no file; a path with ~, as
+// people write it into configurations, would make a directory of that name.
+func TestFileCachePathIsRefused(t *testing.T) {
+	t.Parallel()
+	for path, says := range map[string]string{
+		"":               "path is empty (DefaultCachePath",
+		"~":              `path "~" begins with ~`,
+		"~/cache.bin":    `path "~/cache.bin" begins with ~`,
+		"~ada/cache.bin": "want the whole path",
+	} {
+		if _, err := NewFileCache(path); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, want an error that says %q", path, err, says)
+		}
+	}
+	if c, err := NewFileCache("x~/y"); err != nil || filepath.Base(c.path) != "y" {
+		t.Errorf("a ~ elsewhere: %v, %v", c, err)
 	}
 }
 
@@ -269,70 +283,5 @@ func TestFileCacheNoDirectory(t *testing.T) {
 	}
 	if err := mustNot(t.Context(), c); err == nil || !strings.Contains(err.Error(), file.path) {
 		t.Errorf("Update: %v", err)
-	}
-}
-
-func TestDefaultCachePath(t *testing.T) {
-	home := t.TempDir()
-	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
-		t.Setenv(name, home)
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]string{}
-	long := strings.Repeat("x", 200)
-	for id, want := range map[string]string{
-		"4c8e1bf4-0a7e-4f8b-9d0c-1c2b3a4d5e6f": "4c8e1bf4-0a7e-4f8b-9d0c-1c2b3a4d5e6f",
-		".":                                    ".",
-		"..":                                   "..",
-		"../../etc/x":                          "..%2F..%2Fetc%2Fx",
-		`..\x`:                                 "..%5Cx",
-		"NUL":                                  "NUL",
-		"a:b":                                  "a%3Ab",
-		"a%3Ab":                                "a%253Ab",
-		`<>"|?*`:                               "%3C%3E%22%7C%3F%2A",
-		"https://app.test/id":                  "https%3A%2F%2Fapp.test%2Fid",
-		"åß \x00\n":                            "%C3%A5%C3%9F%20%00%0A",
-		long:                                   long,
-		long + "x":                             "sha256!",
-		strings.Repeat("å", 34):                "sha256!",
-	} {
-		path, err := DefaultCachePath(id)
-		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "cognitetokencache."), ".bin")
-		if err != nil || filepath.Dir(path) != filepath.Join(dir, "cdfauth") {
-			t.Errorf("%q: %q, %v", id, path, err)
-		}
-		if strings.HasPrefix(want, "sha256!") {
-			want = fmt.Sprintf("sha256!%x", sha256.Sum256([]byte(id)))
-		} else if back, err := url.PathUnescape(name); back != id {
-			t.Errorf("%q is read back as %q, %v", name, back, err)
-		}
-		if name != want {
-			t.Errorf("%q: %q, want %q", id, name, want)
-		}
-		if other, ok := seen[path]; ok {
-			t.Errorf("%q and %q have the same file", id, other)
-		}
-		seen[path] = id
-		c, err := NewFileCache(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		put(t, c, id) // the system takes the names
-		wantContent(t, c, id)
-		if err := c.setAside(t.Context(), isUnreadable); err != nil {
-			t.Error(err)
-		}
-	}
-	if _, err := DefaultCachePath(""); err == nil || !strings.Contains(err.Error(), "clientID") {
-		t.Errorf("no client id: %v", err)
-	}
-	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
-		t.Setenv(name, "")
-	}
-	if path, err := DefaultCachePath("x"); err == nil {
-		t.Errorf("no home: %q", path)
 	}
 }

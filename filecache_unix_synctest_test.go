@@ -5,6 +5,7 @@ package cdfauth
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,23 +69,88 @@ func TestSignInUnderAttack(t *testing.T) {
 			})
 		}
 	}
-	all := map[string]func(t *testing.T, path, victim string) string{
-		"2 MiB": func(t *testing.T, path, victim string) string {
-			b, err := os.ReadFile(victim)
-			must(t, err)
-			must(t, os.WriteFile(path, append(b, bytes.Repeat([]byte(" "), 2<<20)...), 0o600))
-			return "1 MiB"
-		},
+	for _, flow := range userFlows {
+		for name, attack := range attacks {
+			t.Run(flow+"/"+name, attacked(flow, "", attack))
+			t.Run(flow+"/lock file: "+name, attacked(flow, ".lock", attack))
+		}
 	}
-	for name, attack := range attacks {
-		all[name] = attack
+}
+
+// TestSignInMendsCache: a file that is not as the cache would have made it, by umask
+// 002, a Kubernetes fsGroup, a backup or a link, costs one sign-in. Its content is not
+// used, the log says why, and the next program finds a good file. Everything planted
+// is a cache in which mallory is signed in, so that it would be used if it were read.
+func TestSignInMendsCache(t *testing.T) {
+	t.Parallel()
+	all := maps.Clone(accidents)
+	all["2 MiB"] = func(t *testing.T, path, victim string) string {
+		b, err := os.ReadFile(victim)
+		must(t, err)
+		must(t, os.WriteFile(path, append(b, bytes.Repeat([]byte(" "), 2<<20)...), 0o600))
+		return "has more than 1 MiB"
 	}
 	for _, flow := range userFlows {
-		for name, attack := range all {
-			t.Run(flow+"/"+name, attacked(flow, "", attack))
-			if name != "2 MiB" { // nobody reads the lock
-				t.Run(flow+"/lock file: "+name, attacked(flow, ".lock", attack))
-			}
+		for name, happen := range all {
+			t.Run(flow+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				c := fileCache(t)
+				must(t, os.Mkdir(filepath.Dir(c.path), 0o700))
+				victim := filepath.Join(t.TempDir(), "victim")
+				synctest.Test(t, func(t *testing.T) {
+					d := newDesk(flow)
+					planted := d.content(t, "mallory")
+					must(t, os.WriteFile(victim, planted, 0o644))
+					says := happen(t, c.path, victim)
+					if strings.Contains(state(t, c.path), " planted ") {
+						must(t, os.WriteFile(c.path, planted, 0))
+					}
+					asked := d.asked.Load()
+
+					tok := d.wantAda(t, d.start(t, c), asked+1)
+					if again := d.wantAda(t, d.start(t, c), asked+1); !again.Equal(tok) {
+						t.Error("another start has another token")
+					}
+					time.Sleep(2 * time.Hour)
+					d.wantAda(t, d.start(t, c), asked+1)
+					wantFiles(t, c, "", ".bad", ".lock")
+					wantUntouched(t, victim, string(planted))
+					if log := d.log.String(); !strings.Contains(log, c.path) || !strings.Contains(log, says) || strings.Contains(log, "tok-") || strings.Contains(log, "ref-") {
+						t.Errorf("the log is to name %s, to say %q, and to have no token:\n%s", c.path, says, log)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestSignInMendsLock: a lock file that could be another program's file costs no
+// sign-in: it is moved aside, and the refresh token is redeemed under a good one.
+func TestSignInMendsLock(t *testing.T) {
+	t.Parallel()
+	for _, flow := range userFlows {
+		for name, happen := range accidents {
+			t.Run(flow+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				c := fileCache(t)
+				must(t, os.Mkdir(filepath.Dir(c.path), 0o700))
+				synctest.Test(t, func(t *testing.T) {
+					d := newDesk(flow)
+					must(t, os.WriteFile(c.path, d.content(t, ada), 0o600))
+					victim := filepath.Join(t.TempDir(), "victim")
+					must(t, os.WriteFile(victim, nil, 0o644))
+					happen(t, c.path+".lock", victim)
+					asked := d.asked.Load()
+
+					d.wantAda(t, d.start(t, c), asked)
+					time.Sleep(2 * time.Hour)
+					tok := d.wantAda(t, d.start(t, c), asked)
+					if again := d.wantAda(t, d.start(t, c), asked); !again.Equal(tok) {
+						t.Error("the token was not stored")
+					}
+					wantUntouched(t, victim, "")
+				})
+			})
 		}
 	}
 }

@@ -5,10 +5,14 @@ package cdfauth
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,51 +20,85 @@ import (
 )
 
 // attacks make something at path that must be neither read nor locked nor
-// written; victim is a file of ours elsewhere. They return what the error says.
+// written, and that nobody can have put there for a cache; victim is a file of
+// ours elsewhere. They return what the error says.
 var attacks = map[string]func(t *testing.T, path, victim string) string{
-	"symbolic link": func(t *testing.T, path, victim string) string {
-		must(t, os.Symlink(victim, path))
-		return "link"
-	},
-	"dangling symbolic link": func(t *testing.T, path, victim string) string {
-		must(t, os.Symlink(victim+".new", path))
-		return "link"
-	},
-	"hard link": func(t *testing.T, path, victim string) string {
-		must(t, os.Link(victim, path))
-		return "hard link"
-	},
-	"writable by all": func(t *testing.T, path, victim string) string {
-		must(t, os.WriteFile(path, []byte("planted"), 0o600))
-		must(t, os.Chmod(path, 0o602))
-		return "written by others"
-	},
-	"writable by the group": func(t *testing.T, path, victim string) string {
-		must(t, os.WriteFile(path, []byte("planted"), 0o600))
-		must(t, os.Chmod(path, 0o660))
-		return "written by others"
-	},
 	"pipe": func(t *testing.T, path, victim string) string {
 		must(t, syscall.Mkfifo(path, 0o600))
 		return "not a regular file"
 	},
 	"directory": func(t *testing.T, path, victim string) string {
 		must(t, os.Mkdir(path, 0o700))
-		return "director" // of the check, or of open
+		return "is a directory"
 	},
 }
 
-// TestFileCacheAttacks: what somebody else put in the place of the cache or of
-// its lock is an error that names it, at once, and stays as it is.
+// accidents make something at path of which the content must not be used, but in
+// whose place a good file can be put.
+var accidents = map[string]func(t *testing.T, path, victim string) string{
+	"symbolic link": func(t *testing.T, path, victim string) string {
+		must(t, os.Symlink(victim, path))
+		return "is a symbolic link"
+	},
+	"dangling symbolic link": func(t *testing.T, path, victim string) string {
+		must(t, os.Symlink(victim+".new", path))
+		return "is a symbolic link"
+	},
+	"hard link": func(t *testing.T, path, victim string) string {
+		must(t, os.Link(victim, path))
+		return "has another hard link"
+	},
+	"writable by all": func(t *testing.T, path, victim string) string {
+		must(t, os.Chmod(filepath.Dir(path), 0o755))
+		must(t, os.WriteFile(path, []byte("planted"), 0o600))
+		must(t, os.Chmod(path, 0o602))
+		return "can be written by others"
+	},
+	"writable by the group": func(t *testing.T, path, victim string) string {
+		must(t, os.Chmod(filepath.Dir(path), 0o770))
+		must(t, os.WriteFile(path, []byte("planted"), 0o600))
+		must(t, os.Chmod(path, 0o660))
+		return "can be written by others"
+	},
+}
+
+// isLockAccident reports whether an accident is one for a lock file too. Its mode alone is
+// none: it has no content.
+func isLockAccident(name string) bool { return !strings.HasPrefix(name, "writable") }
+
+// newVictim makes the cache's directory, and a file of ours in another one.
+func newVictim(t *testing.T, c *FileCache, content string) string {
+	t.Helper()
+	victim := filepath.Join(t.TempDir(), "victim")
+	must(t, os.Mkdir(filepath.Dir(c.path), 0o700))
+	must(t, os.WriteFile(victim, []byte(content), 0o644))
+	return victim
+}
+
+// wantUntouched says that an attack or an accident has not reached what it meant.
+func wantUntouched(t *testing.T, victim, content string) {
+	t.Helper()
+	if b, err := os.ReadFile(victim); string(b) != content {
+		t.Errorf("the victim: %q, %v", b, err)
+	}
+	if fi, err := os.Stat(victim); err != nil || fi.Mode().Perm() != 0o644 {
+		t.Errorf("the victim's mode: %v, %v", fi.Mode(), err)
+	}
+	if _, err := os.Lstat(victim + ".new"); err == nil {
+		t.Error("a file was made through a link")
+	}
+}
+
+// TestFileCacheAttacks: what can be no cache, and what somebody else put in its
+// place or in that of its lock, is an error that names it, at once, and stays as
+// it is.
 func TestFileCacheAttacks(t *testing.T) {
 	t.Parallel()
 	attacked := func(suffix string, attack func(t *testing.T, path, victim string) string) func(t *testing.T) {
 		return func(t *testing.T) {
 			t.Parallel()
 			c := fileCache(t)
-			path, victim := c.path+suffix, filepath.Join(t.TempDir(), "victim")
-			must(t, os.Mkdir(filepath.Dir(path), 0o700))
-			must(t, os.WriteFile(victim, []byte("the victim's"), 0o644))
+			path, victim := c.path+suffix, newVictim(t, c, "the victim's")
 			says := attack(t, path, victim)
 			before := state(t, path)
 			_, err := c.Get(t.Context())
@@ -72,15 +110,13 @@ func TestFileCacheAttacks(t *testing.T) {
 				t.Errorf("Get, which needs no lock: %v", err)
 			}
 			wantError(t, "Update", err2, path, says)
+			if errors.Is(err2, errNoLock) {
+				t.Error("Update says that there can be no lock")
+			}
 			if after := state(t, path); after != before {
 				t.Errorf("%s was changed:\n%s\n%s", path, before, after)
 			}
-			if b, err := os.ReadFile(victim); string(b) != "the victim's" {
-				t.Errorf("the victim: %q, %v", b, err)
-			}
-			if _, err := os.Lstat(victim + ".new"); err == nil {
-				t.Error("a file was made through a link")
-			}
+			wantUntouched(t, victim, "the victim's")
 			if suffix == "" {
 				wantFiles(t, c, "", ".lock")
 			} else {
@@ -92,10 +128,224 @@ func TestFileCacheAttacks(t *testing.T) {
 		t.Run(name, attacked("", attack))
 		t.Run("lock file: "+name, attacked(".lock", attack))
 	}
-	t.Run("2 MiB", attacked("", func(t *testing.T, path, _ string) string {
+}
+
+// TestFileCacheMovesAside: a file that is not as the cache would have made it is
+// not read: Get says why. The next Update moves it aside and writes a good one, so
+// that one sign-in is enough. What it was linked to stays as it is.
+func TestFileCacheMovesAside(t *testing.T) {
+	t.Parallel()
+	all := maps.Clone(accidents)
+	all["2 MiB"] = func(t *testing.T, path, _ string) string {
 		must(t, os.WriteFile(path, make([]byte, 2<<20), 0o600))
-		return "1 MiB"
+		return "has more than 1 MiB"
+	}
+	if os.Geteuid() == 0 {
+		all["of another user in a directory of ours"] = func(t *testing.T, path, _ string) string {
+			must(t, os.WriteFile(path, []byte("planted"), 0o600))
+			must(t, os.Chown(path, 65534, 65534))
+			return "does not belong to this user"
+		}
+	}
+	for name, happen := range all {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := fileCache(t)
+			victim := newVictim(t, c, "the victim's")
+			says := happen(t, c.path, victim)
+			_, err := c.Get(t.Context())
+			wantError(t, "Get", err, c.path, says)
+			before, err := os.Lstat(c.path)
+			must(t, err)
+
+			must(t, c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+				if old != nil {
+					t.Errorf("f was called with %d bytes", len(old))
+				}
+				return []byte("good"), nil
+			}))
+			wantContent(t, c, "good")
+			put(t, c, "better")
+			wantContent(t, c, "better")
+			wantFiles(t, c, "", ".bad", ".lock")
+			wantMode(t, c.path, 0o600)
+			if after, err := os.Lstat(c.path + ".bad"); err != nil || !os.SameFile(before, after) {
+				t.Errorf("aside is %v, %v; want what was there", after, err)
+			} else if strings.HasPrefix(name, "writable") {
+				wantMode(t, c.path+".bad", 0o600)
+			}
+			wantUntouched(t, victim, "the victim's")
+		})
+	}
+}
+
+// TestFileCacheMovesLockAside: a lock file that could be another program's file is
+// not locked. It is moved aside, by one of several programs at once, and all of
+// them lock the one that takes its place.
+func TestFileCacheMovesLockAside(t *testing.T) {
+	t.Parallel()
+	for name, happen := range accidents {
+		if !isLockAccident(name) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := fileCache(t)
+			victim := newVictim(t, c, "the victim's")
+			put(t, c, "1")
+			must(t, os.Remove(c.path+".lock"))
+			happen(t, c.path+".lock", victim)
+			wantContent(t, c, "1")
+			const programs, increments = 4, 5
+			var cmds []*exec.Cmd
+			for range programs {
+				cmd := child(t, "increment", c, fmt.Sprint(increments))
+				must(t, cmd.Start())
+				cmds = append(cmds, cmd)
+			}
+			for _, cmd := range cmds {
+				must(t, cmd.Wait())
+			}
+			wantContent(t, c, fmt.Sprint(1+programs*increments))
+			wantFiles(t, c, "", ".lock", ".lock.bad")
+			wantUntouched(t, victim, "the victim's")
+		})
+	}
+}
+
+// TestFileCacheLockLinkedWhileHeld: a backup that makes hard links of all files
+// (cp -al) while a program is inside Update does not let another one in.
+func TestFileCacheLockLinkedWhileHeld(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	must(t, c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) {
+		must(t, os.Link(c.path+".lock", filepath.Join(t.TempDir(), "backup")))
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if err := mustNot(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a second Update: %v", err)
+		}
+		return []byte("1"), nil
 	}))
+	put(t, c, "2")
+	wantFiles(t, c, "", ".lock", ".lock.bad")
+}
+
+// TestFileCacheWideModeInPrivateDirectory: with umask 002, or a Kubernetes fsGroup,
+// files can be written by the group. In a directory that only we can enter, nobody
+// can have done so: the content is used, and the mode narrowed. A lock file is used
+// everywhere: it has no content.
+func TestFileCacheWideModeInPrivateDirectory(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	put(t, c, "1")
+	must(t, os.Chmod(c.path, 0o666))
+	must(t, os.Chmod(c.path+".lock", 0o666))
+	wantContent(t, c, "1")
+	wantMode(t, c.path, 0o600)
+	must(t, os.Chmod(filepath.Dir(c.path), 0o777))
+	put(t, c, "2")
+	wantMode(t, c.path+".lock", 0o600)
+	wantContent(t, c, "2")
+	wantFiles(t, c, "", ".lock")
+}
+
+// TestFileCacheReadOnlyDirectory: where nothing can be made, the content can be read
+// all the same, and the error of Update says that there can be no lock, so that a
+// provider begins in memory with it. f, which would redeem a token, is not called.
+func TestFileCacheReadOnlyDirectory(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("root can write everywhere: TestFileCacheAsOrdinaryUser")
+	}
+	for name, locked := range map[string]bool{"no lock file": false, "lock file": true} {
+		t.Run(name, func(t *testing.T) {
+			c := fileCache(t)
+			put(t, c, "1")
+			dir := filepath.Dir(c.path)
+			must(t, os.Chmod(c.path, 0o444))
+			must(t, os.Chmod(c.path+".lock", 0o444))
+			if !locked {
+				must(t, os.Remove(c.path+".lock"))
+			}
+			must(t, os.Chmod(dir, 0o500))
+			defer os.Chmod(dir, 0o700)
+			wantContent(t, c, "1")
+			err := mustNot(t.Context(), c)
+			wantError(t, "Update", err, c.path, "permission denied")
+			if !errors.Is(err, errNoLock) {
+				t.Errorf("Update: %v: want one that says that there can be no lock", err)
+			}
+		})
+	}
+	c, err := NewFileCache("/proc/cdfauth/cache.bin")
+	must(t, err)
+	if err := mustNot(t.Context(), c); err == nil {
+		t.Error("no error where no directory can be made")
+	}
+}
+
+// TestFileCacheNoLock: these errors stay, however often one tries. The others may
+// mean that somebody else has the lock.
+func TestFileCacheNoLock(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[syscall.Errno]bool{
+		syscall.EROFS: true, syscall.EACCES: true, syscall.EPERM: true, // read-only
+		syscall.ENOLCK: true, syscall.ENOTSUP: true, syscall.ENOSYS: true, // NFS, FUSE
+		syscall.EWOULDBLOCK: false, syscall.EINTR: false, syscall.ENOSPC: false, syscall.EIO: false, syscall.EMFILE: false,
+	} {
+		got := withNoLock(&os.PathError{Op: "lock", Path: "cache.bin.lock", Err: err})
+		if errors.Is(got, errNoLock) != want || !errors.Is(got, err) || !strings.Contains(got.Error(), "cache.bin.lock") {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+}
+
+// TestFileCacheUnknownSync: a file system that knows no fsync, as some of FUSE, has
+// the content as safe as it can.
+func TestFileCacheUnknownSync(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe() // which knows none: EINVAL
+	must(t, err)
+	defer r.Close()
+	defer w.Close()
+	if w.Sync() == nil {
+		t.Skip("pipes can be synced here")
+	}
+	if err := syncFile(w); err != nil {
+		t.Error(err)
+	}
+	w.Close()
+	if err := syncFile(w); err == nil {
+		t.Error("no error of a file that is closed")
+	}
+}
+
+// TestFileCacheAsOrdinaryUser runs the tests of the file cache as an ordinary user,
+// whom the system refuses more than root.
+func TestFileCacheAsOrdinaryUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("this is an ordinary user")
+	}
+	dir, err := os.MkdirTemp("", "cdfauth") // t.TempDir is closed to others
+	must(t, err)
+	defer os.RemoveAll(dir)
+	must(t, os.Chmod(dir, 0o755))
+	exe, err := os.Executable()
+	must(t, err)
+	binary, err := os.ReadFile(exe)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "test"), binary, 0o755))
+	temp := filepath.Join(dir, "tmp")
+	must(t, os.Mkdir(temp, 0o700))
+	must(t, os.Chown(temp, 65534, 65534))
+	must(t, os.CopyFS(filepath.Join(temp, "testdata"), os.DirFS("testdata")))
+	cmd := exec.Command(filepath.Join(dir, "test"), "-test.short", "-test.run", "^TestFileCache|^TestCache[A-Z]|^TestDefaultCachePath|^TestSignIn.*Cache")
+	cmd.Dir, cmd.Env = temp, append(os.Environ(), "TMPDIR="+temp, "HOME="+temp)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 func wantError(t *testing.T, what string, err error, path, says string) {
@@ -127,28 +377,29 @@ func TestFileCacheMode(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	dir := filepath.Dir(c.path)
-	mode := func(path string, want fs.FileMode) {
-		t.Helper()
-		fi, err := os.Stat(path)
-		must(t, err)
-		if fi.Mode().Perm() != want {
-			t.Errorf("%s has mode %04o, want %04o", path, fi.Mode().Perm(), want)
-		}
-	}
 	put(t, c, "1")
-	mode(dir, 0o700)
-	mode(c.path, 0o600)
-	mode(c.path+".lock", 0o600)
+	wantMode(t, dir, 0o700)
+	wantMode(t, c.path, 0o600)
+	wantMode(t, c.path+".lock", 0o600)
 	must(t, os.Chmod(c.path, 0o644))
 	must(t, os.Chmod(c.path+".lock", 0o755))
 	must(t, os.Chmod(dir, 0o755))
 	wantContent(t, c, "1")
-	mode(c.path, 0o600)
+	wantMode(t, c.path, 0o600)
 	put(t, c, "2")
-	mode(c.path+".lock", 0o600)
-	mode(dir, 0o755)
+	wantMode(t, c.path+".lock", 0o600)
+	wantMode(t, dir, 0o755)
 	must(t, c.setAside(t.Context(), isUnreadable))
-	mode(c.path+".bad", 0o600)
+	wantMode(t, c.path+".bad", 0o600)
+}
+
+func wantMode(t *testing.T, path string, want fs.FileMode) {
+	t.Helper()
+	fi, err := os.Stat(path)
+	must(t, err)
+	if fi.Mode().Perm() != want {
+		t.Errorf("%s has mode %04o, want %04o", path, fi.Mode().Perm(), want)
+	}
 }
 
 // TestFileCacheReplacedWhileOpen: a reader that has the old file open when it is
@@ -157,36 +408,58 @@ func TestFileCacheReplacedWhileOpen(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")
-	f, err := os.Open(c.path)
+	f, err := openCacheFile(c.path)
 	must(t, err)
 	defer f.Close()
 	put(t, c, "2")
-	if err := checkFile(f); err != nil {
-		t.Error(err)
+	fi, err := f.Stat()
+	must(t, err)
+	if err := judge(c.path, fi); err != nil || linkCount(fi) != 0 {
+		t.Errorf("%v; %d links", err, linkCount(fi))
+	}
+	if b, err := io.ReadAll(f); string(b) != "1" {
+		t.Errorf("%q, %v", b, err)
 	}
 }
 
-// TestFileCacheDiskFull: a write that fails half-way leaves the old content and
-// no temporary file.
+// TestFileCacheDiskFull: if there is no room, Update fails before it calls f, which
+// would redeem a refresh token that is good for one use. If f returns more than was
+// reserved, a write that fails half-way leaves the old content. Neither leaves a
+// temporary file.
 func TestFileCacheDiskFull(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "old")
-	cmd := child(t, "disk full", c, "")
-	must(t, cmd.Run())
-	wantContent(t, c, "old")
-	wantFiles(t, c, "", ".lock")
+	for name, limit := range map[string]string{"no room": "4096", "room for less than f returned": "65536"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := fileCache(t)
+			put(t, c, "old")
+			must(t, child(t, "disk full", c, limit).Run())
+			wantContent(t, c, "old")
+			wantFiles(t, c, "", ".lock")
+		})
+	}
 }
 
 func init() {
-	children["disk full"] = func(c *FileCache, _ string) error {
-		// No file can get longer than 4 KiB from here on.
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 4096, Max: 4096}); err != nil {
+	children["disk full"] = func(c *FileCache, arg string) error {
+		limit, err := strconv.ParseUint(arg, 10, 64)
+		if err != nil {
 			return err
 		}
-		err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return make([]byte, 8192), nil })
+		// No file can get longer from here on.
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+			return err
+		}
+		called := false
+		err = c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) {
+			called = true
+			return make([]byte, 2*limit), nil
+		})
 		if !errors.Is(err, syscall.EFBIG) || !strings.Contains(err.Error(), c.path) {
-			return errors.New("Update: want an error that wraps EFBIG and names the file")
+			return fmt.Errorf("Update: %v; want an error that wraps EFBIG and names the file", err)
+		}
+		if called != (limit > reserveSize) {
+			return fmt.Errorf("with room for %d bytes, was f called? %v", limit, called)
 		}
 		return nil
 	}

@@ -9,50 +9,133 @@ import (
 	"unsafe"
 )
 
-var lockFileEx = syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx") // kernel32 is in every process from its start: no other file of that name is loaded
+// This file opens, judges and locks the files of a FileCache on Windows. Who may open
+// them is said by the access control list that they inherit from their directory, which
+// is not looked at. A file is judged once it is open, not by its name.
 
-const errorSharingViolation, errLocked = syscall.Errno(32), syscall.Errno(33) // the second is ERROR_LOCK_VIOLATION
+// lockFileEx is in kernel32, which is in every process from its start: no other file of
+// that name is loaded.
+var lockFileEx = syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx")
 
-// tryOpen opens and checks the cache file for reading; or the lock file, which it makes if need be and locks. A symbolic link or a directory is itself opened, to
-// be refused. FILE_SHARE_DELETE, which package os does not ask for, lets a writer rename over the file that is being read.
-func tryOpen(name string, lock bool) (*os.File, error) {
-	access, share, create := uint32(syscall.GENERIC_READ), uint32(syscall.FILE_SHARE_READ|syscall.FILE_SHARE_WRITE|syscall.FILE_SHARE_DELETE), uint32(syscall.OPEN_EXISTING)
-	if lock {
-		access, share, create = syscall.GENERIC_READ|syscall.GENERIC_WRITE, syscall.FILE_SHARE_READ|syscall.FILE_SHARE_WRITE, syscall.OPEN_ALWAYS
-	}
-	var h syscall.Handle
-	name16, err := syscall.UTF16PtrFromString(name)
-	if err == nil {
-		h, err = syscall.CreateFile(name16, access, share, nil, create, syscall.FILE_FLAG_OPEN_REPARSE_POINT|syscall.FILE_FLAG_BACKUP_SEMANTICS, 0)
-	}
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	f := os.NewFile(uintptr(h), name)
-	if err = checkFile(f); err == nil && lock {
-		const exclusiveAtOnce = 2 | 1 // LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
-		if ok, _, e := lockFileEx.Call(uintptr(h), exclusiveAtOnce, 0, 1, 0, uintptr(unsafe.Pointer(new(syscall.Overlapped)))); ok == 0 {
-			err = e
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	return f, nil
+// Flags of LockFileEx.
+const (
+	lockFileFailImmediately = 1
+	lockFileExclusive       = 2
+)
+
+const (
+	// errorWriteProtect is ERROR_WRITE_PROTECT: the disk is read-only.
+	errorWriteProtect = syscall.Errno(19)
+
+	// errorSharingViolation is ERROR_SHARING_VIOLATION: somebody has the file open and
+	// does not share it.
+	errorSharingViolation = syscall.Errno(32)
+
+	// errLocked is ERROR_LOCK_VIOLATION: somebody else has the lock.
+	errLocked = syscall.Errno(33)
+)
+
+// openFlags make CreateFile open a symbolic link or a directory itself, to be refused.
+const openFlags = syscall.FILE_FLAG_OPEN_REPARSE_POINT | syscall.FILE_FLAG_BACKUP_SEMANTICS
+
+// openCacheFile opens the cache file for reading. It refuses whatever is not a regular
+// file or has another hard link.
+//
+// Package os does not ask for FILE_SHARE_DELETE, with which a writer can rename over
+// the file while it is read.
+func openCacheFile(path string) (*os.File, error) {
+	const share = syscall.FILE_SHARE_READ | syscall.FILE_SHARE_WRITE | syscall.FILE_SHARE_DELETE
+	return openTrusted(path, syscall.GENERIC_READ, share, syscall.OPEN_EXISTING)
 }
 
-func checkFile(f *os.File) error {
-	var info syscall.ByHandleFileInformation
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return errors.Join(errors.New("is not a regular file"), err)
+// openToOverwrite is openCacheFile for writing.
+func openToOverwrite(path string) (*os.File, error) {
+	const share = syscall.FILE_SHARE_READ
+	return openTrusted(path, syscall.GENERIC_WRITE, share, syscall.OPEN_EXISTING)
+}
+
+// openLockFile opens the lock file, which it makes if need be, and locks it. It fails
+// with errLocked if somebody else has the lock. It refuses what openCacheFile refuses.
+// While the file is open, nobody can rename or remove it.
+func openLockFile(path string) (*os.File, error) {
+	const access = syscall.GENERIC_READ | syscall.GENERIC_WRITE
+	const share = syscall.FILE_SHARE_READ | syscall.FILE_SHARE_WRITE
+	file, err := openTrusted(path, access, share, syscall.OPEN_ALWAYS)
+	if err != nil {
+		return nil, err
 	}
-	if err := syscall.GetFileInformationByHandle(syscall.Handle(f.Fd()), &info); err != nil || info.NumberOfLinks > 1 {
-		return errors.Join(errors.New("has another hard link"), err)
+	const flags = lockFileExclusive | lockFileFailImmediately
+	overlapped := unsafe.Pointer(new(syscall.Overlapped))
+	locked, _, err := lockFileEx.Call(file.Fd(), flags, 0, 1, 0, uintptr(overlapped))
+	if locked == 0 {
+		file.Close()
+		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+	}
+	return file, nil
+}
+
+// openTrusted opens a file as CreateFile does, and judges it.
+func openTrusted(path string, access, share, create uint32) (*os.File, error) {
+	name, err := syscall.UTF16PtrFromString(path)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	handle, err := syscall.CreateFile(name, access, share, nil, create, openFlags, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	file := os.NewFile(uintptr(handle), path)
+	if err := judge(file); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// judge returns an error if a file is not a regular one or has another hard link.
+func judge(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	mode := info.Mode()
+	switch {
+	case mode&os.ModeSymlink != 0:
+		return untrusted(file.Name(), "is a symbolic link, which is not followed", true)
+	case mode.IsDir():
+		return untrusted(file.Name(), "is a directory", false)
+	case !mode.IsRegular():
+		return untrusted(file.Name(), "is not a regular file", false)
+	}
+	var details syscall.ByHandleFileInformation
+	err = syscall.GetFileInformationByHandle(syscall.Handle(file.Fd()), &details)
+	if err != nil {
+		return &os.PathError{Op: "stat", Path: file.Name(), Err: err}
+	}
+	if details.NumberOfLinks > 1 {
+		return untrusted(file.Name(), "has another hard link", true)
 	}
 	return nil
 }
 
-func busy(err error) bool { // tells the errors that pass: somebody has the file open or is replacing it
+// moveLockAside renames what is in the place of the lock file to the name with ".bad"
+// after it. A good lock file that another program has made and locked since cannot be
+// renamed: see openLockFile.
+func moveLockAside(path string) error { return os.Rename(path, path+".bad") }
+
+// narrow does nothing: there are no modes.
+func narrow(string) {}
+
+func syncFile(file *os.File) error { return file.Sync() }
+
+// isBusy reports whether an error passes: somebody has the file open, or is replacing
+// it.
+func isBusy(err error) bool {
 	return errors.Is(err, errorSharingViolation) || errors.Is(err, syscall.ERROR_ACCESS_DENIED)
 }
+
+// isReadOnly reports whether an error is that of a disk that cannot be written.
+func isReadOnly(err error) bool { return errors.Is(err, errorWriteProtect) }
+
+// isMountPoint reports false: no file is mounted by itself.
+func isMountPoint(error) bool { return false }

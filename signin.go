@@ -137,6 +137,7 @@ func (s *signIn) silent(ctx context.Context) (grant, error) {
 	if found.fresh {
 		return s.adopt(found), nil
 	}
+	s.warn(ctx, "cdfauth: the cache cannot be read", err)
 	if len(found.refreshTokens) == 0 && (err == nil || err == errCacheContent) {
 		required := s.withCacheTrouble(found.signInRequired(), err)
 		return found.orElse(grant{}, required, s.refresher)

@@ -268,7 +268,9 @@ var errSpentToken = errors.New("a program that redeems it may end the sign-in, "
 // hasNoTurns reports whether Update of a cache failed because nobody can write or
 // lock there. Any other error may mean that another program has its turn.
 func hasNoTurns(err error) bool {
-	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission)
+	return errors.Is(err, errNoLock) ||
+		errors.Is(err, errors.ErrUnsupported) ||
+		errors.Is(err, fs.ErrPermission)
 }
 
 // copyOfCache returns what takes the place of a cache that can only be read, with the

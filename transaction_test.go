@@ -121,7 +121,7 @@ func TestExpiredAccessTokensAreRemoved(t *testing.T) {
 			c.put(accessTokens, old("client", fmt.Sprint("scope-", i), -time.Second))
 		}
 	})
-	if blob, err := cache.Get(t.Context()); err != nil || len(blob) < maxCache-10_000 {
+	if blob, err := cache.Get(t.Context()); err != nil || len(blob) < maxCacheSize-10_000 {
 		t.Fatalf("the cache has %d bytes; %v", len(blob), err)
 	}
 	var log bytes.Buffer

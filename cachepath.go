@@ -1,0 +1,67 @@
+//go:build go1.24
+
+package cdfauth
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// This file says where the tokens of a client are kept if the program does not say:
+// in the cache directory of the user, in a file for each client.
+
+// maxFileID is the length of a client id, in bytes as escaped, up to which it is in the
+// name of the file. File systems allow 255 bytes, and the names of the lock file and
+// of temporary files are longer.
+const maxFileID = 200
+
+// DefaultCachePath returns where the tokens of a client are kept, for each user of the
+// system: {os.UserCacheDir}/cdfauth/cognitetokencache.{clientID}.bin.
+//
+// The client id is path-escaped, and its colons too, for Windows. If that has more than
+// 200 bytes, "sha256!" and the hash of the client id stand in its place. Without HOME,
+// the home directory is that of the system's user database. It is an error if clientID
+// is empty or there is no such directory.
+func DefaultCachePath(clientID string) (string, error) {
+	if clientID == "" {
+		return "", errors.New("cdfauth: DefaultCachePath: clientID is empty")
+	}
+	dir, err := userCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("cdfauth: DefaultCachePath: %w", err)
+	}
+	id := strings.ReplaceAll(url.PathEscape(clientID), ":", "%3A")
+	if len(id) > maxFileID {
+		id = fmt.Sprintf("sha256!%x", sha256.Sum256([]byte(clientID)))
+	}
+	return filepath.Join(dir, "cdfauth", "cognitetokencache."+id+".bin"), nil
+}
+
+// userCacheDir is os.UserCacheDir, which knows the home directory from HOME alone.
+// Services and cron jobs may have no HOME, and a home directory all the same.
+func userCacheDir() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err == nil {
+		return dir, nil
+	}
+	_, homeErr := os.UserHomeDir()
+	if homeErr == nil || runtime.GOOS == "windows" || runtime.GOOS == "plan9" {
+		// HOME is not what is missing.
+		return "", err
+	}
+	account, userErr := user.Current()
+	if userErr != nil || !filepath.IsAbs(account.HomeDir) {
+		return "", err
+	}
+	if runtime.GOOS == "darwin" || runtime.GOOS == "ios" {
+		return filepath.Join(account.HomeDir, "Library", "Caches"), nil
+	}
+	return filepath.Join(account.HomeDir, ".cache"), nil
+}

@@ -1,0 +1,152 @@
+package cdfauth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// These tests mount file systems, each in a child process with mounts of its own.
+
+// mounted runs a child that may mount, and says what it is for.
+func mounted(t *testing.T, name string, c *FileCache) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount")
+	}
+	cmd := child(t, name, c, "")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	var out bytes.Buffer
+	cmd.Stderr = &out
+	err := cmd.Run()
+	if errors.Is(err, os.ErrPermission) || strings.Contains(out.String(), errNoMount.Error()) {
+		t.Skip("this container may not mount")
+	}
+	if err != nil {
+		t.Errorf("%v: %s", err, out.String())
+	}
+}
+
+var errNoMount = errors.New("may not mount")
+
+// mount mounts for this process alone.
+func mount(source, target, kind string, flags uintptr, data string) error {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return errNoMount
+	}
+	return syscall.Mount(source, target, kind, flags, data)
+}
+
+// TestFileCacheReadOnlyMount: on a read-only file system the mode cannot be narrowed
+// and nothing can be locked: the content is used all the same, and the error of Update
+// says that there can be no lock.
+func TestFileCacheReadOnlyMount(t *testing.T) {
+	t.Parallel()
+	for _, lock := range []string{"", ".lock"} {
+		c := fileCache(t)
+		put(t, c, "1")
+		must(t, os.Chmod(c.path, 0o644))
+		if lock == "" {
+			must(t, os.Remove(c.path+".lock"))
+		}
+		mounted(t, "read-only mount", c)
+	}
+}
+
+// TestFileCacheMountedFile: a file that is mounted by itself, as into a container,
+// cannot be renamed over. It is written in place.
+func TestFileCacheMountedFile(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	source := filepath.Join(filepath.Dir(c.path), "source")
+	put(t, c, "longer than what follows")
+	must(t, os.Link(c.path, source))
+	must(t, os.Remove(c.path))
+	must(t, os.WriteFile(c.path, nil, 0o600))
+	mounted(t, "mounted file", c)
+	if t.Skipped() {
+		return
+	}
+	if b, err := os.ReadFile(source); string(b) != "kept" {
+		t.Errorf("outside: %q, %v", b, err)
+	}
+	wantFiles(t, c, "", ".lock", "source")
+}
+
+// TestFileCacheNoSpace: a full disk is an error before f is called.
+func TestFileCacheNoSpace(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	must(t, os.Mkdir(filepath.Dir(c.path), 0o700))
+	mounted(t, "no space", c)
+}
+
+func init() {
+	children["read-only mount"] = func(c *FileCache, _ string) error {
+		dir := filepath.Dir(c.path)
+		if err := mount(dir, dir, "", syscall.MS_BIND, ""); err != nil {
+			return err
+		}
+		if err := mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+			return err
+		}
+		if b, err := c.Get(context.Background()); string(b) != "1" {
+			return fmt.Errorf("Get: %q, %w", b, err)
+		}
+		if err := mustNot(context.Background(), c); !errors.Is(err, errNoLock) || !errors.Is(err, syscall.EROFS) {
+			return fmt.Errorf("Update: %w; want one that says that there can be no lock", err)
+		}
+		return nil
+	}
+	children["mounted file"] = func(c *FileCache, _ string) error {
+		if err := mount(filepath.Join(filepath.Dir(c.path), "source"), c.path, "", syscall.MS_BIND, ""); err != nil {
+			return err
+		}
+		for _, content := range []string{"short", "much longer than the one before", "", "kept"} {
+			if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) {
+				return []byte(content), nil
+			}); err != nil {
+				return fmt.Errorf("%q: %w", content, err)
+			}
+			if b, err := c.Get(context.Background()); string(b) != content || err != nil {
+				return fmt.Errorf("Get: %q, %w; want %q", b, err, content)
+			}
+		}
+		// It cannot be moved aside either.
+		err := c.setAside(context.Background(), func([]byte) bool { return true })
+		if !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "mount its directory") {
+			return fmt.Errorf("setAside: %w", err)
+		}
+		return nil
+	}
+	children["no space"] = func(c *FileCache, _ string) error {
+		if err := mount("none", filepath.Dir(c.path), "tmpfs", 0, "size=256k,mode=700"); err != nil {
+			return err
+		}
+		old := strings.Repeat("x", 8<<10)
+		if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return []byte(old), nil }); err != nil {
+			return err
+		}
+		filler, err := os.Create(filepath.Join(filepath.Dir(c.path), "filler"))
+		if err != nil {
+			return err
+		}
+		for err == nil {
+			_, err = filler.Write(make([]byte, 4<<10))
+		}
+		filler.Close()
+		if err := mustNot(context.Background(), c); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, errNoLock) {
+			return fmt.Errorf("Update: %w; want one that says that the disk is full", err)
+		}
+		if b, err := c.Get(context.Background()); string(b) != old {
+			return fmt.Errorf("Get: %d bytes, %w", len(b), err)
+		}
+		return nil
+	}
+}
