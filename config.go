@@ -3,240 +3,303 @@
 package cdfauth
 
 import (
-	"bytes"
-	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/url"
+	"reflect"
 	"slices"
-	"strconv"
 	"strings"
-	"sync/atomic"
 )
 
-// This file builds providers from what Cognite's users already have: the configuration of the Python SDK, and the environment of the Cognite toolkit, which is
-// translated into it. All that is wrong is told at once, by the names that its author knows, and without a value that could be a secret.
+// This file reads the configuration of Cognite's Python SDK. A configuration is one
+// JSON object with one key, the kind of credentials, whose value is an object of
+// that kind's keys: the structs of configkinds.go. All that is wrong is told at
+// once, by the names that the author of the configuration knows, and without a value
+// that could be a secret.
 
-const userKeys = "authority_url oauth_discovery_url scopes cdf_cluster login_hint audience token_cache_path mem_cache_only clear_cache token_expiry_leeway_seconds"
-
-var kinds = map[string]struct{ required, optional string }{ // of credentials, with their keys. By "*" all others are parameters of the requests.
-	"token":              {"token", ""},
-	"client_credentials": {"token_url client_id client_secret", "scopes audience token_expiry_leeway_seconds *"},
-	"client_certificate": {"authority_url client_id certificate", "cert_thumbprint scopes token_expiry_leeway_seconds"},
-	"device_code":        {"client_id", userKeys + " *"},
-	"interactive":        {"client_id", userKeys + " redirect_port prompt"},
-}
-
-// Load builds a provider from JSON of the shape that CredentialProvider.load of Cognite's Python SDK takes: an object of one key, the kind, with an object of:
+// Load returns the provider that a configuration describes. The configuration is JSON
+// of the form that CredentialProvider.load of Cognite's Python SDK takes: an object
+// with one key, which is the kind of credentials, and with an object of these keys:
 //
-//	token               the token itself, or an object with token
-//	client_credentials  token_url, client_id, client_secret; scopes; all others are parameters of the requests, such as audience
-//	client_certificate  authority_url, client_id, certificate (PEM text); cert_thumbprint, scopes
-//	interactive         client_id, authority_url or oauth_discovery_url (for [Discovery]); scopes or cdf_cluster, audience, redirect_port, prompt, login_hint,
-//	                    token_cache_path, mem_cache_only, clear_cache (what the cache has counts for nothing, and is removed by the first sign-in)
-//	device_code         the same without redirect_port and prompt; all others are parameters of the requests
+//	token               token (or the token itself in place of the object)
+//	client_credentials  token_url, client_id, client_secret; scopes; all others are
+//	                    parameters of the requests, such as audience
+//	client_certificate  authority_url, client_id, certificate (PEM text);
+//	                    cert_thumbprint, scopes
+//	device_code         client_id, authority_url or oauth_discovery_url (see Discovery),
+//	                    scopes or cdf_cluster; login_hint, token_cache_path,
+//	                    mem_cache_only, clear_cache; all others are parameters of the
+//	                    requests, such as audience
+//	interactive         client_id, authority_url or oauth_discovery_url; scopes or
+//	                    cdf_cluster, audience, redirect_port, prompt, login_hint,
+//	                    token_cache_path, mem_cache_only, clear_cache
 //
-// and, but for token, token_expiry_leeway_seconds. A key that is not listed is refused. o fills in what the configuration does not say.
+// All kinds but token also take token_expiry_leeway_seconds. A key that is not in the
+// list is an error, unless all others are parameters. A null is as good as no key.
+//
+// A cdf_cluster stands for the scopes IDENTITY and user_impersonation of that cluster,
+// if scopes are missing. A device_code needs one of the two, as in the SDK; an empty
+// list of scopes says that none is wanted. A token_cache_path that begins with ~/ is in
+// the user's home directory. With clear_cache, Load ignores what the cache contains, and
+// the first sign-in replaces it.
+//
+// Load takes from o what the configuration does not say. Its error names each key that
+// is wrong.
 func Load(config []byte, o Options) (Provider, error) {
-	var top map[string]any
-	d := json.NewDecoder(bytes.NewReader(config))
-	d.UseNumber() // parameters are sent as they are written
-	err := d.Decode(&top)
-	valid := strings.Join(slices.Sorted(maps.Keys(kinds)), ", ")
-	if err != nil || len(top) != 1 || len(bytes.TrimSpace(config[d.InputOffset():])) > 0 {
-		return nil, fmt.Errorf("cdfauth: Load: want one JSON object (not YAML) with one key, the kind: %s", valid)
+	var top map[string]json.RawMessage
+	if json.Unmarshal(config, &top) != nil || len(top) != 1 {
+		return nil, fmt.Errorf("cdfauth: Load: want one JSON object (not YAML) with one key, "+
+			"the kind: %s", kindNames)
 	}
 	kind := slices.Collect(maps.Keys(top))[0]
-	values, ok := top[kind].(map[string]any)
-	if token, bare := top[kind].(string); bare && kind == "token" {
-		values, ok = map[string]any{"token": token}, true
+	credentials := newCredentials(kind)
+	if credentials == nil {
+		return nil, fmt.Errorf("cdfauth: Load: %.64q is no kind of credentials: want one of %s",
+			kind, kindNames)
 	}
-	if kinds[kind].required == "" {
-		return nil, fmt.Errorf("cdfauth: Load: %.64q is no kind of credentials: want one of %s", kind, valid)
-	} else if !ok {
-		return nil, fmt.Errorf("cdfauth: Load: %s is %s: want an object of its keys", kind, jsonType(top[kind]))
+	value := top[kind]
+	var keys map[string]json.RawMessage
+	if kind == "token" && jsonType(value) == "a string" {
+		keys = map[string]json.RawMessage{"token": value}
+	} else if json.Unmarshal(value, &keys) != nil || keys == nil {
+		return nil, fmt.Errorf("cdfauth: Load: %s is %s: want an object of its keys",
+			kind, jsonType(value))
 	}
-	return (&loader{prefix: "cdfauth: Load: " + kind + ": ", values: values}).provider(kind, o)
+	wrong := &problems{}
+	wrong.decode(keys, credentials)
+	provider, err := newProvider(credentials, o, wrong)
+	if err != nil {
+		return nil, fmt.Errorf("cdfauth: Load: %s: %w", kind, err)
+	}
+	return provider, nil
 }
 
-type loader struct { // a configuration while it is read
-	prefix string // of errors
-	values map[string]any
-	names  map[string]string // by key, if not the same
-	wrong  []string
-}
-
-func (s *loader) problem(is bool, format string, args ...any) {
-	if is {
-		s.wrong = append(s.wrong, fmt.Sprintf(format, args...))
-	}
-}
-
-func (s *loader) name(key string) string { return cmp.Or(s.names[key], key) }
-
-func (s *loader) text(key string) string { return s.str(s.name(key), s.values[key]) }
-
-func (s *loader) str(name string, v any) string {
-	if n, ok := v.(json.Number); ok {
-		return n.String()
-	}
-	text, ok := v.(string)
-	s.problem(!ok && v != nil, "%s is %s: want a string", name, jsonType(v))
-	return text
-}
-
-func (s *loader) flag(key string) bool {
-	v, ok := s.values[key].(bool)
-	s.problem(!ok && s.values[key] != nil, "%s is %s: want true or false", key, jsonType(s.values[key]))
-	return v
-}
-
-func jsonType(v any) string { // names the type of a value, never the value
-	return map[string]string{"string": "a string", "json.Number": "a number", "bool": "a boolean", "[]interface {}": "a list", "<nil>": "null",
-		"map[string]interface {}": "an object"}[fmt.Sprintf("%T", v)]
-}
-
-func (s *loader) provider(kind string, o Options) (p Provider, err error) {
-	c, token, secret, certificate, thumbprint := s.config(kind, o), s.text("token"), s.text("client_secret"), s.text("certificate"), s.text("cert_thumbprint")
-	if len(s.wrong) == 0 {
-		switch kind {
-		case "token":
-			p, err = NewStaticProvider(token)
-		case "client_credentials":
-			p, err = NewClientCredentials(ClientCredentialsConfig{Endpoint: c.Endpoint, ClientID: c.ClientID, ClientSecret: SecretString(secret), Scopes: c.Scopes,
-				Params: c.Params, Options: c.Options})
-		case "client_certificate":
-			p, err = NewClientCertificate(ClientCertificateConfig{Endpoint: c.Endpoint, ClientID: c.ClientID, Certificate: SecretString(certificate),
-				Thumbprint: thumbprint, Scopes: c.Scopes, Options: c.Options})
-		case "device_code":
-			p, err = NewDeviceCode(DeviceCodeConfig{Endpoint: c.Endpoint, ClientID: c.ClientID, Scopes: c.Scopes, Params: c.Params, LoginHint: c.LoginHint, Options: c.Options})
-		case "interactive":
-			p, err = NewInteractive(c)
-		}
-	}
-	if err != nil { // it has the constructor's names for things
-		s.problem(true, "%s", strings.NewReplacer("cdfauth: ", "", "Endpoint", s.name(endpointKey(c.Endpoint.kind)),
-			"access token", s.name("token"), "ClientID", s.name("client_id"), "Scopes", s.name("scopes"),
-			"Certificate", "certificate", "Thumbprint", "cert_thumbprint", "RedirectPort", "redirect_port", "Prompt", "prompt", "Params: ", "").Replace(err.Error()))
-	}
-	if len(s.wrong) > 0 {
-		return nil, errors.New(s.prefix + strings.Join(s.wrong, "; "))
-	}
-	return p, nil
-}
-
-func (s *loader) config(kind string, o Options) (c InteractiveConfig) { // has the fields of the other flows' too
-	required, optional := strings.Fields(kinds[kind].required), strings.Fields(kinds[kind].optional)
-	for _, key := range required {
-		s.problem(s.values[key] == nil || s.values[key] == "", "%s is missing", s.name(key))
-	}
-	c.Params = url.Values{}
-	for _, key := range slices.Sorted(maps.Keys(s.values)) {
-		switch known := slices.Contains(append(optional, required...), key); {
-		case !known && !slices.Contains(optional, "*"):
-			s.problem(true, "%.64q is no key of it: want %s", key, strings.Join(slices.Sorted(slices.Values(append(optional, required...))), ", "))
-		case !known || key == "audience":
-			c.Params.Set(key, s.text(key))
-		}
-	}
-	c.ClientID, c.Prompt, c.LoginHint, c.Options = s.text("client_id"), s.text("prompt"), s.text("login_hint"), o
-	if list, ok := s.values["scopes"].([]any); ok {
-		for i, v := range list {
-			c.Scopes = append(c.Scopes, s.str(fmt.Sprintf("scopes[%d]", i), v))
-		}
-	} else {
-		c.Scopes = strings.Fields(s.text("scopes")) // as the Python SDK takes them too
-	}
-	authority, discovery, cluster, path := s.text("authority_url"), s.text("oauth_discovery_url"), s.text("cdf_cluster"), s.text("token_cache_path")
-	switch c.Endpoint = Authority(authority); {
-	case kind == "client_credentials":
-		c.Endpoint = TokenURL(s.text("token_url"))
-	case discovery != "":
-		c.Endpoint = Discovery(discovery)
-		s.problem(authority != "", "%s and %s are both set: want one of them", s.name("authority_url"), s.name("oauth_discovery_url"))
-	case authority == "" && slices.Contains(optional, "authority_url"):
-		s.problem(true, "%s is missing, and so is %s", s.name("authority_url"), s.name("oauth_discovery_url"))
-	}
-	if cluster != "" && len(c.Scopes) == 0 {
-		c.Scopes = []string{ClusterURL(cluster) + "/IDENTITY", ClusterURL(cluster) + "/user_impersonation"}
-	}
-	var bad error
-	c.RedirectPort, bad = strconv.Atoi(cmp.Or(s.text("redirect_port"), "0"))
-	s.problem(bad != nil, "redirect_port is not a number")
-	if key := "token_expiry_leeway_seconds"; s.values[key] != nil {
-		leeway, ok := seconds(json.RawMessage(s.text(key)), 0)
-		s.problem(!ok || leeway < 0, "%s is not a number of seconds", key)
-		c.Leeway = max(leeway, 1) // 0 is none at all here, not the default
-	}
-	fresh := s.flag("clear_cache")
-	switch {
-	case s.flag("mem_cache_only"):
-		c.Cache = new(MemoryCache)
-	case path != "":
-		c.Cache, bad = NewFileCache(path)
-		s.problem(bad != nil, "token_cache_path: %v", bad)
-	case fresh && o.Cache == nil:
-		path, _ = DefaultCachePath(c.ClientID)
-		if file, err := NewFileCache(path); err == nil { // or there is nothing to clear
-			c.Cache = file
-		}
-	}
-	if fresh && c.Cache != nil {
-		c.Cache = &clearedCache{cache: c.Cache}
-	}
-	return c
-}
-
-// clearedCache is a Cache with clear_cache: what it has counts for nothing, until
-// something is stored through it, which replaces what was there. Other processes
-// may have stored something since, and then that counts as ever.
-type clearedCache struct {
-	cache Cache
-
-	// stored is set once something was stored.
-	stored atomic.Bool
-}
-
-// Get returns the content, if it counts.
-func (c *clearedCache) Get(ctx context.Context) ([]byte, error) {
-	content, err := c.cache.Get(ctx)
-	if err != nil || !c.stored.Load() {
+// newProvider returns the provider for credentials that were read, from a
+// configuration or from the environment. What was wrong with these is in wrong.
+func newProvider(credentials kindConfig, o Options, wrong *problems) (Provider, error) {
+	credentials.check(wrong)
+	if err := wrong.err(); err != nil {
 		return nil, err
 	}
-	return content, nil
+	provider, err := credentials.provider(o)
+	if err != nil {
+		wrong.addError("", err)
+		return nil, wrong.err()
+	}
+	return provider, nil
 }
 
-// Update implements [Cache].
-func (c *clearedCache) Update(
-	ctx context.Context,
-	f func(ctx context.Context, old []byte) (new []byte, err error),
-) error {
-	if err := checkCacheCall(ctx, f != nil); err != nil {
+// problems are what is wrong with a configuration.
+type problems struct {
+	// variables has the name of an environment variable by the key that it stands
+	// for. It is nil if the keys are from a configuration.
+	variables map[string]string
+
+	// names are those of the keys that have a problem, texts the sentences about them.
+	names []string
+	texts []string
+}
+
+// name returns what the author of the configuration calls a key.
+func (p *problems) name(key string) string {
+	if variable, ok := p.variables[key]; ok {
+		return variable
+	}
+	return key
+}
+
+// add notes what is wrong with a key. The problem continues the sentence that the name
+// of the key begins. A key has one problem: what is added later follows from it.
+func (p *problems) add(key, problem string, args ...any) {
+	name := p.name(key)
+	if slices.Contains(p.names, name) {
+		return
+	}
+	p.names = append(p.names, name)
+	p.texts = append(p.texts, name+" "+fmt.Sprintf(problem, args...))
+}
+
+// addError notes a constructor's error. If the key is "", the field that the error
+// names says which key is wrong.
+func (p *problems) addError(key string, err error) {
+	var wrong *fieldError
+	switch {
+	case err == nil:
+	case errors.As(err, &wrong) && key != "":
+		p.add(key, "%v", wrong.err)
+	case errors.As(err, &wrong):
+		p.add(keyOfField(wrong.field), "%v", wrong.err)
+	default:
+		field, problem, _ := strings.Cut(strings.TrimPrefix(err.Error(), "cdfauth: "), " ")
+		p.add(keyOfField(strings.TrimSuffix(field, ":")), "%s", problem)
+	}
+}
+
+// require notes that a key is missing, if its value is empty.
+func (p *problems) require(key string, value jsonText) {
+	if value == "" {
+		p.add(key, "is missing")
+	}
+}
+
+// err returns all problems in one error, or nil.
+func (p *problems) err() error {
+	if len(p.texts) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(p.texts, "; "))
+}
+
+// keyOfField returns the key that a field of the constructors' configurations comes from.
+// A field that comes from none, such as Leeway, keeps its name.
+func keyOfField(field string) string {
+	switch field {
+	case "ClientID":
+		return "client_id"
+	case "ClientSecret":
+		return "client_secret"
+	case "Scopes":
+		return "scopes"
+	case "Params":
+		return "the configuration"
+	case "Certificate":
+		return "certificate"
+	case "Thumbprint":
+		return "cert_thumbprint"
+	case "RedirectPort":
+		return "redirect_port"
+	case "Prompt":
+		return "prompt"
+	}
+	return field
+}
+
+// decode sets the fields of credentials, a pointer to a struct, to the values of the
+// keys that their json tags name. Unlike package json it tells the case of a key apart,
+// reads on after a bad value, and knows which keys are left: parameters, if a field has
+// the tag "*", and unknown otherwise.
+func (p *problems) decode(values map[string]json.RawMessage, credentials any) {
+	fields := reflect.ValueOf(credentials).Elem()
+	left := maps.Clone(values)
+	var known []string
+	var params *url.Values
+	for _, field := range reflect.VisibleFields(fields.Type()) {
+		key := field.Tag.Get("json")
+		if key == "" {
+			continue // a struct whose fields follow
+		}
+		target := fields.FieldByIndex(field.Index).Addr().Interface()
+		if key == "*" {
+			params = target.(*url.Values)
+			continue
+		}
+		known = append(known, key)
+		p.decodeValue(key, left[key], target)
+		delete(left, key)
+	}
+	for _, key := range slices.Sorted(maps.Keys(left)) {
+		if params == nil {
+			p.add(fmt.Sprintf("%.64q", key), "is no key of it: want %s",
+				strings.Join(slices.Sorted(slices.Values(known)), ", "))
+			continue
+		}
+		var value jsonText
+		p.decodeValue(key, left[key], &value)
+		if value != "" {
+			addParam(params, key, value)
+		}
+	}
+}
+
+// decodeValue sets target to the value of a key. Null counts as no value.
+func (p *problems) decodeValue(key string, raw json.RawMessage, target any) {
+	if len(raw) == 0 || jsonType(raw) == "null" {
+		return
+	}
+	if err := json.Unmarshal(raw, target); err != nil {
+		p.add(key, "%v", err)
+	}
+}
+
+// addParam sets a parameter of the requests.
+func addParam(params *url.Values, name string, value jsonText) {
+	if *params == nil {
+		*params = url.Values{}
+	}
+	params.Set(name, string(value))
+}
+
+// jsonType names the type of a JSON value. It never shows the value.
+func jsonType(raw json.RawMessage) string {
+	switch raw[0] {
+	case '"':
+		return "a string"
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	return "a number"
+}
+
+// A jsonText is a string. A number is taken as it is written: YAML makes numbers of
+// identifiers that have digits alone.
+type jsonText string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *jsonText) UnmarshalJSON(raw []byte) error {
+	switch jsonType(raw) {
+	case "a string":
+		return json.Unmarshal(raw, (*string)(t))
+	case "a number":
+		*t = jsonText(raw)
+		return nil
+	}
+	return fmt.Errorf("is %s: want a string", jsonType(raw))
+}
+
+// A jsonScopes is a list of scopes, or one string of them, separated by blanks. It is
+// nil if the configuration does not say, and empty if it says that none is wanted.
+type jsonScopes []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *jsonScopes) UnmarshalJSON(raw []byte) error {
+	if jsonType(raw) != "a list" {
+		var all jsonText
+		if err := all.UnmarshalJSON(raw); err != nil {
+			return err
+		}
+		*s = append(jsonScopes{}, strings.Fields(string(all))...)
+		return nil
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(raw, &list); err != nil {
 		return err
 	}
-	return c.cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
-		if !c.stored.Load() {
-			old = nil
+	*s = jsonScopes{}
+	for i, element := range list {
+		var scope jsonText
+		if err := scope.UnmarshalJSON(element); err != nil {
+			return fmt.Errorf("has an element, [%d], that %w", i, err)
 		}
-		content, err := f(ctx, old)
-		if err == nil && len(content) > 0 {
-			c.stored.Store(true)
-		}
-		return content, err
-	})
+		*s = append(*s, string(scope))
+	}
+	return nil
 }
 
-// endpointKey returns the key that an Endpoint was made of.
-func endpointKey(kind string) string {
-	switch kind {
-	case kindTokenURL:
-		return "token_url"
-	case kindDiscovery:
-		return "oauth_discovery_url"
-	default:
-		return "authority_url"
+// A jsonFlag is true or false.
+type jsonFlag bool
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (f *jsonFlag) UnmarshalJSON(raw []byte) error {
+	if jsonType(raw) != "a boolean" {
+		return fmt.Errorf("is %s: want true or false", jsonType(raw))
 	}
+	return json.Unmarshal(raw, (*bool)(f))
 }

@@ -95,12 +95,20 @@ func TestLoadSettings(t *testing.T) {
 		t.Helper()
 		values := map[string]any{"authority_url": "https://idp.test/t", "client_id": "app"}
 		maps.Copy(values, more)
-		s := &loader{values: values}
-		c := s.config("interactive", beside)
-		if len(s.wrong) > 0 {
-			t.Fatal(s.wrong)
+		keys := map[string]json.RawMessage{}
+		for key, value := range values {
+			raw, err := json.Marshal(value)
+			must(t, err)
+			keys[key] = raw
 		}
-		return c
+		var wrong problems
+		var credentials browserCredentials
+		wrong.decode(keys, &credentials)
+		credentials.check(&wrong)
+		must(t, wrong.err())
+		config, err := credentials.config(beside)
+		must(t, err)
+		return config
 	}
 	for text, want := range map[string]string{"": "7ns", "30": "30s", "1.5": "1.5s", "0": "1ns"} {
 		more := map[string]any{}
@@ -176,14 +184,14 @@ func TestLoadErrors(t *testing.T) {
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":["hunter2"]}}`, "client_secret is a list: want a string"},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a ","client_secret":"hunter2"}}`, "client_id has a blank"},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a b"]}}`, `scopes has "a b"`},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a",{}]}}`, `scopes[1] is an object: want a string`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a",{}]}}`, `scopes has an element, [1], that is an object: want a string`},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":{}}}`, `scopes is an object: want a string`},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","grant_type":"password"}}`, `"grant_type", which is not for callers to set`},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","x":true}}`, `x is a boolean: want a string`},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":-1}}`, `token_expiry_leeway_seconds is not`},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":"soon"}}`, `token_expiry_leeway_seconds is not`},
 		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificate":"hunter2","cert_thumbprint":"xyz"}}`, `cert_thumbprint is "xyz": want the 40 hexadecimal digits`},
-		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificat":"hunter2"}}`, `certificate is missing; "certificat" is no key of it: want authority_url, cert_thumbprint, certificate, client_id, scopes`},
+		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificat":"hunter2"}}`, `"certificat" is no key of it: want authority_url, cert_thumbprint, certificate, client_id, scopes, token_expiry_leeway_seconds; certificate is missing`},
 		{`{"interactive":{"client_id":"a"}}`, "authority_url is missing, and so is oauth_discovery_url"},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","oauth_discovery_url":"https://b.test"}}`, "authority_url and oauth_discovery_url are both set"},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","client_secret":"hunter2"}}`, `"client_secret" is no key of it`},
@@ -192,7 +200,7 @@ func TestLoadErrors(t *testing.T) {
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":70000}}`, `redirect_port is 70000: want a port from 1 to 65535`},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","clear_cache":"yes"}}`, `clear_cache is a string: want true or false`},
 		{`{"interactive":{"client_id":"a","oauth_discovery_url":"https://u:hunter2@a.test/t"}}`, `oauth_discovery_url has a user name`},
-		{`{"device_code":{"client_id":"a","authority_url":"https://a.test/t","cdf_cluster":"../evil"}}`, `is no cluster name`},
+		{`{"device_code":{"client_id":"a","authority_url":"https://a.test/t","cdf_cluster":"../evil"}}`, `cdf_cluster is "../evil": want the name of a cluster`},
 	} {
 		p, err := Load([]byte(tt.config), Options{})
 		if err == nil || p != nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "cdfauth: Load: ") || strings.Contains(err.Error(), "hunter2") {

@@ -3,89 +3,273 @@
 package cdfauth
 
 import (
-	"cmp"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
 )
 
-// FromEnv builds a provider from the environment variables of the Cognite toolkit, with its defaults. A nil getenv is os.Getenv; o fills in what they do not say.
-// LOGIN_FLOW is client_credentials (the default), device_code, interactive or token; PROVIDER is entra_id (the default), auth0, cdf or other. Wanted are for
+// This file reads the environment variables of the Cognite toolkit. LOGIN_FLOW says
+// which kind of credentials they are for, and PROVIDER which defaults they have. The
+// variables fill the structs of configkinds.go, which check them and make the provider.
+
+// FromEnv returns the provider that the environment variables of the Cognite toolkit
+// describe, with the toolkit's defaults. A nil getenv means os.Getenv. LOGIN_FLOW is
+// client_credentials (the default), device_code, interactive or token. PROVIDER is
+// entra_id (the default), auth0, cdf or other. The flows need these variables:
 //
 //	token               CDF_TOKEN
-//	client_credentials  IDP_CLIENT_ID, IDP_CLIENT_SECRET, IDP_TOKEN_URL (entra_id: or IDP_TENANT_ID; cdf: built in)
-//	interactive         IDP_CLIENT_ID, IDP_AUTHORITY_URL (entra_id: or IDP_TENANT_ID or IDP_TOKEN_URL) or IDP_DISCOVERY_URL
-//	device_code         the same; of both URLs the latter counts, but for entra_id, where also IDP_CLIENT_ID has a default: Cognite's app registration
+//	client_credentials  IDP_CLIENT_ID, IDP_CLIENT_SECRET, IDP_TOKEN_URL
+//	                    (entra_id: or IDP_TENANT_ID; cdf: built in)
+//	interactive         IDP_CLIENT_ID, IDP_AUTHORITY_URL or IDP_DISCOVERY_URL
+//	                    (entra_id: or IDP_TENANT_ID, or Entra's IDP_TOKEN_URL)
+//	device_code         the same (entra_id: IDP_CLIENT_ID may be missing, and is then
+//	                    Cognite's app registration)
 //
-// IDP_SCOPES, separated by commas, and IDP_AUDIENCE have defaults, but for cdf: for auth0 IDENTITY and user_impersonation, and the project's address, by CDF_PROJECT;
-// else, by CDF_CLUSTER, [ClusterScopes] (device codes: the cluster's IDENTITY and user_impersonation) and [ClusterURL]; interactive has no default audience.
+// If both IDP_AUTHORITY_URL and IDP_DISCOVERY_URL are set, device_code uses the latter,
+// unless PROVIDER is entra_id, and interactive the former.
+//
+// IDP_SCOPES has scopes, separated by commas. Their default is, for device_code, the
+// IDENTITY and user_impersonation of CDF_CLUSTER, and otherwise [ClusterScopes] of
+// CDF_CLUSTER, or IDENTITY and user_impersonation if PROVIDER is auth0. IDP_AUDIENCE is
+// a parameter of client_credentials, and of device_code unless PROVIDER is entra_id. Its
+// default is [ClusterURL] of CDF_CLUSTER; if PROVIDER is auth0, it is the address of
+// CDF_PROJECT. The provider cdf has neither scopes nor an audience for
+// client_credentials. IDP_LOGIN_HINT, which the toolkit does not have, is the LoginHint
+// of interactive and device_code.
+//
+// Blanks and a pair of quotes around a value are dropped, and what is then empty is not
+// set. CDF_URL is not read: it is the address of the API, which [NewHTTPClient] gets.
+//
+// FromEnv takes from o what the variables do not say. Its error names each variable that
+// is wrong.
 func FromEnv(getenv func(string) string, o Options) (Provider, error) {
 	if getenv == nil {
 		getenv = os.Getenv
 	}
-	s, flow := fromToolkit(getenv)
-	return s.provider(flow, o)
+	credentials, wrong := fromToolkit(getenv)
+	if credentials == nil {
+		return nil, fmt.Errorf("cdfauth: FromEnv: %w", wrong.err())
+	}
+	provider, err := newProvider(credentials, o, wrong)
+	if err != nil {
+		return nil, fmt.Errorf("cdfauth: FromEnv: %w", err)
+	}
+	return provider, nil
 }
 
-func fromToolkit(getenv func(string) string) (s *loader, flow string) { // makes a configuration, in Load's terms, of the environment
-	s = &loader{prefix: "cdfauth: FromEnv: ", values: map[string]any{}, names: map[string]string{"token": "CDF_TOKEN", "client_id": "IDP_CLIENT_ID",
-		"client_secret": "IDP_CLIENT_SECRET", "token_url": "IDP_TOKEN_URL", "authority_url": "IDP_AUTHORITY_URL", "oauth_discovery_url": "IDP_DISCOVERY_URL",
-		"scopes": "IDP_SCOPES", "audience": "IDP_AUDIENCE"}}
-	oneOf := func(name string, valid ...string) string {
-		v := strings.ToLower(cmp.Or(getenv(name), valid[0]))
-		s.problem(!slices.Contains(valid, v), "%s is %.64q: want one of %s", name, v, strings.Join(valid, ", "))
-		return v
+// cogniteTokenURL is the token endpoint of CDF's own identity provider.
+const cogniteTokenURL = "https://auth.cognite.com/oauth2/token"
+
+// cogniteDeviceClient is the identifier of Cognite's app registration at Entra for the
+// device code flow.
+const cogniteDeviceClient = "fb9d503b-ac25-44c7-a75d-8fbcd3a206bd"
+
+// entraTokenPath follows the authority in the address of an Entra tenant's token
+// endpoint.
+const entraTokenPath = "/oauth2/v2.0/token"
+
+// A toolkit is the Cognite toolkit's environment.
+type toolkit struct {
+	getenv func(string) string
+
+	// idp is the PROVIDER, and flow the LOGIN_FLOW.
+	idp, flow string
+
+	wrong *problems
+}
+
+// fromToolkit returns the credentials that the environment is for, and what is wrong
+// with it so far. There are none if it is not known which.
+func fromToolkit(getenv func(string) string) (kindConfig, *problems) {
+	t := &toolkit{getenv: getenv, wrong: &problems{variables: map[string]string{
+		"token":               "CDF_TOKEN",
+		"client_id":           "IDP_CLIENT_ID",
+		"client_secret":       "IDP_CLIENT_SECRET",
+		"token_url":           "IDP_TOKEN_URL",
+		"authority_url":       "IDP_AUTHORITY_URL",
+		"oauth_discovery_url": "IDP_DISCOVERY_URL",
+		"scopes":              "IDP_SCOPES",
+	}}}
+	t.flow = t.oneOf("LOGIN_FLOW", "client_credentials", "device_code", "interactive", "token")
+	t.idp = t.oneOf("PROVIDER", "entra_id", "auth0", "cdf", "other")
+	if t.wrong.err() != nil {
+		return nil, t.wrong
 	}
-	flow = oneOf("LOGIN_FLOW", "client_credentials", "device_code", "interactive", "token")
-	idp := oneOf("PROVIDER", "entra_id", "auth0", "cdf", "other")
-	env := map[string]string{} // by key
-	for key, name := range s.names {
-		env[key] = getenv(name)
+	switch t.flow {
+	case "token":
+		return &staticToken{Token: t.text("CDF_TOKEN")}, t.wrong
+	case "device_code":
+		return t.deviceCode(), t.wrong
+	case "interactive":
+		return t.interactive(), t.wrong
+	default:
+		return t.clientCredentials(), t.wrong
 	}
-	cluster, project, tenant := getenv("CDF_CLUSTER"), getenv("CDF_PROJECT"), getenv("IDP_TENANT_ID")
-	noScopes, noAudience := env["scopes"] == "", env["audience"] == "" && flow != "interactive"
-	audience, scopes := ClusterURL(cluster), ClusterScopes(cluster)[0]
+}
+
+// text returns the value of a variable. Blanks around it are dropped, and a pair of
+// quotes: the toolkit's template has quotes, which most loaders of .env files drop,
+// and some keep.
+func (t *toolkit) text(name string) jsonText {
+	value := strings.TrimSpace(t.getenv(name))
+	last := len(value) - 1
+	if last > 0 && value[0] == value[last] && (value[0] == '"' || value[0] == '\'') {
+		value = strings.TrimSpace(value[1:last])
+	}
+	return jsonText(value)
+}
+
+// oneOf returns the value of a variable that has to be one of these, in lower case.
+// The first is the default.
+func (t *toolkit) oneOf(name string, valid ...string) string {
+	value := strings.ToLower(string(t.text(name)))
+	if value == "" {
+		return valid[0]
+	}
+	if !slices.Contains(valid, value) {
+		t.wrong.add(name, "is %.64q: want one of %s", value, strings.Join(valid, ", "))
+	}
+	return value
+}
+
+// clientCredentials reads the variables of the flow client_credentials. Those that the
+// provider cdf has no use for may be there for other programs.
+func (t *toolkit) clientCredentials() kindConfig {
+	c := &secretCredentials{
+		ClientID:     t.text("IDP_CLIENT_ID"),
+		ClientSecret: t.text("IDP_CLIENT_SECRET"),
+	}
+	if t.idp == "cdf" {
+		c.TokenURL = cogniteTokenURL
+		return c
+	}
+	c.Scopes = t.scopes()
+	addParam(&c.Params, "audience", t.audience())
+	c.TokenURL = t.text("IDP_TOKEN_URL")
+	if c.TokenURL != "" || t.idp != "entra_id" {
+		return c
+	}
+	tenant := t.tenant()
+	if tenant == "" {
+		t.wrong.variables["token_url"] = "IDP_TENANT_ID (or IDP_TOKEN_URL)"
+		return c
+	}
+	t.wrong.variables["token_url"] = "IDP_TENANT_ID"
+	c.TokenURL = tenant + entraTokenPath
+	return c
+}
+
+// deviceCode reads the variables of the flow device_code. An audience would keep the
+// provider from the tokens that the toolkit has in the cache of entra_id: the toolkit
+// sends none there.
+func (t *toolkit) deviceCode() kindConfig {
+	c := &deviceCredentials{personKeys: t.personKeys()}
+	if t.idp != "entra_id" {
+		addParam(&c.Params, "audience", t.audience())
+	} else if c.ClientID == "" {
+		c.ClientID = cogniteDeviceClient
+	}
+	return c
+}
+
+// interactive reads the variables of the flow interactive, which has no audience.
+func (t *toolkit) interactive() kindConfig {
+	return &browserCredentials{personKeys: t.personKeys()}
+}
+
+// personKeys reads the variables that both flows of a person have.
+func (t *toolkit) personKeys() personKeys {
+	k := personKeys{
+		AuthorityURL: t.text("IDP_AUTHORITY_URL"),
+		DiscoveryURL: t.text("IDP_DISCOVERY_URL"),
+		ClientID:     t.text("IDP_CLIENT_ID"),
+		Scopes:       t.scopes(),
+		LoginHint:    t.text("IDP_LOGIN_HINT"),
+	}
+	if k.AuthorityURL == "" && t.idp == "entra_id" {
+		k.AuthorityURL = t.entraAuthority()
+	}
+	// One environment may be for several flows, with addresses for each.
 	switch {
-	case flow == "token" || idp == "cdf" || !noScopes && !noAudience:
-		audience, scopes = "", ""
-	case idp == "auth0":
-		audience, scopes = "https://"+project+".fusion.cognite.com/"+project, "IDENTITY user_impersonation"
-		s.problem(noAudience && project == "", "CDF_PROJECT is missing")
-	case cluster == "":
-		s.problem(true, "CDF_CLUSTER is missing")
-	case audience == badCluster:
-		s.problem(true, "CDF_CLUSTER is %.64q: want the name of a cluster, such as greenfield or westeurope-1", cluster)
-	case flow == "device_code":
-		scopes = audience + "/IDENTITY " + audience + "/user_impersonation"
+	case k.AuthorityURL == "" || k.DiscoveryURL == "":
+	case t.flow == "device_code" && t.idp != "entra_id":
+		k.AuthorityURL = ""
+	default:
+		k.DiscoveryURL = ""
 	}
-	env["scopes"] = cmp.Or(strings.ReplaceAll(env["scopes"], ",", " "), scopes)
-	if noAudience {
-		env["audience"] = audience
+	return k
+}
+
+// entraAuthority returns the address of the tenant, by its name or out of the address of
+// its token endpoint. It is empty if neither is set.
+func (t *toolkit) entraAuthority() jsonText {
+	tenant := t.tenant()
+	if tenant != "" {
+		t.wrong.variables["authority_url"] = "IDP_TENANT_ID"
+		return tenant
 	}
-	switch path := "/oauth2/v2.0/token"; idp {
-	case "cdf":
-		env["token_url"] = "https://auth.cognite.com/oauth2/token"
-	case "entra_id":
-		authority, ok := strings.CutSuffix(env["token_url"], path)
-		if e := Entra(tenant); tenant != "" {
-			s.problem(e.err != nil, "IDP_TENANT_ID is %.64q: want a tenant's GUID or domain name", tenant)
-			authority, ok = cmp.Or(e.url, "https://login.microsoftonline.com"), true
-		}
-		if ok {
-			env["token_url"], env["authority_url"] = cmp.Or(env["token_url"], authority+path), cmp.Or(env["authority_url"], authority)
-		}
-		if flow == "device_code" {
-			env["client_id"] = cmp.Or(env["client_id"], "fb9d503b-ac25-44c7-a75d-8fbcd3a206bd")
-		}
-		s.names["token_url"], s.names["authority_url"] = "IDP_TENANT_ID (or IDP_TOKEN_URL)", "IDP_TENANT_ID (or IDP_AUTHORITY_URL)"
+	tokenURL := string(t.text("IDP_TOKEN_URL"))
+	authority, found := strings.CutSuffix(tokenURL, entraTokenPath)
+	if found {
+		t.wrong.variables["authority_url"] = "IDP_TOKEN_URL"
+		return jsonText(authority)
 	}
-	if env["authority_url"] != "" && env["oauth_discovery_url"] != "" { // one environment may be for several flows
-		delete(env, map[bool]string{true: "authority_url", false: "oauth_discovery_url"}[flow == "device_code" && idp != "entra_id"])
+	t.wrong.variables["authority_url"] = "IDP_TENANT_ID (or IDP_AUTHORITY_URL)"
+	return ""
+}
+
+// tenant returns the address of the Entra tenant that IDP_TENANT_ID names. It is empty
+// if that is not set. A bad name is a problem.
+func (t *toolkit) tenant() jsonText {
+	id := string(t.text("IDP_TENANT_ID"))
+	if id == "" {
+		return ""
 	}
-	for key, value := range env {
-		if value != "" && slices.Contains(strings.Fields(kinds[flow].required+" "+kinds[flow].optional), key) { // the flow has a use for it
-			s.values[key] = value
-		}
+	if Entra(id).check() != nil {
+		t.wrong.add("IDP_TENANT_ID", "is %.64q: want a tenant's GUID or domain name", id)
 	}
-	return s, flow
+	return jsonText(entraRoot + id)
+}
+
+// scopes returns the scopes of IDP_SCOPES, or else the toolkit's default.
+func (t *toolkit) scopes() jsonScopes {
+	list := strings.FieldsFunc(string(t.text("IDP_SCOPES")), func(r rune) bool {
+		return r == ',' || r == ' '
+	})
+	switch {
+	case len(list) > 0:
+		return list
+	case t.flow == "device_code":
+		return personScopes(t.cluster())
+	case t.idp == "auth0":
+		return jsonScopes{"IDENTITY", "user_impersonation"}
+	default:
+		return ClusterScopes(t.cluster())
+	}
+}
+
+// audience returns IDP_AUDIENCE, or else the toolkit's default.
+func (t *toolkit) audience() jsonText {
+	audience := t.text("IDP_AUDIENCE")
+	switch {
+	case audience != "":
+		return audience
+	case t.idp == "auth0":
+		project := t.text("CDF_PROJECT")
+		t.wrong.require("CDF_PROJECT", project)
+		return "https://" + project + ".fusion.cognite.com/" + project
+	default:
+		return jsonText(ClusterURL(t.cluster()))
+	}
+}
+
+// cluster returns CDF_CLUSTER. A missing or bad name is a problem.
+func (t *toolkit) cluster() string {
+	cluster := t.text("CDF_CLUSTER")
+	t.wrong.require("CDF_CLUSTER", cluster)
+	if !isCluster(string(cluster)) {
+		t.wrong.add("CDF_CLUSTER", "is %.64q: %s", string(cluster), wantCluster)
+	}
+	return string(cluster)
 }

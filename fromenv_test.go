@@ -23,9 +23,9 @@ func TestFromEnv(t *testing.T) {
 		{"PROVIDER=other IDP_TOKEN_URL=https://o.test/token IDP_CLIENT_ID=app IDP_CLIENT_SECRET=s IDP_AUDIENCE=x IDP_SCOPES=y",
 			"POST https://o.test/token audience=x client_id=app client_secret=s grant_type=client_credentials scope=y"},
 		{"LOGIN_FLOW=device_code CDF_CLUSTER=greenfield IDP_TENANT_ID=" + tenant, "GET " + ms + "/v2.0/.well-known/openid-configuration\nPOST " + ms +
-			"/oauth2/v2.0/devicecode audience=" + cluster + " client_id=fb9d503b-ac25-44c7-a75d-8fbcd3a206bd scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
+			"/oauth2/v2.0/devicecode client_id=fb9d503b-ac25-44c7-a75d-8fbcd3a206bd scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
 		{"LOGIN_FLOW=device_code IDP_DISCOVERY_URL=https://o.test IDP_TENANT_ID=" + tenant + creds, "GET " + ms + "/v2.0/.well-known/openid-configuration\nPOST " + ms +
-			"/oauth2/v2.0/devicecode audience=" + cluster + " client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
+			"/oauth2/v2.0/devicecode client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
 		{"LOGIN_FLOW=device_code PROVIDER=other IDP_DISCOVERY_URL=https://o.test IDP_AUTHORITY_URL=https://not.this" + creds,
 			"GET https://o.test/.well-known/openid-configuration\nPOST https://o.test/device audience=" + cluster + " client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
 		{"LOGIN_FLOW=device_code PROVIDER=auth0 IDP_DISCOVERY_URL=https://o.test IDP_SCOPES=mine" + creds,
@@ -41,13 +41,15 @@ func TestFromEnv(t *testing.T) {
 		{"IDP_AUTHORITY_URL=https://a.test/t IDP_DISCOVERY_URL=https://o.test IDP_TENANT_ID=" + tenant, "Authority https://a.test/t", cluster + "/.default", ""},
 		{"PROVIDER=other IDP_AUTHORITY_URL=https://a.test/t IDP_DISCOVERY_URL=https://o.test", "Authority https://a.test/t", cluster + "/.default", ""},
 		{"PROVIDER=other IDP_DISCOVERY_URL=https://o.test", "Discovery https://o.test", cluster + "/.default", ""},
-		{"PROVIDER=auth0 IDP_DISCOVERY_URL=https://o.test IDP_AUDIENCE=mine", "Discovery https://o.test", "IDENTITY user_impersonation", "audience=mine"},
-		{"PROVIDER=cdf IDP_AUTHORITY_URL=https://a.test/t", "Authority https://a.test/t", "", ""},
+		{"PROVIDER=auth0 IDP_DISCOVERY_URL=https://o.test IDP_AUDIENCE=mine", "Discovery https://o.test", "IDENTITY user_impersonation", ""},
+		{"PROVIDER=cdf IDP_AUTHORITY_URL=https://a.test/t", "Authority https://a.test/t", cluster + "/.default", ""},
 	} {
-		s, flow := fromToolkit(environment("LOGIN_FLOW=interactive " + tt.env + creds))
-		c := s.config(flow, Options{})
-		if got := c.Endpoint.kind + " " + c.Endpoint.url; len(s.wrong) > 0 || got != tt.endpoint || strings.Join(c.Scopes, " ") != tt.scope || c.Params.Encode() != tt.params || c.ClientID != "app" {
-			t.Errorf("%s: %v %s, %q, %q; want %s, %q, %q", tt.env, s.wrong, got, c.Scopes, c.Params.Encode(), tt.endpoint, tt.scope, tt.params)
+		credentials, wrong := fromToolkit(environment("LOGIN_FLOW=interactive " + tt.env + creds))
+		credentials.check(wrong)
+		c, err := credentials.(*browserCredentials).config(Options{})
+		must(t, err)
+		if got := c.Endpoint.kind + " " + c.Endpoint.url; wrong.err() != nil || got != tt.endpoint || strings.Join(c.Scopes, " ") != tt.scope || c.Params.Encode() != tt.params || c.ClientID != "app" {
+			t.Errorf("%s: %v %s, %q, %q; want %s, %q, %q", tt.env, wrong.err(), got, c.Scopes, c.Params.Encode(), tt.endpoint, tt.scope, tt.params)
 		}
 	}
 	p, err := FromEnv(environment("LOGIN_FLOW=token CDF_TOKEN=my-token"), Options{})
@@ -76,7 +78,7 @@ func TestFromEnvErrors(t *testing.T) {
 		{"PROVIDER=cdf IDP_CLIENT_ID=é IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_CLIENT_ID has a character"},
 		{"PROVIDER=other CDF_CLUSTER=g IDP_TOKEN_URL=http://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_TOKEN_URL must be https"},
 		{"PROVIDER=other CDF_CLUSTER=g IDP_SCOPES=é IDP_TOKEN_URL=https://o.test IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2", "cdfauth: FromEnv: IDP_SCOPES has"},
-		{"LOGIN_FLOW=interactive CDF_CLUSTER=g IDP_AUTHORITY_URL=https://a.test/t/v2.0 IDP_CLIENT_ID=a", "cdfauth: FromEnv: IDP_TENANT_ID (or IDP_AUTHORITY_URL) goes beyond"},
+		{"LOGIN_FLOW=interactive CDF_CLUSTER=g IDP_AUTHORITY_URL=https://a.test/t/v2.0 IDP_CLIENT_ID=a", "cdfauth: FromEnv: IDP_AUTHORITY_URL goes beyond"},
 	} {
 		p, err := FromEnv(environment(tt.env), Options{})
 		if err == nil || p != nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hunter2") {
