@@ -79,7 +79,7 @@ func (c *secretCredentials) check(wrong *problems) {
 	wrong.require("token_url", c.TokenURL)
 	wrong.require("client_id", c.ClientID)
 	wrong.require("client_secret", c.ClientSecret)
-	wrong.addError("token_url", TokenURL(string(c.TokenURL)).check())
+	wrong.addError("token_url", TokenURL(string(c.TokenURL)).check(c.Params))
 }
 
 func (c *secretCredentials) provider(o Options) (Provider, error) {
@@ -108,7 +108,7 @@ func (c *certificateCredentials) check(wrong *problems) {
 	wrong.require("authority_url", c.AuthorityURL)
 	wrong.require("client_id", c.ClientID)
 	wrong.require("certificate", c.Certificate)
-	wrong.addError("authority_url", Authority(string(c.AuthorityURL)).check())
+	wrong.addError("authority_url", Authority(string(c.AuthorityURL)).check(nil))
 }
 
 func (c *certificateCredentials) provider(o Options) (Provider, error) {
@@ -137,7 +137,8 @@ type personKeys struct {
 	Leeway       jsonSeconds `json:"token_expiry_leeway_seconds"`
 }
 
-func (k *personKeys) check(wrong *problems) {
+// check notes what is wrong with the keys, of credentials with these parameters.
+func (k *personKeys) check(wrong *problems, params url.Values) {
 	wrong.require("client_id", k.ClientID)
 	switch {
 	case k.AuthorityURL == "" && k.DiscoveryURL == "":
@@ -146,9 +147,9 @@ func (k *personKeys) check(wrong *problems) {
 		wrong.add("authority_url", "and %s are both set: want one of them",
 			wrong.name("oauth_discovery_url"))
 	case k.AuthorityURL != "":
-		wrong.addError("authority_url", k.endpoint().check())
+		wrong.addError("authority_url", k.endpoint().check(params))
 	default:
-		wrong.addError("oauth_discovery_url", k.endpoint().check())
+		wrong.addError("oauth_discovery_url", k.endpoint().check(params))
 	}
 	if len(k.Scopes) == 0 && k.Cluster != "" && !isCluster(string(k.Cluster)) {
 		wrong.add("cdf_cluster", "is %.64q: %s", string(k.Cluster), wantCluster)
@@ -245,7 +246,7 @@ type deviceCredentials struct {
 }
 
 func (c *deviceCredentials) check(wrong *problems) {
-	c.personKeys.check(wrong)
+	c.personKeys.check(wrong, c.Params)
 	if c.Scopes == nil && c.Cluster == "" {
 		wrong.add("scopes", "is missing, and so is %s (an empty list says that none is wanted)",
 			wrong.name("cdf_cluster"))
@@ -274,6 +275,8 @@ type browserCredentials struct {
 	RedirectPort jsonPort `json:"redirect_port"`
 	Prompt       jsonText `json:"prompt"`
 }
+
+func (c *browserCredentials) check(wrong *problems) { c.personKeys.check(wrong, nil) }
 
 func (c *browserCredentials) provider(o Options) (Provider, error) {
 	config, err := c.config(o)

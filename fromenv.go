@@ -226,7 +226,7 @@ func (t *toolkit) tenant() jsonText {
 	if id == "" {
 		return ""
 	}
-	if Entra(id).check() != nil {
+	if Entra(id).check(nil) != nil {
 		t.wrong.add("IDP_TENANT_ID", "is %.64q: want a tenant's GUID or domain name", id)
 	}
 	return jsonText(entraRoot + id)
