@@ -138,7 +138,7 @@ func (p *problems) addError(key string, err error) {
 }
 
 // require notes that a key is missing, if its value is empty.
-func (p *problems) require(key string, value jsonText) {
+func (p *problems) require(key string, value configText) {
 	if value == "" {
 		p.add(key, "is missing")
 	}
@@ -205,7 +205,7 @@ func (p *problems) decode(values map[string]json.RawMessage, credentials any) {
 				strings.Join(slices.Sorted(slices.Values(known)), ", "))
 			continue
 		}
-		var value jsonText
+		var value configText
 		p.decodeValue(key, left[key], &value)
 		if value != "" {
 			addParam(params, key, value)
@@ -224,7 +224,7 @@ func (p *problems) decodeValue(key string, raw json.RawMessage, target any) {
 }
 
 // addParam sets a parameter of the requests.
-func addParam(params *url.Values, name string, value jsonText) {
+func addParam(params *url.Values, name string, value configText) {
 	if *params == nil {
 		*params = url.Values{}
 	}
@@ -248,43 +248,43 @@ func jsonType(raw json.RawMessage) string {
 	return "a number"
 }
 
-// A jsonText is a string. A number is taken as it is written: YAML makes numbers of
+// A configText is a string. A number is taken as it is written: YAML makes numbers of
 // identifiers that have digits alone.
-type jsonText string
+type configText string
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (t *jsonText) UnmarshalJSON(raw []byte) error {
+func (t *configText) UnmarshalJSON(raw []byte) error {
 	switch jsonType(raw) {
 	case "a string":
 		return json.Unmarshal(raw, (*string)(t))
 	case "a number":
-		*t = jsonText(raw)
+		*t = configText(raw)
 		return nil
 	}
 	return fmt.Errorf("is %s: want a string", jsonType(raw))
 }
 
-// A jsonScopes is a list of scopes, or one string of them, separated by blanks. It is
+// A configScopes is a list of scopes, or one string of them, separated by blanks. It is
 // nil if the configuration does not say, and empty if it says that none is wanted.
-type jsonScopes []string
+type configScopes []string
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (s *jsonScopes) UnmarshalJSON(raw []byte) error {
+func (s *configScopes) UnmarshalJSON(raw []byte) error {
 	if jsonType(raw) != "a list" {
-		var all jsonText
+		var all configText
 		if err := all.UnmarshalJSON(raw); err != nil {
 			return err
 		}
-		*s = append(jsonScopes{}, strings.Fields(string(all))...)
+		*s = append(configScopes{}, strings.Fields(string(all))...)
 		return nil
 	}
 	var list []json.RawMessage
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return err
 	}
-	*s = jsonScopes{}
+	*s = configScopes{}
 	for i, element := range list {
-		var scope jsonText
+		var scope configText
 		if err := scope.UnmarshalJSON(element); err != nil {
 			return fmt.Errorf("has an element, [%d], that %w", i, err)
 		}
@@ -293,11 +293,11 @@ func (s *jsonScopes) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// A jsonFlag is true or false.
-type jsonFlag bool
+// A configFlag is true or false.
+type configFlag bool
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (f *jsonFlag) UnmarshalJSON(raw []byte) error {
+func (f *configFlag) UnmarshalJSON(raw []byte) error {
 	if jsonType(raw) != "a boolean" {
 		return fmt.Errorf("is %s: want true or false", jsonType(raw))
 	}

@@ -51,7 +51,7 @@ func newCredentials(kind string) kindConfig {
 
 // staticToken is the kind token, for [NewStaticProvider].
 type staticToken struct {
-	Token jsonText `json:"token"`
+	Token configText `json:"token"`
 }
 
 func (c *staticToken) check(wrong *problems) {
@@ -67,12 +67,12 @@ func (c *staticToken) provider(Options) (Provider, error) {
 
 // secretCredentials are the kind client_credentials, for [NewClientCredentials].
 type secretCredentials struct {
-	TokenURL     jsonText    `json:"token_url"`
-	ClientID     jsonText    `json:"client_id"`
-	ClientSecret jsonText    `json:"client_secret"`
-	Scopes       jsonScopes  `json:"scopes"`
-	Leeway       jsonSeconds `json:"token_expiry_leeway_seconds"`
-	Params       url.Values  `json:"*"`
+	TokenURL     configText    `json:"token_url"`
+	ClientID     configText    `json:"client_id"`
+	ClientSecret configText    `json:"client_secret"`
+	Scopes       configScopes  `json:"scopes"`
+	Leeway       configSeconds `json:"token_expiry_leeway_seconds"`
+	Params       url.Values    `json:"*"`
 }
 
 func (c *secretCredentials) check(wrong *problems) {
@@ -96,12 +96,12 @@ func (c *secretCredentials) provider(o Options) (Provider, error) {
 
 // certificateCredentials are the kind client_certificate, for [NewClientCertificate].
 type certificateCredentials struct {
-	AuthorityURL jsonText    `json:"authority_url"`
-	ClientID     jsonText    `json:"client_id"`
-	Certificate  jsonText    `json:"certificate"`
-	Thumbprint   jsonText    `json:"cert_thumbprint"`
-	Scopes       jsonScopes  `json:"scopes"`
-	Leeway       jsonSeconds `json:"token_expiry_leeway_seconds"`
+	AuthorityURL configText    `json:"authority_url"`
+	ClientID     configText    `json:"client_id"`
+	Certificate  configText    `json:"certificate"`
+	Thumbprint   configText    `json:"cert_thumbprint"`
+	Scopes       configScopes  `json:"scopes"`
+	Leeway       configSeconds `json:"token_expiry_leeway_seconds"`
 }
 
 func (c *certificateCredentials) check(wrong *problems) {
@@ -125,16 +125,16 @@ func (c *certificateCredentials) provider(o Options) (Provider, error) {
 
 // personKeys are the keys that the two kinds for a person have in common.
 type personKeys struct {
-	AuthorityURL jsonText    `json:"authority_url"`
-	DiscoveryURL jsonText    `json:"oauth_discovery_url"`
-	ClientID     jsonText    `json:"client_id"`
-	Scopes       jsonScopes  `json:"scopes"`
-	Cluster      jsonText    `json:"cdf_cluster"`
-	LoginHint    jsonText    `json:"login_hint"`
-	CachePath    jsonText    `json:"token_cache_path"`
-	MemoryOnly   jsonFlag    `json:"mem_cache_only"`
-	ClearCache   jsonFlag    `json:"clear_cache"`
-	Leeway       jsonSeconds `json:"token_expiry_leeway_seconds"`
+	AuthorityURL configText    `json:"authority_url"`
+	DiscoveryURL configText    `json:"oauth_discovery_url"`
+	ClientID     configText    `json:"client_id"`
+	Scopes       configScopes  `json:"scopes"`
+	Cluster      configText    `json:"cdf_cluster"`
+	LoginHint    configText    `json:"login_hint"`
+	CachePath    configText    `json:"token_cache_path"`
+	MemoryOnly   configFlag    `json:"mem_cache_only"`
+	ClearCache   configFlag    `json:"clear_cache"`
+	Leeway       configSeconds `json:"token_expiry_leeway_seconds"`
 }
 
 // check notes what is wrong with the keys, of credentials with these parameters.
@@ -271,9 +271,9 @@ func (c *deviceCredentials) provider(o Options) (Provider, error) {
 // browserCredentials are the kind interactive, for [NewInteractive].
 type browserCredentials struct {
 	personKeys
-	Audience     jsonText `json:"audience"`
-	RedirectPort jsonPort `json:"redirect_port"`
-	Prompt       jsonText `json:"prompt"`
+	Audience     configText `json:"audience"`
+	RedirectPort configPort `json:"redirect_port"`
+	Prompt       configText `json:"prompt"`
 }
 
 func (c *browserCredentials) check(wrong *problems) { c.personKeys.check(wrong, nil) }
@@ -307,35 +307,35 @@ func (c *browserCredentials) config(o Options) (InteractiveConfig, error) {
 	return config, nil
 }
 
-// A jsonSeconds is a number of seconds, or a string of one. It is 0 if the configuration
+// A configSeconds is a number of seconds, or a string of one. It is 0 if the configuration
 // does not say.
-type jsonSeconds time.Duration
+type configSeconds time.Duration
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (s *jsonSeconds) UnmarshalJSON(raw []byte) error {
+func (s *configSeconds) UnmarshalJSON(raw []byte) error {
 	life, ok := seconds(raw, -1)
 	if !ok || life < 0 {
 		return errors.New("is not a number of seconds")
 	}
 	// In a configuration, 0 means no leeway at all, and in Options the default.
-	*s = jsonSeconds(max(life, 1))
+	*s = configSeconds(max(life, 1))
 	return nil
 }
 
 // orElse returns the leeway, or the other one if the configuration does not say.
-func (s jsonSeconds) orElse(other time.Duration) time.Duration {
+func (s configSeconds) orElse(other time.Duration) time.Duration {
 	if s == 0 {
 		return other
 	}
 	return time.Duration(s)
 }
 
-// A jsonPort is a number, or a string of one.
-type jsonPort int
+// A configPort is a number, or a string of one.
+type configPort int
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (p *jsonPort) UnmarshalJSON(raw []byte) error {
-	var digits jsonText
+func (p *configPort) UnmarshalJSON(raw []byte) error {
+	var digits configText
 	if err := digits.UnmarshalJSON(raw); err != nil {
 		return errors.New("is not a number")
 	}
@@ -343,6 +343,6 @@ func (p *jsonPort) UnmarshalJSON(raw []byte) error {
 	if err != nil {
 		return errors.New("is not a number")
 	}
-	*p = jsonPort(n)
+	*p = configPort(n)
 	return nil
 }

@@ -111,13 +111,13 @@ func fromToolkit(getenv func(string) string) (kindConfig, *problems) {
 // text returns the value of a variable. Blanks around it are dropped, and a pair of
 // quotes: the toolkit's template has quotes, which most loaders of .env files drop,
 // and some keep.
-func (t *toolkit) text(name string) jsonText {
+func (t *toolkit) text(name string) configText {
 	value := strings.TrimSpace(t.getenv(name))
 	last := len(value) - 1
 	if last > 0 && value[0] == value[last] && (value[0] == '"' || value[0] == '\'') {
 		value = strings.TrimSpace(value[1:last])
 	}
-	return jsonText(value)
+	return configText(value)
 }
 
 // oneOf returns the value of a variable that has to be one of these, in lower case.
@@ -203,7 +203,7 @@ func (t *toolkit) personKeys() personKeys {
 
 // entraAuthority returns the address of the tenant, by its name or out of the address of
 // its token endpoint. It is empty if neither is set.
-func (t *toolkit) entraAuthority() jsonText {
+func (t *toolkit) entraAuthority() configText {
 	tenant := t.tenant()
 	if tenant != "" {
 		t.wrong.variables["authority_url"] = "IDP_TENANT_ID"
@@ -213,7 +213,7 @@ func (t *toolkit) entraAuthority() jsonText {
 	authority, found := strings.CutSuffix(tokenURL, entraTokenPath)
 	if found {
 		t.wrong.variables["authority_url"] = "IDP_TOKEN_URL"
-		return jsonText(authority)
+		return configText(authority)
 	}
 	t.wrong.variables["authority_url"] = "IDP_TENANT_ID (or IDP_AUTHORITY_URL)"
 	return ""
@@ -221,7 +221,7 @@ func (t *toolkit) entraAuthority() jsonText {
 
 // tenant returns the address of the Entra tenant that IDP_TENANT_ID names. It is empty
 // if that is not set. A bad name is a problem.
-func (t *toolkit) tenant() jsonText {
+func (t *toolkit) tenant() configText {
 	id := string(t.text("IDP_TENANT_ID"))
 	if id == "" {
 		return ""
@@ -229,11 +229,11 @@ func (t *toolkit) tenant() jsonText {
 	if Entra(id).check(nil) != nil {
 		t.wrong.add("IDP_TENANT_ID", "is %.64q: want a tenant's GUID or domain name", id)
 	}
-	return jsonText(entraRoot + id)
+	return configText(entraRoot + id)
 }
 
 // scopes returns the scopes of IDP_SCOPES, or else the toolkit's default.
-func (t *toolkit) scopes() jsonScopes {
+func (t *toolkit) scopes() configScopes {
 	list := strings.FieldsFunc(string(t.text("IDP_SCOPES")), func(r rune) bool {
 		return r == ',' || r == ' '
 	})
@@ -243,14 +243,14 @@ func (t *toolkit) scopes() jsonScopes {
 	case t.flow == "device_code":
 		return personScopes(t.cluster())
 	case t.idp == "auth0":
-		return jsonScopes{"IDENTITY", "user_impersonation"}
+		return configScopes{"IDENTITY", "user_impersonation"}
 	default:
 		return ClusterScopes(t.cluster())
 	}
 }
 
 // audience returns IDP_AUDIENCE, or else the toolkit's default.
-func (t *toolkit) audience() jsonText {
+func (t *toolkit) audience() configText {
 	audience := t.text("IDP_AUDIENCE")
 	switch {
 	case audience != "":
@@ -260,7 +260,7 @@ func (t *toolkit) audience() jsonText {
 		t.wrong.require("CDF_PROJECT", project)
 		return "https://" + project + ".fusion.cognite.com/" + project
 	default:
-		return jsonText(ClusterURL(t.cluster()))
+		return configText(ClusterURL(t.cluster()))
 	}
 }
 
