@@ -152,11 +152,11 @@ func exposed(t *testing.T) map[string]any {
 	for _, config := range []string{`{"token":"` + theToken + `"}`,
 		`{"client_credentials":{"token_url":"https://idp.test/token","client_id":"app","client_secret":"` + theSecret + `","audience":"x"}}`,
 		`{"client_certificate":{"authority_url":"https://idp.test/x","client_id":"app","certificate":` + quote(testKey(t, "rsa-pkcs8.pem")) + `,"cert_thumbprint":"` + strings.Repeat("ab", 20) + `"}}`,
-		`{"device_code":{"oauth_discovery_url":"https://idp.test","client_id":"app"}}`, `{"interactive":{"oauth_discovery_url":"https://idp.test","client_id":"app"}}`,
+		`{"device_code":{"oauth_discovery_url":"https://idp.test","client_id":"app","scopes":[]}}`, `{"interactive":{"oauth_discovery_url":"https://idp.test","client_id":"app"}}`,
 	} {
 		users = append(users, must(Load([]byte(config), withMemory)))
 	}
-	users = append(users, made(Load([]byte(`{"device_code":{"authority_url":"https://idp.test/x","client_id":"app","clear_cache":true,"token_cache_path":`+
+	users = append(users, made(Load([]byte(`{"device_code":{"authority_url":"https://idp.test/x","client_id":"app","scopes":[],"clear_cache":true,"token_cache_path":`+
 		quote(filepath.Join(t.TempDir(), "x"))+`}}`), opts)))
 	vars := map[string]string{"IDP_CLIENT_ID": "app", "IDP_CLIENT_SECRET": theSecret, "CDF_TOKEN": theToken, "IDP_DISCOVERY_URL": idp.Issuer, "IDP_TOKEN_URL": "https://idp.test/token",
 		"PROVIDER": "other", "CDF_CLUSTER": "greenfield"}
