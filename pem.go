@@ -196,14 +196,15 @@ func repairText(text string) string {
 }
 
 // decodeUTF16 returns text in UTF-8, if it is UTF-16 with a byte order mark or with
-// the hyphens that PEM has; otherwise as it is.
+// the hyphens of PEM; otherwise as it is.
 func decodeUTF16(text string) string {
+	pem := strings.Contains(text, "-\x00-\x00-")
 	var order binary.ByteOrder
 	switch {
-	case strings.HasPrefix(text, "\xff\xfe") || strings.Contains(text, "-\x00-\x00-\x00"):
-		order = binary.LittleEndian
-	case strings.HasPrefix(text, "\xfe\xff") || strings.Contains(text, "\x00-\x00-\x00-"):
+	case strings.HasPrefix(text, "\xfe\xff"), pem && text[0] == 0:
 		order = binary.BigEndian
+	case strings.HasPrefix(text, "\xff\xfe"), pem:
+		order = binary.LittleEndian
 	default:
 		return text
 	}

@@ -140,7 +140,10 @@ func checkBesideSigner(text string, blocks []pemBlock) error {
 func findPrivateKey(source keySource, blocks []pemBlock) (crypto.Signer, error) {
 	var keys []pemBlock
 	for _, b := range blocks {
-		if b.isKey() && b.problem == "" && !containsKey(keys, b) {
+		if !b.isKey() || b.problem != "" {
+			continue
+		}
+		if len(keys) == 0 || !sameKey(keys[0], b) {
 			keys = append(keys, b)
 		}
 	}
@@ -153,23 +156,19 @@ func findPrivateKey(source keySource, blocks []pemBlock) (crypto.Signer, error) 
 	return nil, badField("Certificate", "has %d private keys: want exactly one", len(keys))
 }
 
-// containsKey reports whether the key in b is among keys. Keys that are encrypted
-// are compared as they are.
-func containsKey(keys []pemBlock, b pemBlock) bool {
-	for _, k := range keys {
-		if k.headers == b.headers && k.der != nil && bytes.Equal(k.der, b.der) {
-			return true
-		}
-		one, other := parseDER(k.der), parseDER(b.der)
-		if one == nil || other == nil {
-			continue
-		}
-		public, ok := one.Public().(interface{ Equal(crypto.PublicKey) bool })
-		if ok && public.Equal(other.Public()) {
-			return true
-		}
+// sameKey reports whether two blocks have the same key. Encrypted keys are compared
+// as they are.
+func sameKey(a, b pemBlock) bool {
+	if a.headers == b.headers && bytes.Equal(a.der, b.der) {
+		return true
 	}
-	return false
+	one := parseDER(a.der)
+	other := parseDER(b.der)
+	if one == nil || other == nil {
+		return false
+	}
+	public, ok := one.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(other.Public())
 }
 
 // parsePrivateKey returns the private key of a block.

@@ -1,0 +1,176 @@
+//go:build go1.24
+
+package cdfauth
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"encoding/asn1"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// pbes2 encrypts as openssl does, or in ways that it does not.
+type pbes2 struct {
+	salt       []byte
+	iterations int
+	keyLength  int
+	iv         []byte
+	cut        int // bytes of the ciphertext
+	prf        asn1.ObjectIdentifier
+	garbage    []byte // instead of the key
+}
+
+func encrypt(t testing.TB, der []byte, passphrase string, p pbes2) string {
+	t.Helper()
+	type algorithm struct {
+		ID     asn1.ObjectIdentifier
+		Params any
+	}
+	real := max(1, min(p.iterations, 1000)) // too many are to be refused, not done
+	secret, err := pbkdf2.Key(sha256.New, passphrase, bytes.Repeat([]byte{1}, 16), real, 32)
+	if p.salt != nil && !(fipsOnly && len(p.salt) < 16) {
+		secret, err = pbkdf2.Key(sha256.New, passphrase, p.salt, real, 32)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.salt == nil {
+		p.salt = bytes.Repeat([]byte{1}, 16)
+	}
+	if p.iv == nil {
+		p.iv = bytes.Repeat([]byte{2}, 16)
+	}
+	if p.prf == nil {
+		p.prf = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
+	}
+	pad := 16 - len(der)%16
+	data := append(slices.Clone(der), bytes.Repeat([]byte{byte(pad)}, pad)...)
+	if p.garbage != nil {
+		data = p.garbage
+	}
+	block, _ := aes.NewCipher(secret)
+	cipher.NewCBCEncrypter(block, bytes.Repeat([]byte{2}, 16)).CryptBlocks(data, data)
+	null := asn1.RawValue{Tag: asn1.TagNull}
+	var kdf any = struct {
+		Salt       []byte
+		Iterations int
+		PRF        algorithm
+	}{p.salt, p.iterations, algorithm{p.prf, null}}
+	if p.keyLength != 0 {
+		kdf = struct {
+			Salt       []byte
+			Iterations int
+			KeyLength  int
+			PRF        algorithm
+		}{p.salt, p.iterations, p.keyLength, algorithm{p.prf, null}}
+	}
+	out, err := asn1.Marshal(struct {
+		Algorithm algorithm
+		Data      []byte
+	}{algorithm{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}, struct{ KDF, Cipher algorithm }{
+		algorithm{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}, kdf},
+		algorithm{asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}, p.iv},
+	}}, data[:len(data)-p.cut]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: out}))
+}
+
+func TestEveryPadding(t *testing.T) {
+	for i := range 16 {
+		text := encrypt(t, keyOf(t, 2000+i), "open sesame", pbes2{iterations: 1000})
+		if _, err := parseText(text, "open sesame"); err != nil {
+			t.Errorf("%d bytes of padding: %v", 16-i, err)
+		}
+	}
+}
+
+func TestPassphrase(t *testing.T) {
+	want := parseTestKey(t, "p256-pkcs8.pem").(*ecdsa.PrivateKey)
+	texts := map[string]string{
+		"key length given": encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 999, keyLength: 32}),
+		"long salt":        encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1, salt: make([]byte, 1024)}),
+	}
+	if !fipsOnly {
+		for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "pbes2-aes192-sha512.pem", "pbes2-3des-sha256.pem"} {
+			texts[name] = testKey(t, name)
+		}
+	}
+	for name, text := range texts {
+		pair, err := parseText(text, "correct")
+		if err != nil || !want.Equal(pair.signer) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, wrong := range []string{"Correct", "correct\n", "x", strings.Repeat("long", 1000)} {
+			if _, err := parseText(text, wrong); err != errWrongPassphrase {
+				t.Errorf("%s with %.10q: %v", name, wrong, err)
+			}
+		}
+	}
+	// A passphrase for a key that needs none is left alone: keys change.
+	if _, err := parseText(testKey(t, "p256-pkcs8.pem"), "correct"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWrongPassphraseTellsNothing: bad padding, good padding around what is no
+// key, and what chance makes of many wrong passphrases: one answer.
+func TestWrongPassphraseTellsNothing(t *testing.T) {
+	der := testDER(t, "p256-pkcs8.pem")
+	for name, garbage := range map[string][]byte{
+		"a key before uneven padding": append(append(slices.Clone(der), make([]byte, 15-len(der)%16)...), byte(16-len(der)%16)),
+		"bad padding":                 bytes.Repeat([]byte{0}, 32),
+		"padding of 17":               bytes.Repeat([]byte{17}, 32),
+		"uneven padding":              append(bytes.Repeat([]byte{3}, 30), 4, 4),
+		"no DER":                      append(bytes.Repeat([]byte{0xff}, 15), 1),
+		"other DER":                   append([]byte{0x30, 3, 2, 1, 0}, bytes.Repeat([]byte{11}, 11)...),
+		"only padding":                bytes.Repeat([]byte{16}, 16),
+	} {
+		if _, err := parseText(encrypt(t, nil, "correct", pbes2{iterations: 1, garbage: garbage}), "correct"); err != errWrongPassphrase {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	text := encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1})
+	for i := range 2000 {
+		if _, err := parseText(text, strconv.Itoa(i)); err != errWrongPassphrase {
+			t.Fatalf("%d: %v", i, err)
+		}
+	}
+}
+
+// TestFIPS140Only runs itself again where FIPS 140 is enforced.
+func TestFIPS140Only(t *testing.T) {
+	if !fipsOnly {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(self, "-test.run=^(TestFIPS140Only|TestParseKeys.*|TestPassphrase|TestWrongPassphrase.*|TestAssertion.*)$", "-test.v")
+		cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFIPS140Only") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem"} { // 8 bytes of salt
+		_, err := parseText(testKey(t, name), "correct")
+		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate has a private key that FIPS 140 mode refuses to decrypt: it has 8 bytes of salt") || !strings.Contains(err.Error(), "-saltlen 16") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	text := encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1, prf: asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 7}})
+	if _, err := parseText(text, "correct"); err == nil || !strings.Contains(err.Error(), "FIPS 140 mode refuses") {
+		t.Errorf("HMAC-SHA1: %v", err)
+	}
+}
