@@ -4,9 +4,12 @@ package cdfauth
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"strconv"
 	"strings"
@@ -97,6 +100,198 @@ func TestParseKeysRenewal(t *testing.T) {
 		err = checkValidity(pair.chain[0], testNow)
 		if err == nil || err.Error() != "cdfauth: Certificate has a certificate that "+strings.Replace(want, "not", "is not", 1) {
 			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+// TestThumbprintAsItIsPasted: everything with one reading is taken; of everything else
+// the error shows what was found, which is no secret.
+func TestThumbprintAsItIsPasted(t *testing.T) {
+	const sha1, sha256 = "00ffabcdef0123456789abcdef0123456789abcd", "fe0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+	colons := func(digits string) string {
+		var pairs []string
+		for i := 0; i < len(digits); i += 2 {
+			pairs = append(pairs, digits[i:i+2])
+		}
+		return strings.ToUpper(strings.Join(pairs, ":"))
+	}
+	for _, digits := range []string{sha1, sha256} {
+		for _, text := range []string{
+			digits,
+			strings.ToUpper(digits),
+			colons(digits),
+			strings.ReplaceAll(colons(digits), ":", " "),
+			strings.ReplaceAll(colons(digits), ":", "-"),
+			strings.ReplaceAll(colons(digits), ":", "\u00a0"),
+			"\u200e" + strings.ReplaceAll(colons(digits), ":", " "), // from the certificate window of Windows
+			"\ufeff" + digits + "\r\n",
+			`"` + digits + `"`,
+			"  " + digits + "\n",
+			"SHA1 Fingerprint=" + colons(digits),
+			"sha256 Fingerprint=" + colons(digits) + "\n",
+			"SHA1:" + digits,
+			"SHA256: " + digits,
+			"Thumbprint: " + digits,
+			"Cert Hash(sha1): " + digits,
+			"0x" + digits,
+		} {
+			got, err := parseThumbprint(text)
+			if err != nil || fmt.Sprintf("%x", got) != digits {
+				t.Errorf("%q: %x, %v", text, got, err)
+			}
+		}
+	}
+	for text, want := range map[string]string{
+		":":                    `Thumbprint is ":": want the 40 hexadecimal digits of SHA-1 or the 64 of SHA-256`,
+		sha1[1:]:               `Thumbprint is "0ffabcdef0123456789abcdef0123456789abcd": want`,
+		sha1[2:]:               `Thumbprint is "ffabcdef0123456789abcdef0123456789abcd": want`,
+		sha1 + sha1:            `Thumbprint is "00ff`,
+		"O0" + sha1[2:]:        `Thumbprint is "O0ff`,
+		"AP+rze8BI0VniavN":     `Thumbprint is "AP+rze8BI0VniavN": want`,
+		"CN=my-app":            `Thumbprint is "CN=my-app": want`,
+		testKey(t, "p224.pem"): `Thumbprint is "-----BEGIN…": want`,
+	} {
+		if got, err := parseThumbprint(text); got != nil || err == nil || !strings.HasPrefix(err.Error(), "cdfauth: "+want) {
+			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+// withNegativeSerial changes a certificate with serial number 1 to one that crypto/x509
+// does not read, as some old tools make it.
+func withNegativeSerial(c *x509.Certificate) string {
+	der := bytes.Replace(c.Raw, []byte{2, 1, 1}, []byte{2, 1, 0xff}, 1)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// TestUnreadableCertificate: where it is not needed, it does not matter; where it is,
+// the error has the reason.
+func TestUnreadableCertificate(t *testing.T) {
+	key := parseTestKey(t, "rsa-pkcs8.pem")
+	unreadable := withNegativeSerial(issueCert(t, "leaf", key, nil, nil, nil))
+	text := testKey(t, "rsa-pkcs8.pem") + unreadable
+	given := strings.Repeat("ab", 32)
+	for _, tt := range []struct {
+		name string
+		cfg  ClientCertificateConfig
+		url  string
+		want string // in the error; "" for none
+	}{
+		{"with its thumbprint", ClientCertificateConfig{Thumbprint: given}, plainURL, ""},
+		{"with its thumbprint, for Entra", ClientCertificateConfig{Thumbprint: given}, entraURL, ""},
+		{"without", ClientCertificateConfig{}, plainURL, "Certificate has a certificate that is not readable: x509: negative serial number"},
+		{"to be sent", ClientCertificateConfig{Thumbprint: given, SendChain: true}, plainURL, "Certificate has a certificate that is not readable: x509: negative serial number"},
+	} {
+		tt.cfg.Certificate = SecretString(text)
+		jwt, err := newTestSigner(t, tt.cfg).assertion(t.Context(), tt.url)
+		if tt.want != "" {
+			if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: "+tt.want) {
+				t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+			}
+			continue
+		}
+		if err != nil || open(t, jwt).header["x5t#S256"] == nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	// Beside the key's own it does not matter either.
+	if _, err := parseText(text+pemOf(issueCert(t, "good", key, nil, nil, nil)), ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCertificateFormats: with the labels of others it is read; in other formats it is
+// named, with the command that converts it.
+func TestCertificateFormats(t *testing.T) {
+	key := testKey(t, "p256-pkcs8.pem")
+	cert := issueCert(t, "leaf", parseTestKey(t, "p256-pkcs8.pem"), nil, nil, nil)
+	block := func(label string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}))
+	}
+	pkcs7 := append([]byte{0x30, 0x80, 6, 9}, "\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02\x00\x00"...)
+	for _, tt := range []struct{ name, text, want string }{
+		{"X509 CERTIFICATE", block("X509 CERTIFICATE", cert.Raw), ""},
+		{"TRUSTED CERTIFICATE", block("TRUSTED CERTIFICATE", append(bytes.Clone(cert.Raw), 0x30, 0)), ""},
+		{"DER", string(cert.Raw), "is binary (DER): want PEM, as written by `openssl x509 -inform der"},
+		{"PKCS#7", block("PKCS7", pkcs7), "is PKCS#7 (.p7b): want PEM, as written by `openssl pkcs7 -print_certs"},
+		{"PKCS#7 of Windows", block("CERTIFICATE", pkcs7), "is PKCS#7 (.p7b): want PEM, as written by `openssl pkcs7 -print_certs"},
+		{"PKCS#7 in DER", string(pkcs7), "is binary (DER): want PEM, as written by `openssl pkcs7 -inform der"},
+		{"cut off", pemOf(cert)[:100], "has no line -----END CERTIFICATE-----"},
+	} {
+		for _, text := range []string{key + "\n" + tt.text, tt.text + "\n" + key} {
+			pair, err := parseText(text, "")
+			switch {
+			case tt.want == "" && (err != nil || len(pair.chain) != 1 || !pair.chain[0].Equal(cert)):
+				t.Errorf("%s: %v", tt.name, err)
+			case tt.want != "" && (err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate has a certificate that "+tt.want)):
+				t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+			}
+		}
+	}
+}
+
+// TestThumbprintOfAnotherCertificate: Entra would answer AADSTS700027. Where there are
+// several certificates of the key, the thumbprint picks one, whatever its dates.
+func TestThumbprintOfAnotherCertificate(t *testing.T) {
+	key := parseTestKey(t, "p256-pkcs8.pem")
+	old := issueCert(t, "old", key, nil, nil, nil)
+	renewed := issueCert(t, "new", key, nil, nil, func(c *x509.Certificate) { c.NotAfter = testNow.Add(48 * time.Hour) })
+	stranger := issueCert(t, "stranger", parseTestKey(t, "p384-pkcs8.pem"), nil, nil, nil)
+	text := testKey(t, "p256-pkcs8.pem") + pemOf(old, renewed, stranger)
+	hashes := []crypto.Hash{crypto.SHA256}
+	if !fipsOnly {
+		hashes = append(hashes, crypto.SHA1)
+	}
+	for _, hash := range hashes {
+		for _, c := range []*x509.Certificate{old, renewed} {
+			s := newTestSigner(t, ClientCertificateConfig{Certificate: SecretString(text), Thumbprint: hexOf(thumbprintOf(c, hash)), SendChain: true})
+			jwt, err := s.assertion(t.Context(), plainURL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if x5c := open(t, jwt).header["x5c"].([]any); len(x5c) != 1 || x5c[0] != base64.StdEncoding.EncodeToString(c.Raw) {
+				t.Errorf("%v of %s: another certificate is sent", hash, c.Subject)
+			}
+		}
+		for _, sum := range [][]byte{thumbprintOf(stranger, hash), make([]byte, hash.Size())} {
+			s := newTestSigner(t, ClientCertificateConfig{Certificate: SecretString(text), Thumbprint: hexOf(sum)})
+			_, err := s.assertion(t.Context(), plainURL)
+			want := "cdfauth: Thumbprint is " + hexOf(sum) + ", and the certificate of the key in Certificate has " + hexOf(thumbprintOf(renewed, hash)) + ": leave Thumbprint out, or set it to that"
+			if err == nil || err.Error() != want {
+				t.Errorf("got %v, want %q", err, want)
+			}
+		}
+	}
+}
+
+// TestExpiredCertificate: it is refused where the provider would refuse it, which is
+// where it knows the dates, and nowhere else.
+func TestExpiredCertificate(t *testing.T) {
+	key := parseTestKey(t, "rsa-pkcs8.pem")
+	past := issueCert(t, "past", key, nil, nil, func(c *x509.Certificate) { c.NotAfter = testNow.Add(-time.Second) })
+	future := issueCert(t, "future", key, nil, nil, func(c *x509.Certificate) { c.NotBefore = testNow.Add(time.Second) })
+	for _, c := range []struct {
+		cert *x509.Certificate
+		want string
+	}{{past, "that expired at 2026-11-20T11:59:59Z"}, {future, "that is not valid before 2026-11-20T12:00:01Z"}} {
+		sum := hexOf(thumbprintOf(c.cert, crypto.SHA256))
+		for _, tt := range []struct {
+			name, url string
+			cfg       ClientCertificateConfig
+			refused   bool
+		}{
+			{"a provider that knows the public key", plainURL, ClientCertificateConfig{}, false},
+			{"the same with a thumbprint", plainURL, ClientCertificateConfig{Thumbprint: sum}, false},
+			{"a provider that gets the chain", plainURL, ClientCertificateConfig{SendChain: true}, true},
+			{"Entra", entraURL, ClientCertificateConfig{}, true},
+			{"Entra with a thumbprint", entraURL, ClientCertificateConfig{Thumbprint: sum}, true},
+			{"AD FS with a thumbprint", adfsURL, ClientCertificateConfig{Thumbprint: sum}, true},
+		} {
+			tt.cfg.Certificate = SecretString(testKey(t, "rsa-pkcs8.pem") + pemOf(c.cert))
+			_, err := newTestSigner(t, tt.cfg).assertion(t.Context(), tt.url)
+			if tt.refused != (err != nil) || err != nil && err.Error() != "cdfauth: Certificate has a certificate "+c.want {
+				t.Errorf("%s, %s: %v", c.cert.Subject, tt.name, err)
+			}
 		}
 	}
 }

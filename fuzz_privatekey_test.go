@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // FuzzParseKeys: whatever the text, no panic, no hang, and an error that names
-// a field and repeats nothing of the passphrase.
+// a field and repeats nothing of the passphrase. What encoding/pem reads is read.
 func FuzzParseKeys(f *testing.F) {
 	names, err := filepath.Glob(filepath.Join("testdata", "keys", "*"))
 	if err != nil || len(names) == 0 {
@@ -22,17 +23,23 @@ func FuzzParseKeys(f *testing.F) {
 	}
 	f.Add(testKey(f, "p256-cert.pem")+testKey(f, "p256-sec1.pem"), "")
 	f.Add(encrypt(f, testDER(f, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1}), "correct")
+	for _, change := range damages {
+		f.Add(change(testKey(f, "p256-pkcs8.pem")+testKey(f, "p256-cert.pem")), "")
+	}
 	f.Fuzz(func(t *testing.T, text, passphrase string) {
-		for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
-			if isSlow(block.Bytes) {
+		for _, block := range readPEM(text) {
+			if isSlow(block.der) {
 				return
 			}
+		}
+		if block := readsAsEncodingPEM(text); block != nil && utf8.ValidString(text) && !strings.ContainsAny(text, "\x00\\") {
+			t.Errorf("encoding/pem reads %s of %d bytes", block.Type, len(block.Bytes))
 		}
 		pair, err := parseText(text, passphrase)
 		switch {
 		case err == nil && (pair.signer == nil || pair.kind == ""):
 			t.Error("no key and no error")
-		case err != nil && !strings.HasPrefix(err.Error(), "cdfauth: Certificate") && !strings.HasPrefix(err.Error(), "cdfauth: Passphrase"):
+		case err != nil && !strings.HasPrefix(err.Error(), "cdfauth: Certificate ") && !strings.HasPrefix(err.Error(), "cdfauth: Passphrase "):
 			t.Errorf("error without a field: %v", err)
 		case err == nil:
 			if _, err := pair.signer.Sign(rand.Reader, make([]byte, 32), crypto.SHA256); err != nil && pair.kind != "Ed25519" && !fipsOnly {

@@ -9,7 +9,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/pbkdf2"
 	"crypto/sha256"
+	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/pem"
 	"os"
 	"os/exec"
@@ -173,4 +175,34 @@ func TestFIPS140Only(t *testing.T) {
 	if _, err := parseText(text, "correct"); err == nil || !strings.Contains(err.Error(), "FIPS 140 mode refuses") {
 		t.Errorf("HMAC-SHA1: %v", err)
 	}
+}
+
+// derives compares a key that PBKDF2 derives with the printed one.
+func derives(t *testing.T, prf asn1.ObjectIdentifier, passphrase, salt string, iterations int, want string) {
+	t.Helper()
+	kdf := pbkdf2Params{Salt: []byte(salt), Iterations: iterations, PRF: pkix.AlgorithmIdentifier{Algorithm: prf}}
+	got, err := kdf.derive(passphrase, len(want)/2)
+	switch {
+	case fipsOnly && (err == nil || !strings.Contains(err.Error(), "FIPS 140 mode refuses")):
+		t.Errorf("%q, %q: %v in FIPS 140 mode", passphrase, salt, err)
+	case !fipsOnly && (err != nil || hex.EncodeToString(got) != want):
+		t.Errorf("%q, %q, %d iterations: %x, %v, want %s", passphrase, salt, iterations, got, err, want)
+	}
+}
+
+// TestRFC7914Section11 has the vectors of PBKDF2 with HMAC-SHA256.
+func TestRFC7914Section11(t *testing.T) {
+	sha256 := asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
+	derives(t, sha256, "passwd", "salt", 1, "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783")
+	derives(t, sha256, "Password", "NaCl", 80000, "4ddcd8f60b98be21830cee5ef22701f9641a4418d04c0414aeff08876b34ab56a1d425a1225833549adb841b51c9b3176a272bdebba1d078478f62b397f33c8d")
+}
+
+// TestRFC6070 has the vectors of PBKDF2 with HMAC-SHA1, which RFC 8018 appendix B.1.1
+// makes the default, without the one of 16,777,216 iterations.
+func TestRFC6070(t *testing.T) {
+	derives(t, nil, "password", "salt", 1, "0c60c80f961f0e71f3a9b524af6012062fe037a6")
+	derives(t, nil, "password", "salt", 2, "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957")
+	derives(t, nil, "password", "salt", 4096, "4b007901b765489abead49d926f721d065a429c1")
+	derives(t, nil, "passwordPASSWORDpassword", "saltSALTsaltSALTsaltSALTsaltSALTsalt", 4096, "3d2eec4fe41c849b80c8d83662c0e44a8b291a964cf2f07038")
+	derives(t, nil, "pass\x00word", "sa\x00lt", 4096, "56fa6aa75548099dcc37d7f03425e0c3")
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -187,8 +188,8 @@ func TestGoodKeyBesideABrokenOne(t *testing.T) {
 	}
 }
 
-// readsAsEncodingPEM reports the first block of encoding/pem that readPEM does not
-// find, in that order.
+// readsAsEncodingPEM returns the first block with a known label that encoding/pem
+// finds and readPEM does not, in that order; nil if there is none.
 func readsAsEncodingPEM(text string) *pem.Block {
 	blocks := readPEM(text)
 	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
@@ -199,7 +200,7 @@ func readsAsEncodingPEM(text string) *pem.Block {
 			encrypted := strings.Contains(b.headers, "ENCRYPTED")
 			found = b.label == block.Type && (bytes.Equal(b.der, block.Bytes) || encrypted)
 		}
-		if !found && len(block.Bytes) > 0 {
+		if !found && len(block.Bytes) > 0 && slices.Contains(knownLabels, block.Type) {
 			return block
 		}
 	}

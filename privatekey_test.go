@@ -4,10 +4,12 @@ package cdfauth
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -145,4 +147,106 @@ func keyOf(t *testing.T, size int) []byte {
 	pad := size - 4 - len(inner) - 4
 	inner = slices.Concat(inner, []byte{4, 0x82, byte(pad >> 8), byte(pad)}, make([]byte, pad))
 	return slices.Concat([]byte{0x30, 0x82, byte(len(inner) >> 8), byte(len(inner))}, inner)
+}
+
+// TestKeysOfNoUseAreNamed: what the key is, and what to make instead.
+func TestKeysOfNoUseAreNamed(t *testing.T) {
+	pkcs8 := func(oid asn1.ObjectIdentifier, parameters any) string {
+		type algorithm struct {
+			ID         asn1.ObjectIdentifier
+			Parameters any
+		}
+		der, err := asn1.Marshal(struct {
+			Version   int
+			Algorithm algorithm
+			Key       []byte
+		}{0, algorithm{oid, parameters}, []byte("made up")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	}
+	oid := func(numbers ...int) asn1.ObjectIdentifier { return numbers }
+	ec := oid(1, 2, 840, 10045, 2, 1)
+	rsaKey := parseTestKey(t, "rsa-pkcs8.pem").(*rsa.PrivateKey)
+	numbers := func(bits uint, p, q *big.Int) string {
+		n := rsaKey.N
+		if bits > 0 {
+			n = new(big.Int).Lsh(big.NewInt(1), bits-1)
+		}
+		der, err := asn1.Marshal(struct {
+			Version                int
+			N, E, D, P, Q, A, B, C *big.Int
+		}{0, n, big.NewInt(65537), rsaKey.D, p, q, new(big.Int), new(big.Int), new(big.Int)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: der}))
+	}
+	sec1, err := asn1.Marshal(struct {
+		Version    int
+		Key        []byte
+		Parameters asn1.ObjectIdentifier `asn1:"explicit,tag:0"`
+	}{1, make([]byte, 32), oid(1, 3, 132, 0, 10)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const kinds = ": want RSA (2048 bits or more), ECDSA on P-256, P-384 or P-521, or Ed25519, as made by `openssl genpkey -algorithm RSA "
+	for name, tt := range map[string]struct{ text, want string }{
+		"RSA-PSS of OpenSSL":          {testKey(t, "refused-rsa-pss.pem"), "has a key of RSA-PSS (id-RSASSA-PSS), which plain RSA replaces: it makes PS256 too" + kinds},
+		"brainpool of OpenSSL":        {testKey(t, "refused-brainpool.pem"), "has a key of ECDSA on a brainpool curve" + kinds},
+		"secp256k1 of OpenSSL":        {testKey(t, "refused-secp256k1.pem"), "has a key of ECDSA on secp256k1" + kinds},
+		"explicit curve of OpenSSL":   {testKey(t, "refused-explicit.pem"), "has a key of ECDSA with explicit curve parameters, where the curve's name is wanted" + kinds},
+		"Ed448 of OpenSSL":            {testKey(t, "refused-ed448.pem"), "has a key of Ed448" + kinds},
+		"P-224":                       {testKey(t, "p224.pem"), "has a key of ECDSA on P-224" + kinds},
+		"X448":                        {pkcs8(oid(1, 3, 101, 111), asn1.NullRawValue), "has a key of X25519 or X448, which cannot sign" + kinds},
+		"DSA":                         {pkcs8(oid(1, 2, 840, 10040, 4, 1), asn1.NullRawValue), "has a key of DSA" + kinds},
+		"DH":                          {pkcs8(oid(1, 2, 840, 113549, 1, 3, 1), asn1.NullRawValue), "has a key of Diffie-Hellman, which cannot sign" + kinds},
+		"another curve":               {pkcs8(ec, oid(1, 3, 132, 0, 1)), "has a key of ECDSA on another curve (1.3.132.0.1)" + kinds},
+		"something else":              {pkcs8(oid(1, 2, 3, 4), asn1.NullRawValue), "has a key of an unknown kind (1.2.3.4)" + kinds},
+		"secp256k1 in SEC 1":          {string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})), "has a key of ECDSA on secp256k1" + kinds},
+		"RSA without primes":          {numbers(0, new(big.Int), new(big.Int)), "has a key of RSA without its primes (p and q)" + kinds},
+		"RSA of 512 bits":             {numbers(512, rsaKey.Primes[0], rsaKey.Primes[1]), "has an RSA key of 512 bits: want at least 2048"},
+		"RSA whose numbers are wrong": {numbers(0, rsaKey.Primes[0], rsaKey.Primes[0]), "has a private key that is damaged, or of a kind that is not known" + kinds},
+		"damaged P-256":               {pkcs8(ec, oid(1, 2, 840, 10045, 3, 1, 7)), "has a private key that is damaged, or of a kind that is not known" + kinds},
+		"damaged Ed25519":             {pkcs8(oid(1, 3, 101, 112), asn1.NullRawValue), "has a private key that is damaged, or of a kind that is not known" + kinds},
+		"a long identifier":           {pkcs8(append(oid(1, 2), make([]int, 500)...), asn1.NullRawValue), "has a key of an unknown kind (1.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.)" + kinds},
+	} {
+		_, err := parseText(tt.text, "")
+		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate "+tt.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
+// TestSameKeyTwiceIsOneKey: in whatever formats, as when a file with key and
+// certificate is given beside the key's own.
+func TestSameKeyTwiceIsOneKey(t *testing.T) {
+	rsa1, rsa8, p256, sec1 := testKey(t, "rsa-pkcs1.pem"), testKey(t, "rsa-pkcs8.pem"), testKey(t, "p256-pkcs8.pem"), testKey(t, "p256-sec1.pem")
+	encrypted, other := testKey(t, "pbes2-aes256-sha256.pem"), testKey(t, "pbes2-aes128-sha1.pem")
+	for name, text := range map[string]string{
+		"the same text":             p256 + p256,
+		"three times":               p256 + p256 + p256,
+		"PKCS#1 and PKCS#8":         rsa1 + rsa8,
+		"PKCS#8 and SEC 1":          p256 + sec1,
+		"with another line's width": p256 + strings.ReplaceAll(p256, "\n", " "),
+	} {
+		if _, err := parseText(text, ""); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := parseText(encrypted+encrypted, ""); err == nil || !strings.Contains(err.Error(), "Passphrase is missing") {
+		t.Errorf("the same encrypted key twice: %v", err)
+	}
+	for name, text := range map[string]string{
+		"two keys":                p256 + rsa8,
+		"encrypted and not":       encrypted + p256,
+		"encrypted in two ways":   encrypted + other,
+		"the first twice":         p256 + p256 + rsa8,
+		"two of which one is old": p256 + testKey(t, "refused-rfc1421.pem"),
+	} {
+		if _, err := parseText(text, "correct"); err == nil || err.Error() != "cdfauth: Certificate has 2 private keys: want exactly one" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
