@@ -14,7 +14,6 @@ import (
 func TestOpeners(t *testing.T) {
 	t.Parallel()
 	rundll := []string{filepath.Join(`C:\Windows`, "System32", "rundll32.exe"), "url.dll,FileProtocolHandler"}
-	sep := string(filepath.ListSeparator)
 	for _, tt := range []struct {
 		system, env string
 		wsl         bool
@@ -26,17 +25,43 @@ func TestOpeners(t *testing.T) {
 		{"linux", "DISPLAY=:0", false, [][]string{{"xdg-open"}}},
 		{"freebsd", "WAYLAND_DISPLAY=wayland-0", false, [][]string{{"xdg-open"}}},
 		{"linux", "", true, [][]string{{"wslview"}, {"/mnt/c/Windows/System32/rundll32.exe", "url.dll,FileProtocolHandler"}}},
-		{"linux", "DISPLAY=:0 BROWSER=firefox", false, [][]string{{"firefox"}}},
-		{"linux", "BROWSER=first_--new_%s" + sep + sep + "second", true, [][]string{{"first", "--new"}, {"second"}}},
-		{"darwin", "BROWSER=%s", false, [][]string{{"/usr/bin/open"}}},
 	} {
-		getenv := environment(tt.env)
-		got := openers(tt.system, func(name string) string { return strings.ReplaceAll(getenv(name), "_", " ") }, tt.wsl)
-		if tt.system == "freebsd" {
-			got = openers(tt.system, getenv, tt.wsl)
-		}
+		got := systemOpeners(tt.system, environment(tt.env), tt.wsl)
 		if d := cmp.Diff(tt.want, got); d != "" {
 			t.Errorf("%s, %q, WSL %t: %s", tt.system, tt.env, tt.wsl, d)
+		}
+	}
+}
+
+// TestNamedBrowsers: what BROWSER names. A path may have blanks in it, with quotes around it or, if there is such a program, without.
+func TestNamedBrowsers(t *testing.T) {
+	t.Parallel()
+	sep := string(filepath.ListSeparator)
+	blanks := filepath.Join(t.TempDir(), "My Browsers", "browser é.exe")
+	must(t, os.Mkdir(filepath.Dir(blanks), 0o700))
+	must(t, os.WriteFile(blanks, nil, 0o700))
+	for _, tt := range []struct {
+		value string
+		want  [][]string
+	}{
+		{"", nil},
+		{"%s", nil},
+		{sep + " " + sep, nil},
+		{"firefox", [][]string{{"firefox"}}},
+		{"first --new %s" + sep + sep + "second", [][]string{{"first", "--new"}, {"second"}}},
+		{blanks, [][]string{{blanks}}},
+		{blanks + " --new-window %s", [][]string{{blanks, "--new-window"}}},
+		{`"` + blanks + `" --new-window "%s"`, [][]string{{blanks, "--new-window"}}},
+		{"  '" + blanks + "'\t--name='a b' ", [][]string{{blanks, "--name=a b"}}},
+		{`"no such program" --new`, [][]string{{"no such program", "--new"}}},
+		{"no such program", [][]string{{"no", "such", "program"}}},
+		{`"never closed --new`, [][]string{{"never closed --new"}}},
+	} {
+		if runtime.GOOS == "windows" && strings.ContainsAny(tt.value, `"'`) {
+			continue // where a list's quotes go with its separators
+		}
+		if d := cmp.Diff(tt.want, namedBrowsers(tt.value)); d != "" {
+			t.Errorf("%q: %s", tt.value, d)
 		}
 	}
 }
@@ -87,8 +112,55 @@ func TestOpenBrowser(t *testing.T) {
 
 // TestOpenerIsAbsolute: no program of the current directory's is run, whatever the environment lacks.
 func TestOpenerIsAbsolute(t *testing.T) {
-	program := openers("windows", func(string) string { return "" }, false)[0][0]
+	program := systemOpeners("windows", func(string) string { return "" }, false)[0][0]
 	if name := strings.ReplaceAll(program, "/", `\`); !strings.HasPrefix(name, `C:\`) {
 		t.Errorf("without SystemRoot, %s is run", program)
+	}
+}
+
+// TestBrowserThatDoesNotStart: the system's opener is tried where BROWSER names nothing that can be started. One that starts and fails is
+// meant so, as false is by who wants no browser.
+func TestBrowserThatDoesNotStart(t *testing.T) {
+	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" || isWSL() {
+		return // whose openers are not looked up in PATH
+	}
+	dir := t.TempDir()
+	opened := filepath.Join(dir, "opened")
+	must(t, os.WriteFile(filepath.Join(dir, "xdg-open"), []byte("#!/bin/sh\nprintf '%s' \"$1\" >\""+opened+"\"\n"), 0o700))
+	t.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	t.Setenv("DISPLAY", ":0")
+	t.Setenv("BROWSER", "false")
+	const url = "https://idp.test/authorize"
+	if err := openBrowser(t.Context(), url); err == nil {
+		t.Error("false has opened a browser")
+	}
+	if _, err := os.Stat(opened); err == nil {
+		t.Error("the system's opener was started beside one that failed")
+	}
+	t.Setenv("BROWSER", filepath.Join(dir, "missing")+":"+filepath.Join(dir, "absent"))
+	if err := openBrowser(t.Context(), url); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(opened); err != nil || string(b) != url {
+		t.Errorf("opened was %q, %v", b, err)
+	}
+	t.Setenv("DISPLAY", "")
+	t.Setenv("WAYLAND_DISPLAY", "")
+	if err := openBrowser(t.Context(), url); err == nil || !strings.Contains(err.Error(), "absent") {
+		t.Errorf("without a display: %v", err)
+	}
+}
+
+// TestBrowserHasAProcessGroupOfItsOwn: or Ctrl-C in the terminal would end the browser with the program.
+func TestBrowserHasAProcessGroupOfItsOwn(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // no shell script runs there
+	}
+	browser := filepath.Join(t.TempDir(), "browser")
+	// There is a process group of that number only if the browser leads it.
+	must(t, os.WriteFile(browser, []byte("#!/bin/sh\nkill -0 -$$\n"), 0o700))
+	t.Setenv("BROWSER", browser)
+	if err := openBrowser(t.Context(), "https://idp.test/"); err != nil {
+		t.Error(err)
 	}
 }
