@@ -51,6 +51,7 @@ type phase = func(context.Context) (grant, error)
 // appToken returns the silent phase of a flow without a person: it takes a token from
 // the cache, or makes one exchange, for which prove adds what authenticates the client.
 func (c *client) appToken(r *refresher, cache Cache, prove prepareFunc) phase {
+	r.cleanup = c.closeIdle
 	s := &tokenStore{client: c, refresher: r, cache: cache, grantType: "client_credentials"}
 	fetch := func(ctx context.Context) (grant, error) {
 		return c.exchange(ctx, s.grantType, attempts, prove)

@@ -5,6 +5,7 @@ package cdfauth
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -30,7 +31,8 @@ type client struct {
 	endpoint Endpoint
 	params   url.Values
 	http     http.Client
-	logger   *slog.Logger // nil: none
+	own      *http.Transport // of http; nil if the configuration has an HTTPClient
+	logger   *slog.Logger    // nil: none
 	clock    *clock
 	found    atomic.Pointer[metadata] // by discovery
 }
@@ -62,7 +64,8 @@ func newClient(flow string, endpoint Endpoint, id string, scopes []string, param
 	if options.HTTPClient != nil {
 		c.http = *options.HTTPClient
 	} else {
-		c.http.Transport = privateTransport
+		c.own = newTransport()
+		c.http.Transport = c.own
 	}
 	c.http.CheckRedirect = refuseRedirect
 	return c, nil
@@ -149,21 +152,46 @@ func isReserved(name string) bool {
 // secret would go to whomever the answer names.
 func refuseRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// Of the package's own client.
+// Of the package's own transport.
 const (
 	dialLimit      = 5 * time.Second // for TCP, and as much again for TLS
+	idleLimit      = 2 * time.Second // shorter than servers and firewalls have it
 	maxHeaderBytes = 64 << 10
 )
 
-// privateTransport sends the requests of all providers without an HTTPClient. It
-// keeps no connection: net/http would log what comes on it unasked.
-var privateTransport http.RoundTripper = &http.Transport{
-	Proxy:                  http.ProxyFromEnvironment,
-	DialContext:            (&net.Dialer{Timeout: dialLimit}).DialContext,
-	TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-	TLSHandshakeTimeout:    dialLimit,
-	MaxResponseHeaderBytes: maxHeaderBytes,
-	DisableKeepAlives:      true,
+// newTransport returns the transport of a client whose configuration has no
+// HTTPClient. It keeps the connection on which discovery has asked for the metadata
+// for the request that follows: a TCP and a TLS handshake less. What carries a secret
+// ends its connection (see send), because net/http logs what a server sends unasked on
+// an idle one, and that could be the secret.
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		OnProxyConnectResponse: checkProxy,
+		DialContext:            (&net.Dialer{Timeout: dialLimit}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    dialLimit,
+		IdleConnTimeout:        idleLimit,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+	}
+}
+
+// checkProxy says that it was the proxy, and which, that refused to connect
+// (RFC 9110 §9.3.6): net/http has only the words of the status.
+func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	return fmt.Errorf("the proxy %s refused to connect: %d %s",
+		proxy.Host, answer.StatusCode, http.StatusText(answer.StatusCode))
+}
+
+// closeIdle closes the connection that discovery may have left, with its goroutines. A
+// caller's HTTPClient is left alone.
+func (c *client) closeIdle() {
+	if c.own != nil {
+		c.own.CloseIdleConnections()
+	}
 }
 
 // entraStyle reports whether the provider is Entra or AD FS, or behaves so.

@@ -79,6 +79,9 @@ func (r *refresher) fly(ctx context.Context, f *flight) {
 	err := errRefreshExited
 	defer func() {
 		_ = recover()
+		if r.cleanup != nil {
+			r.cleanup()
+		}
 		r.land(f, got, err)
 	}()
 	if f.pause > 0 {

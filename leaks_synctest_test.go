@@ -293,7 +293,7 @@ func (l *leaks) complain(format string, args ...any) {
 func (l *leaks) run(name string, s *spoiled, run func(*testing.T, *spoiled, Options) (any, error), change ...func(*Options)) {
 	s.idp, s.dynamic = idptest.New(), marks{}
 	s.idp.Issuer = leaksIssuer
-	tr := &http.Transport{DialContext: s.dial, DisableKeepAlives: true} // as the private client: net/http logs what follows an answer on a connection that is kept
+	tr := &http.Transport{DialContext: s.dial, DisableKeepAlives: true} // as the package's own client does with what carries a secret: net/http logs what follows an answer on a connection that is kept
 	o := Options{HTTPClient: &http.Client{Transport: tr}, Logger: records(writeFunc(s.note))}
 	for _, c := range change {
 		c(&o)

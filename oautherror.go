@@ -97,9 +97,21 @@ func scrub(text string, limit int, secrets ...string) string {
 	}
 	text = printable(text[:min(len(text), scrubMax)])
 	left := []byte(text)
+	common := make(map[string]bool) // by run of the text: a secret has it too
+	for i := 0; i+scrubRun <= len(text); i++ {
+		common[text[i:i+scrubRun]] = false
+	}
 	for _, secret := range secrets {
 		for _, form := range encodings(secret) {
-			eraseCommon(left, text, form)
+			markCommon(common, form)
+			if len(form) < scrubRun {
+				eraseShort(left, text, form)
+			}
+		}
+	}
+	for i := 0; i+scrubRun <= len(text); i++ {
+		if common[text[i:i+scrubRun]] {
+			clear(left[i : i+scrubRun])
 		}
 	}
 	// Of its own, a printable text has no zeros.
@@ -121,16 +133,27 @@ func encodings(secret string) []string {
 			base64.StdEncoding.EncodeToString(padded),
 			base64.URLEncoding.EncodeToString(padded))
 	}
-	return forms
+	slices.Sort(forms)
+	return slices.Compact(forms)
 }
 
-// eraseCommon sets the bytes in left to zero that are in a run of text which form has
-// too. Text and left are of the same length.
-func eraseCommon(left []byte, text, form string) {
-	n := min(scrubRun, len(form))
-	for i := 0; i+n <= len(text); i++ {
-		if strings.Contains(form, text[i:i+n]) {
-			clear(left[i : i+n])
+// markCommon marks the runs of a text that form has too. It looks each of form's up,
+// since form may be as long as the text: an assertion in base64.
+func markCommon(common map[string]bool, form string) {
+	for i := 0; i+scrubRun <= len(form); i++ {
+		run := form[i : i+scrubRun]
+		if _, found := common[run]; found {
+			common[run] = true
+		}
+	}
+}
+
+// eraseShort sets the bytes in left to zero where text has a form that is shorter than
+// a run. Text and left are of the same length.
+func eraseShort(left []byte, text, form string) {
+	for i := 0; i+len(form) <= len(text); i++ {
+		if strings.HasPrefix(text[i:], form) {
+			clear(left[i : i+len(form)])
 		}
 	}
 }

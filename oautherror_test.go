@@ -2,6 +2,7 @@ package cdfauth
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -71,5 +72,32 @@ func TestCodeSurvivesSecret(t *testing.T) {
 	_, err := newTestProvider(t, idp, SecretString("my-invalid_client-secret")).Token(t.Context())
 	if oe := (*OAuthError)(nil); !errors.As(err, &oe) || oe.Code != "invalid_client" || oe.Description != "not an [removed]" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestScrubOfMuchTextAndLongSecret: the work must not grow with the product of the two:
+// an answer of 16 KiB that repeats an assertion of 20 KiB took most of a second.
+// BenchmarkScrub measures it.
+func TestScrubOfMuchTextAndLongSecret(t *testing.T) {
+	secret, text := muchToScrub()
+	got := scrub(text, 500, secret)
+	if got != "no: [removed]" {
+		t.Errorf("%q", got)
+	}
+}
+
+// muchToScrub returns a long secret, and a long text that has nothing else in it.
+func muchToScrub() (secret, text string) {
+	var b strings.Builder
+	for i := range 4000 {
+		fmt.Fprintf(&b, "%05x", i*i)
+	}
+	return b.String(), "no: " + b.String()[:16<<10]
+}
+
+func BenchmarkScrub(b *testing.B) {
+	secret, text := muchToScrub()
+	for b.Loop() {
+		scrub(text, 500, secret)
 	}
 }

@@ -116,6 +116,9 @@ type refresher struct {
 	// nil if the flow has nobody to ask.
 	silent func(context.Context) (grant, error)
 	ask    func(context.Context) (grant, error)
+	// cleanup ends what the phases may have left when a flight is over; nil if that is
+	// nothing.
+	cleanup func()
 
 	session atomic.Int64          // counts sign-outs; written under mu
 	refused atomic.Pointer[Token] // the last token that Invalidate was told of; written under mu

@@ -93,6 +93,7 @@ func newSignIn(cfg signInConfig) (*signIn, error) {
 	}
 	r.silent = s.silent
 	r.ask = s.ask
+	r.cleanup = c.closeIdle
 	return s, nil
 }
 

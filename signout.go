@@ -25,6 +25,7 @@ func (s *signIn) signOut(ctx context.Context) error {
 	s.forget()
 	defer s.forget()
 	unknown := s.loadMetadata(ctx)
+	s.client.closeIdle()
 	_, err := guarded(ctx, "Cache", func() error {
 		return s.cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
 			return s.withoutAccount(ctx, old, unknown)

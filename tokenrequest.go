@@ -141,6 +141,8 @@ func (c *client) send(ctx context.Context, what, rawURL string,
 	var secrets []string
 	if request != nil {
 		secrets = request.secrets
+		// A post carries a secret, or brings one. See newTransport.
+		httpRequest.Close = c.own != nil
 	}
 	var answer response
 	if c.usesNetHTTP() {
