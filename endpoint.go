@@ -19,7 +19,9 @@ import (
 // [Authority], [Issuer], [Discovery] or [TokenURL]. If the argument of these is
 // bad, the constructor of the provider that gets the Endpoint returns the
 // error. Every address has to be https, or http for a loopback host, without
-// user name, password and fragment (RFC 6749 §3.1, §3.2).
+// user name, password and fragment (RFC 6749 §3.1, §3.2). A placeholder that was
+// left in it, such as {tenant}, is an error, and so is an address of Microsoft
+// Entra ID without a tenant.
 type Endpoint struct {
 	// kind is one of the kinds below, or "" for the zero Endpoint.
 	kind string
@@ -27,7 +29,7 @@ type Endpoint struct {
 	url string
 	// host is the host name of url, in lower case.
 	host string
-	// v1 says that the address is of the first version of Entra's endpoints.
+	// v1 says that url is of the first version of Entra's endpoints.
 	v1 bool
 	// err says what is wrong with the argument. It is a *fieldError.
 	err error
@@ -96,7 +98,9 @@ func Discovery(rootURL string) Endpoint { return newEndpoint(kindDiscovery, root
 
 // TokenURL returns the Endpoint of a provider of which only the token endpoint
 // is known (RFC 6749 §3.2). The flows that ask a person need other endpoints
-// too, and refuse it.
+// too, and refuse it. At Entra the URL ends in /oauth2/v2.0/token. The older one,
+// which ends in /oauth2/token, ignores scopes, and is accepted only if Params has
+// a resource.
 func TokenURL(tokenURL string) Endpoint { return newEndpoint(kindTokenURL, tokenURL) }
 
 // newEndpoint checks the URL and returns an Endpoint of that kind. A token
@@ -162,18 +166,21 @@ func (e *Endpoint) checkEntra(path string) {
 	tenant := path
 	switch e.kind {
 	case kindTokenURL:
-		var isToken bool
-		tenant, isToken = strings.CutSuffix(path, "oauth2/v2.0/token")
-		if !isToken {
-			tenant, e.v1 = strings.CutSuffix(path, "oauth2/token")
-		}
-		if path != "" && !isToken && !e.v1 {
+		v2, isV2 := strings.CutSuffix(path, "oauth2/v2.0/token")
+		v1, isV1 := strings.CutSuffix(path, "oauth2/token")
+		switch {
+		case isV2:
+			tenant = v2
+		case isV1:
+			tenant = v1
+			e.v1 = true
+		default:
 			e.err = badField("Endpoint",
 				"is not the token endpoint of a tenant of Entra, which ends in /oauth2/v2.0/token")
 		}
 	case kindIssuer, kindDiscovery:
-		var isV2 bool
-		tenant, isV2 = strings.CutSuffix(path, "v2.0")
+		v2, isV2 := strings.CutSuffix(path, "v2.0")
+		tenant = v2
 		e.v1 = !isV2
 	}
 	if tenant == "" {
@@ -193,8 +200,8 @@ func (e Endpoint) check(params url.Values) error {
 	case e.err != nil:
 		return e.err
 	case e.v1 && !params.Has("resource") && e.kind == kindTokenURL:
-		return badField("Endpoint",
-			"is of Entra's v1, which takes no scopes: want …/oauth2/v2.0/token instead of …/oauth2/token")
+		return badField("Endpoint", "is of Entra's v1, which takes no scopes: "+
+			"want …/oauth2/v2.0/token instead of …/oauth2/token")
 	case e.v1 && !params.Has("resource"):
 		return badField("Endpoint", "is of Entra's v1, which takes no scopes: "+
 			"want https://login.microsoftonline.com/, the tenant, and /v2.0")

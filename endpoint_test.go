@@ -123,6 +123,7 @@ func TestBadEndpointsAreRefused(t *testing.T) {
 
 		// Entra's v1 ignores scopes.
 		{"v1", TokenURL("https://login.microsoftonline.com/t/oauth2/token"), "is of Entra's v1"},
+		{"v1, upper case", TokenURL("https://login.microsoftonline.com/t/OAuth2/Token"), "is of Entra's v1"},
 		{"v1, slash", TokenURL("https://login.windows.net/t/oauth2/token/"), "is of Entra's v1"},
 		{"v1 issuer", Issuer("https://sts.windows.net/t/"), "is of Entra's v1"},
 		{"v1 discovery", Discovery("https://login.microsoftonline.com/t"), "is of Entra's v1"},

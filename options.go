@@ -65,19 +65,3 @@ func (e *fieldError) Error() string { return "cdfauth: " + e.field + " " + e.err
 
 // Unwrap returns the problem alone.
 func (e *fieldError) Unwrap() error { return e.err }
-
-// A refusal is a condition under which something is refused, and the reason.
-type refusal struct {
-	is   bool
-	what string
-}
-
-// refuse returns an error with the first reason whose condition is true.
-func refuse(prefix string, refusals []refusal) error {
-	for _, r := range refusals {
-		if r.is {
-			return errors.New(prefix + r.what)
-		}
-	}
-	return nil
-}
