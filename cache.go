@@ -59,6 +59,23 @@ func checkCacheCall(ctx context.Context, usable bool) error {
 	return ctx.Err()
 }
 
+// asideKey is the key under which a context has the function of withAside.
+type asideKey struct{}
+
+// withAside returns a context for Update of a Cache. If Update moves something out of
+// the way that it cannot use, it calls moved with the new name.
+func withAside(ctx context.Context, moved func(path string)) context.Context {
+	return context.WithValue(ctx, asideKey{}, moved)
+}
+
+// movedAside calls the function of withAside, if there is one.
+func movedAside(ctx context.Context, path string) {
+	moved, ok := ctx.Value(asideKey{}).(func(path string))
+	if ok {
+		moved(path)
+	}
+}
+
 // A ctxMutex is a mutex for which one can wait under a context. The zero value is an
 // unlocked one.
 type ctxMutex struct {

@@ -351,6 +351,15 @@ func (s *tokenStore) warnUnsaved(ctx context.Context, what string, err error) {
 		scrub(err.Error(), maxTold)+"\n")
 }
 
+// logAside returns a context for Update of the cache, under which it is logged what
+// the cache moves out of the way.
+func (s *tokenStore) logAside(ctx context.Context) context.Context {
+	return withAside(ctx, func(path string) {
+		s.warn(ctx, "cdfauth: what was in the place of the cache is not used, and was moved aside",
+			fmt.Errorf("it is %s now", path))
+	})
+}
+
 // maxTold is the length, in bytes, of an error that the person is told.
 const maxTold = 400
 

@@ -27,7 +27,7 @@ func (s *signIn) signOut(ctx context.Context) error {
 	unknown := s.loadMetadata(ctx)
 	s.client.closeIdle()
 	_, err := guarded(ctx, "Cache", func() error {
-		return s.cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
+		return s.cache.Update(s.logAside(ctx), func(ctx context.Context, old []byte) ([]byte, error) {
 			return s.withoutAccount(ctx, old, unknown)
 		})
 	})

@@ -132,7 +132,7 @@ func (s *tokenStore) giveUpCache(ctx context.Context, late bool, err error) erro
 func (t *transaction) update(ctx context.Context, patience time.Duration) (late bool, err error) {
 	// Each phase of a flight has a deadline.
 	deadline, _ := ctx.Deadline()
-	waiting, stop := context.WithDeadline(ctx, deadline.Add(-lastSecond))
+	waiting, stop := context.WithDeadline(t.store.logAside(ctx), deadline.Add(-lastSecond))
 	defer stop()
 	timer := time.AfterFunc(patience, stop)
 	defer timer.Stop()
