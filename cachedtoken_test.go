@@ -208,3 +208,25 @@ func TestRefusedTokenIsNotTakenFromTheCache(t *testing.T) {
 	}
 	wantRequestsOf(t, idp, 2)
 }
+
+// TestEmptyFileIsToldFromNone: a provider reads an empty file again, for an old Python
+// SDK may be about to write it. It must not wait for a file that is not there.
+func TestEmptyFileIsToldFromNone(t *testing.T) {
+	c := fileCache(t)
+	for _, empty := range []bool{false, true} {
+		if empty {
+			put(t, c, "content")
+			must(t, os.Truncate(c.path, 0))
+		}
+		blob, err := c.Get(t.Context())
+		if err != nil || isTruncated(blob) != empty {
+			t.Errorf("an empty file is there: %t, and Get returns %#v, %v", empty, blob, err)
+		}
+		must(t, c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+			if isTruncated(old) != empty {
+				t.Errorf("an empty file is there: %t, and f gets %#v", empty, old)
+			}
+			return old, nil
+		}))
+	}
+}

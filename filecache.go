@@ -133,7 +133,7 @@ func (c *FileCache) Update(
 
 	old, err := c.read(ctx)
 	if isMovable(err) {
-		err = c.moveAside()
+		err = c.moveAside(ctx)
 	}
 	if err != nil {
 		return cacheError(err)
@@ -162,7 +162,7 @@ func (c *FileCache) setAside(ctx context.Context, unreadable func([]byte) bool) 
 	defer lock.Close()
 	content, err := c.read(ctx)
 	if isMovable(err) || err == nil && unreadable(content) {
-		err = c.moveAside()
+		err = c.moveAside(ctx)
 	}
 	return cacheError(err)
 }
@@ -187,6 +187,7 @@ func (c *FileCache) lock(ctx context.Context) (*os.File, error) {
 			if err := moveLockAside(path); err != nil {
 				return nil, err
 			}
+			movedAside(ctx, path+".bad")
 			lock, err = openLockFile(path)
 		}
 		return lock, err
@@ -238,7 +239,7 @@ func untrusted(path, reason string, movable bool) error {
 // moveAside renames what is in the place of the file. Names are renamed, not what
 // they link to, so that nothing elsewhere is touched. A mode that lets others read is
 // narrowed where that can be done.
-func (c *FileCache) moveAside() error {
+func (c *FileCache) moveAside(ctx context.Context) error {
 	bad := c.path + ".bad"
 	err := c.rename(c.path, bad)
 	if isMountPoint(err) {
@@ -246,6 +247,7 @@ func (c *FileCache) moveAside() error {
 	}
 	if err == nil {
 		narrow(bad)
+		movedAside(ctx, bad)
 	}
 	return err
 }

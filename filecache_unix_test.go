@@ -483,3 +483,20 @@ func init() {
 		return ""
 	}
 }
+
+// TestFileCacheSaysWhatItMovesAside: a provider logs it, for a file whose place the
+// cache has taken may be missed.
+func TestFileCacheSaysWhatItMovesAside(t *testing.T) {
+	t.Parallel()
+	for _, suffix := range []string{"", ".lock"} {
+		c := fileCache(t)
+		put(t, c, "1")
+		must(t, os.Link(c.path+suffix, filepath.Join(t.TempDir(), "link")))
+		var moved []string
+		ctx := withAside(t.Context(), func(path string) { moved = append(moved, path) })
+		must(t, c.Update(ctx, func(context.Context, []byte) ([]byte, error) { return []byte("2"), nil }))
+		if want := c.path + suffix + ".bad"; len(moved) != 1 || moved[0] != want {
+			t.Errorf("told of %q, want %q", moved, want)
+		}
+	}
+}

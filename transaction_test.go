@@ -72,18 +72,25 @@ func TestBrokenCacheCostsNoToken(t *testing.T) {
 	}
 }
 
-// TestUnreadableContentIsSetAside: the file is moved to a name of its own, for a
-// user to look at, and the cache works from then on.
+// TestUnreadableContentIsSetAside: the file is moved to a name that the log tells,
+// for a user to look at, and the cache works from then on.
 func TestUnreadableContentIsSetAside(t *testing.T) {
 	idp := idptest.New()
 	path := filepath.Join(t.TempDir(), "cache.bin")
 	cache, _ := NewFileCache(path)
 	good, _ := os.ReadFile("testdata/msal-cache/entra-interactive.bin")
-	for _, bad := range []string{"{", "[]", "{}{}", "null", "\x80\x02", `{"AccessToken":[]}`, `{"AccessToken":{"k":7}}`, string(good[:len(good)/2])} {
+	for _, bad := range []string{"{", "[]", "{}{}", "null", "\x80\x02", `{"AccessToken":[]}`, `{"AccessToken":{"k":7}}`, string(good[:len(good)/2]),
+		strings.Repeat(" ", maxCacheSize+1)} {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		mustToken(t, cachedProvider(t, idp, cache, nil))
+		var log bytes.Buffer
+		mustToken(t, cachedProvider(t, idp, cache, func(c *ClientCredentialsConfig) {
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		}))
+		if !strings.Contains(log.String(), "was moved aside") || !strings.Contains(log.String(), path+".bad") {
+			t.Errorf("%.20q: the log does not say where it went:\n%s", bad, &log)
+		}
 		if aside, err := os.ReadFile(path + ".bad"); err != nil || string(aside) != bad {
 			t.Errorf("%.20q was not moved aside: %q, %v", bad, aside, err)
 		}
