@@ -132,8 +132,7 @@ func (p *problems) addError(key string, err error) {
 	case errors.As(err, &wrong):
 		p.add(keyOfField(wrong.field), "%v", wrong.err)
 	default:
-		field, problem, _ := strings.Cut(strings.TrimPrefix(err.Error(), "cdfauth: "), " ")
-		p.add(keyOfField(strings.TrimSuffix(field, ":")), "%s", problem)
+		p.texts = append(p.texts, strings.TrimPrefix(err.Error(), "cdfauth: "))
 	}
 }
 

@@ -13,8 +13,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestClearCache: what was in the cache does not count, until something was stored in its place.
-func TestClearCache(t *testing.T) {
+// TestClearCacheIgnoresTheContentUntilASignIn: what was in the cache does not count,
+// until something was stored in its place.
+func TestClearCacheIgnoresTheContentUntilASignIn(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "cache.bin")
 	synctest.Test(t, func(t *testing.T) { clearCache(t, path) })

@@ -9,7 +9,9 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -51,8 +53,8 @@ func wire(t *testing.T, load func(Options) (Provider, error)) (sent []string) {
 	return sent
 }
 
-// TestLoad: each kind sends what the Python SDK would.
-func TestLoad(t *testing.T) {
+// TestLoadSendsWhatThePythonSDKSends: by kind, requests and parameters.
+func TestLoadSendsWhatThePythonSDKSends(t *testing.T) {
 	t.Parallel()
 	_, pem, err := idptest.NewCertificate()
 	if err != nil {
@@ -87,8 +89,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestLoadSettings: what is not seen on the wire reaches its place.
-func TestLoadSettings(t *testing.T) {
+// TestLoadSetsWhatIsNotSent: leeway, cache, port, prompt and hint reach their place.
+func TestLoadSetsWhatIsNotSent(t *testing.T) {
 	t.Parallel()
 	beside := Options{Leeway: 7, Cache: new(MemoryCache)}
 	load := func(more map[string]any) InteractiveConfig {
@@ -159,8 +161,9 @@ func TestLoadSettings(t *testing.T) {
 	}
 }
 
-// TestLoadErrors: all that is wrong is told at once, by the names of the keys; no value that may be secret is.
-func TestLoadErrors(t *testing.T) {
+// TestLoadNamesEveryKeyThatIsWrong: all at once, by the names of the keys, and without
+// a value that may be secret.
+func TestLoadNamesEveryKeyThatIsWrong(t *testing.T) {
 	t.Parallel()
 	const kinds = "client_certificate, client_credentials, device_code, interactive, token"
 	for _, tt := range []struct{ config, want string }{
@@ -192,6 +195,13 @@ func TestLoadErrors(t *testing.T) {
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":"soon"}}`, `token_expiry_leeway_seconds is not`},
 		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificate":"hunter2","cert_thumbprint":"xyz"}}`, `cert_thumbprint is "xyz": want the 40 hexadecimal digits`},
 		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificat":"hunter2"}}`, `"certificat" is no key of it: want authority_url, cert_thumbprint, certificate, client_id, scopes, token_expiry_leeway_seconds; certificate is missing`},
+		{`{"client_credentials":{"token_url":["x"],"token_expiry_leeway_seconds":"","client_id":{},"client_secret":"hunter2"}}`,
+			"client_credentials: token_url is a list: want a string; client_id is an object: want a string; token_expiry_leeway_seconds is not a number of seconds"},
+		{`{"client_credentials":{"token_url":"https://idp.test","Client_ID":"a","client_secret":"hunter2"}}`, "client_id is missing"}, // the case counts
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":[null]}}`, `[0], that is null`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":true}}`, `redirect_port is not a number`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","token_cache_path":"~ada/x"}}`, `token_cache_path begins with ~`},
+		{`{"device_code":{"client_id":"a","authority_url":"https://a.test/t","scopes":[],"prompt":"login"}}`, `"prompt", which is not for callers to set`},
 		{`{"interactive":{"client_id":"a"}}`, "authority_url is missing, and so is oauth_discovery_url"},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","oauth_discovery_url":"https://b.test"}}`, "authority_url and oauth_discovery_url are both set"},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","client_secret":"hunter2"}}`, `"client_secret" is no key of it`},
@@ -209,8 +219,8 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
-// TestConfigLogger: what stands beside a configuration is used.
-func TestConfigLogger(t *testing.T) {
+// TestLoadUsesTheOptionsBesideTheConfiguration: the logger and the client.
+func TestLoadUsesTheOptionsBesideTheConfiguration(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	idp := idptest.New()
@@ -221,5 +231,72 @@ func TestConfigLogger(t *testing.T) {
 	}
 	if _, err := p.Token(t.Context()); err != nil || !strings.Contains(log.String(), "token request") {
 		t.Error(err, log.String())
+	}
+}
+
+// TestLoadTakesWhatYAMLMakesOfAValue: a YAML library writes an identifier of digits as a
+// number, and a key without a value as null.
+func TestLoadTakesWhatYAMLMakesOfAValue(t *testing.T) {
+	t.Parallel()
+	config := `{"client_credentials":{"token_url":"https://idp.test/token","client_id":12345678901234567890,` +
+		`"client_secret":1.50,"scopes":null,"audience":null,"x":7}}`
+	got := wire(t, func(o Options) (Provider, error) { return Load([]byte(config), o) })
+	want := "POST https://idp.test/token client_id=12345678901234567890 client_secret=1.50 grant_type=client_credentials x=7"
+	if strings.Join(got, "\n") != want {
+		t.Errorf("sent %s\nwant %s", got, want)
+	}
+}
+
+// TestLoadDeviceCodeNeedsScopesOrACluster: as in the Python SDK, whose user would
+// otherwise sign in for a token that CDF refuses. That none is wanted can be said.
+func TestLoadDeviceCodeNeedsScopesOrACluster(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		more  string
+		taken bool
+	}{
+		{``, false},
+		{`,"scopes":null`, false},
+		{`,"cdf_cluster":""`, false},
+		{`,"scopes":[]`, true},
+		{`,"scopes":""`, true},
+		{`,"scopes":"a b"`, true},
+		{`,"cdf_cluster":"greenfield"`, true},
+	} {
+		_, err := Load([]byte(`{"device_code":{"client_id":"a","authority_url":"https://a.test/t"`+tt.more+`}}`),
+			Options{Cache: new(MemoryCache)})
+		if tt.taken && err != nil {
+			t.Errorf("%s: %v", tt.more, err)
+		}
+		if !tt.taken && (err == nil || !strings.Contains(err.Error(), "scopes is missing, and so is cdf_cluster")) {
+			t.Errorf("%s: %v", tt.more, err)
+		}
+	}
+}
+
+// TestLoadCachePathInTheHomeDirectory: a shell does not expand a ~ in a file. Python
+// would make a directory of that name.
+func TestLoadCachePathInTheHomeDirectory(t *testing.T) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Skip("no home directory")
+	}
+	separator := string(os.PathSeparator)
+	keys := personKeys{CachePath: configText("~" + separator + "tokens.bin")}
+	options, err := keys.options(Options{})
+	must(t, err)
+	if got, want := options.Cache.(*FileCache).path, filepath.Join(home, "tokens.bin"); got != want {
+		t.Errorf("the cache is at %s, want %s", got, want)
+	}
+	for _, path := range []string{"~", "~ada" + separator + "tokens.bin"} {
+		if _, err := expandHome(path); err == nil {
+			t.Errorf("%s was taken", path)
+		}
+	}
+	if runtime.GOOS != "windows" {
+		t.Setenv("HOME", "")
+		if _, err := expandHome("~/x"); err == nil || !strings.Contains(err.Error(), "token_cache_path begins with ~") {
+			t.Errorf("without a home directory: %v", err)
+		}
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestFromEnv: the toolkit's variables and defaults, by provider and flow.
-func TestFromEnv(t *testing.T) {
+// TestFromEnvSendsWhatTheToolkitSends: its variables and defaults, by provider and flow.
+func TestFromEnvSendsWhatTheToolkitSends(t *testing.T) {
 	t.Parallel()
 	const tenant = "11111111-2222-3333-4444-555555555555"
 	const ms = "https://login.microsoftonline.com/" + tenant
@@ -28,6 +28,17 @@ func TestFromEnv(t *testing.T) {
 			"/oauth2/v2.0/devicecode client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
 		{"LOGIN_FLOW=device_code PROVIDER=other IDP_DISCOVERY_URL=https://o.test IDP_AUTHORITY_URL=https://not.this" + creds,
 			"GET https://o.test/.well-known/openid-configuration\nPOST https://o.test/device audience=" + cluster + " client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
+		// Entra's device code has no audience: the toolkit's tokens in the cache are for none.
+		{"LOGIN_FLOW=device_code IDP_AUDIENCE=api IDP_TENANT_ID=" + tenant + creds, "GET " + ms + "/v2.0/.well-known/openid-configuration\nPOST " + ms +
+			"/oauth2/v2.0/devicecode client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
+		// A .env that serves several providers: CDF's own has no use for scopes and audience.
+		{"PROVIDER=cdf IDP_SCOPES=a,b IDP_AUDIENCE=api" + creds, "POST https://auth.cognite.com/oauth2/token client_id=app client_secret=s grant_type=client_credentials"},
+		{"PROVIDER=cdf IDP_CLIENT_ID=app IDP_CLIENT_SECRET=s", "POST https://auth.cognite.com/oauth2/token client_id=app client_secret=s grant_type=client_credentials"},
+		// For a device code, the scopes come from the cluster, whatever the provider.
+		{"LOGIN_FLOW=device_code PROVIDER=cdf IDP_DISCOVERY_URL=https://o.test" + creds,
+			"GET https://o.test/.well-known/openid-configuration\nPOST https://o.test/device audience=" + cluster + " client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
+		{"LOGIN_FLOW=device_code PROVIDER=auth0 IDP_DISCOVERY_URL=https://o.test" + creds,
+			"GET https://o.test/.well-known/openid-configuration\nPOST https://o.test/device audience=https://demo.fusion.cognite.com/demo client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
 		{"LOGIN_FLOW=device_code PROVIDER=auth0 IDP_DISCOVERY_URL=https://o.test IDP_SCOPES=mine" + creds,
 			"GET https://o.test/.well-known/openid-configuration\nPOST https://o.test/device audience=https://demo.fusion.cognite.com/demo client_id=app scope=mine openid profile offline_access"},
 	} {
@@ -42,6 +53,9 @@ func TestFromEnv(t *testing.T) {
 		{"PROVIDER=other IDP_AUTHORITY_URL=https://a.test/t IDP_DISCOVERY_URL=https://o.test", "Authority https://a.test/t", cluster + "/.default", ""},
 		{"PROVIDER=other IDP_DISCOVERY_URL=https://o.test", "Discovery https://o.test", cluster + "/.default", ""},
 		{"PROVIDER=auth0 IDP_DISCOVERY_URL=https://o.test IDP_AUDIENCE=mine", "Discovery https://o.test", "IDENTITY user_impersonation", ""},
+		// Interactive has no audience, set or not, whatever the provider.
+		{"IDP_AUDIENCE=mine IDP_TENANT_ID=" + tenant, "Authority " + ms, cluster + "/.default", ""},
+		{"PROVIDER=cdf IDP_AUDIENCE=mine IDP_SCOPES=a IDP_AUTHORITY_URL=https://a.test/t", "Authority https://a.test/t", "a", ""},
 		{"PROVIDER=cdf IDP_AUTHORITY_URL=https://a.test/t", "Authority https://a.test/t", cluster + "/.default", ""},
 	} {
 		credentials, wrong := fromToolkit(environment("LOGIN_FLOW=interactive " + tt.env + creds))
@@ -61,15 +75,26 @@ func TestFromEnv(t *testing.T) {
 	}
 }
 
-// TestFromEnvErrors: all that is missing is told at once, by the names of the variables.
-func TestFromEnvErrors(t *testing.T) {
+// TestFromEnvNamesEveryVariableThatIsWrong: all at once, by the names of the variables,
+// and without Go's names for things.
+func TestFromEnvNamesEveryVariableThatIsWrong(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ env, want string }{
 		{"", "cdfauth: FromEnv: CDF_CLUSTER is missing; IDP_TENANT_ID (or IDP_TOKEN_URL) is missing; IDP_CLIENT_ID is missing; IDP_CLIENT_SECRET is missing"},
 		{"PROVIDER=auth0", "cdfauth: FromEnv: CDF_PROJECT is missing; IDP_TOKEN_URL is missing; IDP_CLIENT_ID is missing; IDP_CLIENT_SECRET is missing"},
 		{"PROVIDER=cdf", "cdfauth: FromEnv: IDP_CLIENT_ID is missing; IDP_CLIENT_SECRET is missing"},
 		{"PROVIDER=okta LOGIN_FLOW=magic", `cdfauth: FromEnv: LOGIN_FLOW is "magic": want one of client_credentials, device_code, interactive, token; PROVIDER is "okta": want one of entra_id, auth0, cdf, other`},
-		{"LOGIN_FLOW=token", "cdfauth: FromEnv: CDF_TOKEN is missing"},
+		// Which variables are missing depends on PROVIDER.
+		{"PROVIDER=okta", `cdfauth: FromEnv: PROVIDER is "okta": want one of entra_id, auth0, cdf, other$`},
+		{"LOGIN_FLOW=token", "cdfauth: FromEnv: CDF_TOKEN is missing$"},
+		// An address is called by the variable that it came from.
+		{"CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2 IDP_TOKEN_URL=http://o.test", "FromEnv: IDP_TOKEN_URL must be https (http only for a loopback host)$"},
+		{"CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2 IDP_TENANT_ID=../x", `FromEnv: IDP_TENANT_ID is "../x": want a tenant's GUID or domain name$`},
+		{"LOGIN_FLOW=interactive CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_TENANT_ID=../x", `FromEnv: IDP_TENANT_ID is "../x": want a tenant's GUID or domain name$`},
+		{"LOGIN_FLOW=interactive CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_TOKEN_URL=http://o.test/t/oauth2/v2.0/token", "FromEnv: IDP_TOKEN_URL must be https (http only for a loopback host)$"},
+		{"LOGIN_FLOW=interactive PROVIDER=other CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_DISCOVERY_URL=https://o.test/?x", "FromEnv: IDP_DISCOVERY_URL has a query"},
+		{"LOGIN_FLOW=device_code IDP_TENANT_ID=x", "FromEnv: CDF_CLUSTER is missing$"},
+		{"LOGIN_FLOW=device_code PROVIDER=cdf IDP_DISCOVERY_URL=https://o.test IDP_CLIENT_ID=a", "FromEnv: CDF_CLUSTER is missing$"},
 		{"LOGIN_FLOW=token CDF_TOKEN=hunter2é", "cdfauth: FromEnv: CDF_TOKEN has a character"},
 		{"LOGIN_FLOW=interactive", "cdfauth: FromEnv: CDF_CLUSTER is missing; IDP_CLIENT_ID is missing; IDP_TENANT_ID (or IDP_AUTHORITY_URL) is missing, and so is IDP_DISCOVERY_URL"},
 		{"LOGIN_FLOW=device_code PROVIDER=other CDF_CLUSTER=greenfield", "cdfauth: FromEnv: IDP_CLIENT_ID is missing; IDP_AUTHORITY_URL is missing, and so is IDP_DISCOVERY_URL"},
@@ -81,11 +106,62 @@ func TestFromEnvErrors(t *testing.T) {
 		{"LOGIN_FLOW=interactive CDF_CLUSTER=g IDP_AUTHORITY_URL=https://a.test/t/v2.0 IDP_CLIENT_ID=a", "cdfauth: FromEnv: IDP_AUTHORITY_URL goes beyond"},
 	} {
 		p, err := FromEnv(environment(tt.env), Options{})
-		if err == nil || p != nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hunter2") {
+		// A $ stands for the end of the error.
+		if err == nil || p != nil || !strings.Contains(err.Error()+"$", tt.want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s:\ngot  %v\nwant %s", tt.env, err, tt.want)
 		}
 	}
 	if p, err := FromEnv(nil, Options{Leeway: -1}); err == nil || p != nil { // the real environment, whatever is in it
 		t.Error("a negative leeway was taken")
+	}
+}
+
+// TestFromEnvDropsQuotesAndBlanks: the toolkit's template has quotes around values, which
+// docker's --env-file and others leave there. A value of blanks is none, and does not keep
+// the default away.
+func TestFromEnvDropsQuotesAndBlanks(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{
+		"PROVIDER":          ` "other" `,
+		"LOGIN_FLOW":        "'client_credentials'",
+		"CDF_CLUSTER":       `"greenfield"`,
+		"IDP_CLIENT_ID":     "app\r\n",
+		"IDP_CLIENT_SECRET": `"it's"`, // what is inside is the secret's
+		"IDP_TOKEN_URL":     `"https://o.test/token"`,
+		"IDP_SCOPES":        " , ",
+		"IDP_AUDIENCE":      `""`,
+	}
+	got := wire(t, func(o Options) (Provider, error) {
+		return FromEnv(func(name string) string { return env[name] }, o)
+	})
+	want := "POST https://o.test/token audience=https://greenfield.cognitedata.com client_id=app " +
+		`client_secret=it's grant_type=client_credentials scope=https://greenfield.cognitedata.com/.default`
+	if strings.Join(got, "\n") != want {
+		t.Errorf("sent %s\nwant %s", got, want)
+	}
+	env["IDP_SCOPES"] = `"a, b,,c"`
+	got = wire(t, func(o Options) (Provider, error) {
+		return FromEnv(func(name string) string { return env[name] }, o)
+	})
+	if len(got) != 1 || !strings.HasSuffix(got[0], " scope=a b c") {
+		t.Errorf("sent %s, want the scopes a b c", got)
+	}
+}
+
+// TestFromEnvLoginHintSelectsAPerson: several people can share a file with tokens, and
+// the toolkit has no variable that says who is meant.
+func TestFromEnvLoginHintSelectsAPerson(t *testing.T) {
+	t.Parallel()
+	const env = "CDF_CLUSTER=greenfield IDP_TENANT_ID=x.test IDP_CLIENT_ID=app IDP_LOGIN_HINT=ada@x.test LOGIN_FLOW="
+	o := Options{Cache: new(MemoryCache)}
+	device, err := FromEnv(environment(env+"device_code"), o)
+	must(t, err)
+	if got := device.(*DeviceCode).flow().cfg.loginHint; got != "ada@x.test" {
+		t.Errorf("device code: login hint %q", got)
+	}
+	browser, err := FromEnv(environment(env+"interactive"), o)
+	must(t, err)
+	if got := browser.(*Interactive).flow().cfg.loginHint; got != "ada@x.test" {
+		t.Errorf("interactive: login hint %q", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"golang.org/x/oauth2"
+	"sigs.k8s.io/yaml"
 )
 
 // TokenSource is an oauth2.TokenSource. Its Token method has no context, so it gets one here, for as long as the source is used. Do not
@@ -37,4 +38,23 @@ type Credential struct{ Provider cdfauth.Provider }
 func (c Credential) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	t, err := c.Provider.Token(ctx)
 	return azcore.AccessToken{Token: t.AccessToken(), ExpiresOn: t.Expiry()}, err
+}
+
+// TokenFunc returns the provider as the function that clients with an API of
+// func() (string, error) take. ctx is for as long as the function is used.
+func TokenFunc(ctx context.Context, p cdfauth.Provider) func() (string, error) {
+	return func() (string, error) {
+		t, err := p.Token(ctx)
+		return t.AccessToken(), err
+	}
+}
+
+// LoadYAML is cdfauth.Load for a configuration in YAML, which is the Python SDK's most
+// common form.
+func LoadYAML(config []byte, o cdfauth.Options) (cdfauth.Provider, error) {
+	json, err := yaml.YAMLToJSON(config)
+	if err != nil {
+		return nil, err
+	}
+	return cdfauth.Load(json, o)
 }

@@ -2,6 +2,7 @@ package adapters
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,5 +54,53 @@ func TestAdapters(t *testing.T) {
 	}
 	if tok, err := (Credential{broken}).GetToken(t.Context(), policy.TokenRequestOptions{}); err == nil || tok.Token != "" {
 		t.Error("a token by a wrong secret")
+	}
+}
+
+// TestTokenFunc: such a client gets the token, and the error.
+func TestTokenFunc(t *testing.T) {
+	ok, err := cdfauth.NewStaticProvider("my-token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token, err := TokenFunc(t.Context(), ok)(); token != "my-token" || err != nil {
+		t.Errorf("%q, %v", token, err)
+	}
+	if token, err := TokenFunc(t.Context(), new(cdfauth.StaticProvider))(); token != "" || err == nil {
+		t.Errorf("%q, %v", token, err)
+	}
+}
+
+// TestLoadYAML: what the Python SDK's documentation shows, as YAML, makes a provider that
+// asks for the same: identifiers and scopes as written, and other keys as parameters.
+func TestLoadYAML(t *testing.T) {
+	idp := idptest.New()
+	idp.Clients["12345678901234567890"] = "0123"
+	p, err := LoadYAML([]byte(`
+# of the Python SDK
+client_credentials:
+  token_url: https://idp.test/token
+  client_id: "12345678901234567890"
+  client_secret: '0123'
+  scopes:
+    - https://greenfield.cognitedata.com/.default
+  audience: null
+`), cdfauth.Options{HTTPClient: idp.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := p.Token(t.Context())
+	if err != nil || token.Scope() != "https://greenfield.cognitedata.com/.default" {
+		t.Errorf("scope %q, %v", token.Scope(), err)
+	}
+	for config, want := range map[string]string{
+		"token: my token\n":               "token has a character",
+		"token: [\n":                      "yaml",
+		"client_credentials:\n  a: 1\n":   "token_url is missing",
+		"token: a\nclient_credentials: b": "want one JSON object",
+	} {
+		if _, err := LoadYAML([]byte(config), cdfauth.Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", config, err, want)
+		}
 	}
 }
