@@ -3,11 +3,14 @@ package cdfauth_test
 import (
 	"context"
 	"crypto/rsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -389,4 +392,76 @@ func ExampleEntra() {
 	// cdfauth: Endpoint has a user name or a password in it
 	// cdfauth: Endpoint has a query, which no path can follow
 	// cdfauth: Endpoint has a fragment
+}
+
+// gitHubAssertion returns a ClientAssertion that asks GitHub Actions for a token
+// of the job, which says what repository and branch it runs for. The workflow
+// needs "permissions: id-token: write".
+func gitHubAssertion(audience string) cdfauth.Secret {
+	return func(ctx context.Context) (string, error) {
+		address, err := url.Parse(os.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL"))
+		if err != nil {
+			return "", err
+		}
+		query := address.Query()
+		query.Set("audience", audience)
+		address.RawQuery = query.Encode()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+		if err != nil {
+			return "", err
+		}
+		req.Header.Set("Authorization", "Bearer "+os.Getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN"))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return "", fmt.Errorf("GitHub answered %s: has the job the permission id-token: write?", resp.Status)
+		}
+		var answer struct {
+			Value string `json:"value"`
+		}
+		err = json.NewDecoder(resp.Body).Decode(&answer)
+		return answer.Value, err
+	}
+}
+
+// A job of GitHub Actions needs no secret, if the identity provider trusts GitHub:
+// in Entra, by a federated credential of the app registration.
+func ExampleClientCredentialsConfig_gitHubActions() {
+	// Both are GitHub's and Entra's; here, one server stands in for them.
+	const jwt = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJyZXBvOm9jdG8vZGVtbyJ9.c2lnbmF0dXJl"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/github" && r.Header.Get("Authorization") == "Bearer job" &&
+			r.FormValue("api-version") == "2" && r.FormValue("audience") == "api://AzureADTokenExchange":
+			fmt.Fprintf(w, `{"count":1,"value":%q}`, jwt)
+		case r.URL.Path == "/token" && r.FormValue("client_assertion") == jwt:
+			fmt.Fprint(w, `{"access_token":"my-token","expires_in":3600}`)
+		default:
+			http.Error(w, r.URL.String(), http.StatusForbidden)
+		}
+	}))
+	defer server.Close()
+	os.Setenv("ACTIONS_ID_TOKEN_REQUEST_URL", server.URL+"/github?api-version=2") // GitHub sets both
+	os.Setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "job")
+	defer os.Unsetenv("ACTIONS_ID_TOKEN_REQUEST_URL")
+	defer os.Unsetenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+
+	provider, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
+		Endpoint:        cdfauth.TokenURL(server.URL + "/token"), // yours: cdfauth.Entra(tenantID)
+		ClientID:        "my-client-id",
+		ClientAssertion: gitHubAssertion("api://AzureADTokenExchange"), // Entra's; others want their own address
+		Scopes:          cdfauth.ClusterScopes("greenfield"),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := provider.Token(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(token.AccessToken())
+	// Output: my-token
 }

@@ -90,6 +90,7 @@ func TestFromEnvNamesEveryVariableThatIsWrong(t *testing.T) {
 		// An address is called by the variable that it came from.
 		{"CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2 IDP_TOKEN_URL=http://o.test", "FromEnv: IDP_TOKEN_URL must be https (http only for a loopback host)$"},
 		{"CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2 IDP_TENANT_ID=../x", `FromEnv: IDP_TENANT_ID is "../x": want a tenant's GUID or domain name$`},
+		{"CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2 IDP_TENANT_ID=a#b", `FromEnv: IDP_TENANT_ID is "a#b": want a tenant's GUID or domain name$`},
 		{"LOGIN_FLOW=interactive CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_TENANT_ID=../x", `FromEnv: IDP_TENANT_ID is "../x": want a tenant's GUID or domain name$`},
 		{"LOGIN_FLOW=interactive CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_TOKEN_URL=http://o.test/t/oauth2/v2.0/token", "FromEnv: IDP_TOKEN_URL must be https (http only for a loopback host)$"},
 		{"LOGIN_FLOW=interactive PROVIDER=other CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_DISCOVERY_URL=https://o.test/?x", "FromEnv: IDP_DISCOVERY_URL has a query"},
