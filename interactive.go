@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"time"
 )
 
 // This file is the authorization code flow (RFC 6749 §4.1) for programs on a person's
@@ -64,12 +65,15 @@ type InteractiveConfig struct {
 	// means the system's browser, or what the environment variable BROWSER names.
 	OpenBrowser func(ctx context.Context, url string) error
 
-	// Input is where the person can paste the address that the browser ended at, if
-	// none opens here. nil means standard input if it is a terminal. A read cannot be
-	// stopped: the next sign-in takes over one that is under way.
+	// Input is where the person can paste the address that the browser ended at: at
+	// once if none opens here, and if one does (it may be of no use, as on a server)
+	// when 30 seconds have passed without an answer. nil means standard input if it is
+	// a terminal. A read cannot be stopped: the next sign-in takes over one that is
+	// under way.
 	Input io.Reader
 
-	// Output is where the URL and what to do are shown. nil means standard error.
+	// Output is where the URL and what to do are shown. nil means standard error. A
+	// sign-in does not wait for one that blocks.
 	Output io.Writer
 
 	Options
@@ -115,7 +119,7 @@ func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
 		params:        cfg.Params,
 		loginHint:     cfg.LoginHint,
 		prompt:        cfg.Prompt,
-		output:        cfg.Output,
+		output:        &patientWriter{output: cfg.Output},
 		options:       cfg.Options,
 	})
 	if err != nil {
@@ -229,6 +233,7 @@ func (b *browserFlow) authorize(ctx context.Context, q *promptRequest) (grant, c
 		return grant{}, claims{}, err
 	}
 	answer := newCallback(redirect, q.metadata)
+	answer.tell = func(text string) { b.tell(ctx, text) }
 	stop := answer.serve(listeners)
 	defer stop()
 
@@ -351,30 +356,46 @@ func (b *browserFlow) await(ctx context.Context, answer *callback, address strin
 	}
 }
 
-// ask tells the person what to do, opens the browser and, if none opens, lets the
-// person paste the answer. Its error ends the sign-in.
+// How long an answer is waited for from a browser that opens before the person may
+// paste one. Reading takes lines from standard input that the program may want.
+const pasteDelay = 30 * time.Second
+
+// ask opens the browser, tells the person what to do, and lets the person paste the
+// answer where the browser cannot bring it. Its error ends the sign-in.
 func (b *browserFlow) ask(ctx context.Context, answer *callback, address string) error {
+	opened := make(chan error, 1)
+	go func() {
+		_, err := guarded(ctx, "OpenBrowser", func() error { return b.openBrowser(ctx, address) })
+		opened <- err
+	}()
 	b.tell(ctx, "\nTo sign in, use the browser page that opens now. If none does, "+
 		"open this address in a browser on this computer:\n\n    "+address+"\n\n")
-	_, err := guarded(ctx, "OpenBrowser", func() error { return b.openBrowser(ctx, address) })
-	if err == nil || ctx.Err() != nil {
-		return nil
-	}
 	input := b.input
 	if input == nil {
 		input = terminalInput()
 	}
-	if input == nil {
+	noBrowser := <-opened // which comes at the latest when ctx ends
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case noBrowser != nil && input == nil:
 		return fmt.Errorf("%w: no browser opens, and Input is not there to paste an answer to: %w",
-			ErrSignInRequired, err)
-	}
-	b.tell(ctx, "No browser opens here ("+scrub(err.Error(), 200)+"). "+
-		"Open the address in one elsewhere, sign in, copy the whole address of the page\n"+
-		"that it ends at (it may say that the page cannot be reached), "+
-		"paste it here and press Enter:\n")
-	err = b.readAnswer(ctx, input, answer)
-	if err != nil {
-		return fmt.Errorf("%w: no browser opens, and Input has ended: %w", ErrSignInRequired, err)
+			ErrSignInRequired, noBrowser)
+	case noBrowser != nil:
+		b.tell(ctx, "No browser opens here ("+scrub(noBrowser.Error(), 200)+"). "+
+			"Open the address in one elsewhere, sign in, copy the whole address of the page\n"+
+			"that it ends at (it may say that the page cannot be reached), "+
+			"paste it here and press Enter:\n")
+		err := b.readAnswer(ctx, input, answer)
+		if err != nil {
+			return fmt.Errorf("%w: no browser opens, and Input has ended: %w", ErrSignInRequired, err)
+		}
+	case input != nil && sleep(ctx, pasteDelay):
+		// A browser that opens may be of no use: on a server, in a container.
+		b.tell(ctx, "No answer has come yet. If you sign in with a browser elsewhere, "+
+			"copy the whole address of the page that it ends at\n"+
+			"(it may say that the page cannot be reached), paste it here and press Enter:\n")
+		_ = b.readAnswer(ctx, input, answer) // the browser may bring it all the same
 	}
 	return nil
 }

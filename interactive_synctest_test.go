@@ -200,3 +200,55 @@ func TestEchoedSecrets(t *testing.T) {
 		}
 	})
 }
+
+// TestBrowserOpensWhileOutputBlocks: a terminal that was stopped keeps neither the browser from opening nor the person from signing in; what was to be
+// read is written, in order, when it goes on.
+func TestBrowserOpensWhileOutputBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		goesOn := make(chan struct{})
+		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
+			c.Output = writeFunc(func(b []byte) (int, error) { <-goesOn; return h.Write(b) })
+		})
+		if d := elapse(func() { signedIn(t, p) }); d > 5*time.Second {
+			t.Errorf("signed in after %v", d)
+		}
+		p.flow().tell(t.Context(), "and more")
+		close(goesOn)
+		synctest.Wait()
+		if told := h.told(); !strings.HasPrefix(told, "\nTo sign in") || !strings.HasSuffix(told, "and more") {
+			t.Errorf("told: %q", told)
+		}
+	})
+}
+
+// TestOutputThatPanics costs what was to be read, and nothing else.
+func TestOutputThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
+			c.Output = writeFunc(func([]byte) (int, error) { panic("no terminal") })
+		}))
+	})
+}
+
+// TestOpenerEndsWithTheAnswer: when the answer has come, an opener that still runs is told to end, and no line of Input is waited for; the
+// exchange may take its time.
+func TestOpenerEndsWithTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		h.idp.Fault(h.idp.Slow(8*time.Second, idptest.Body(`{"access_token":"tok"}`)))
+		var ran time.Duration
+		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
+			c.OpenBrowser = func(ctx context.Context, address string) error {
+				h.open(ctx, address)
+				ran = elapse(func() { <-ctx.Done() })
+				return nil
+			}
+		})
+		signedIn(t, p)
+		if ran > time.Second {
+			t.Errorf("the opener ran for %v", ran)
+		}
+	})
+}

@@ -44,3 +44,11 @@ func TestInteractiveConfigErrors(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRFC7636AppendixB: the example of a code verifier and its challenge.
+func TestRFC7636AppendixB(t *testing.T) {
+	const verifier, challenge = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+	if got := codeChallenge(verifier); got != challenge {
+		t.Errorf("%s, want %s", got, challenge)
+	}
+}

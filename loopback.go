@@ -46,8 +46,13 @@ type callback struct {
 	ended    chan struct{} // closed when the sign-in is over and page is set
 	shown    chan struct{} // closed when the page was shown, or when there is nowhere to show it
 
+	// tell tells the person something in the terminal. nil: nobody is told.
+	tell func(text string)
+
 	once     sync.Once     // for the answer: the first one counts
 	showOnce sync.Once     // for shown
+	strayed  sync.Once     // for the word about another sign-in's answer
+	tlsAsked sync.Once     // for the word about https
 	code     func() string // what the answer brought; a function value, which nobody prints
 	err      error         // why it brought nothing
 	page     []byte        // says how the sign-in ended
@@ -73,6 +78,15 @@ func (c *callback) end(page []byte) {
 // markShown says that the person has seen the page, or that no page is needed.
 func (c *callback) markShown() {
 	c.showOnce.Do(func() { close(c.shown) })
+}
+
+// tellOnce tells the person something, if that has not been told and the answer has
+// not come yet.
+func (c *callback) tellOnce(once *sync.Once, text string) {
+	if c.tell == nil || c.isAnswered() {
+		return
+	}
+	once.Do(func() { c.tell(text) })
 }
 
 // A listenFunc is net.Listen, or a test's.
@@ -161,12 +175,64 @@ func (c *callback) serve(listeners []net.Listener) (stop func()) {
 		ErrorLog:       log.New(io.Discard, "", 0),
 	}
 	for _, l := range listeners {
-		go server.Serve(l)
+		go server.Serve(&plainListener{l, c.sayNoTLS})
 	}
 	return func() {
 		server.Close()
 		closeAll(listeners) // also those that the server has not come to serve
 	}
+}
+
+// sayNoTLS tells the person what to do about a browser that asks for https.
+func (c *callback) sayNoTLS() {
+	c.tellOnce(&c.tlsAsked, "The browser has asked for https://"+c.redirect.Host+", "+
+		"and the answer to this sign-in is wanted over http. Change https to http in the\n"+
+		"browser's address bar and press Enter. "+
+		"If it changes it back, turn off its HTTPS-only mode.\n")
+}
+
+// A plainListener recognises connections on which a browser speaks TLS: some turn each
+// http address into one of https (HSTS, HTTPS-only modes). It calls onTLS for those.
+type plainListener struct {
+	net.Listener
+	onTLS func()
+}
+
+func (l *plainListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &plainConn{Conn: conn, onTLS: l.onTLS}, nil
+}
+
+type plainConn struct {
+	net.Conn
+	onTLS func()
+	begun bool // something was read
+}
+
+// The content type of the first record of a TLS connection (RFC 8446 §5.1). No HTTP
+// request begins with it.
+const tlsHandshake = 22
+
+// Read ends a connection that begins with TLS.
+func (c *plainConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n == 0 || c.begun {
+		return n, err
+	}
+	c.begun = true
+	if b[0] == tlsHandshake {
+		c.onTLS()
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// isLoopback reports whether a host is this computer.
+func isLoopback(host string) bool {
+	return net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
 // ServeHTTP tells the answer to the sign-in from everything else.
@@ -194,6 +260,10 @@ func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// address without it, and gets the page there.
 		w.Header().Set("Location", c.redirect.String())
 		show(w, http.StatusSeeOther, nil)
+	case values.Has("state") || values.Has("code") || values.Has("error"):
+		show(w, http.StatusBadRequest, otherSignInPage)
+		c.tellOnce(&c.strayed, "An answer to another sign-in has come, and was ignored. "+
+			"It may be of an earlier one: use the browser page that was opened last.\n")
 	default:
 		show(w, http.StatusBadRequest, nothingPage)
 	}
@@ -283,6 +353,9 @@ var (
 	nothingPage = newPage("There is nothing here",
 		"This address waits for the answer to a sign-in, and this was none. "+
 			"If you were signing in, start again in the program that asked for it.")
+	otherSignInPage = newPage("This is not the sign-in that is waited for",
+		"The answer may belong to an earlier sign-in. Close this page and use the one that was "+
+			"opened last, or start again in the program that asked for it.")
 	signedInPage = newPage("You are signed in",
 		"You can close this page and go back to the program that asked for it.")
 	declinedPage = newPage("Sign-in was declined",

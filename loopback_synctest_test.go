@@ -4,6 +4,7 @@ package cdfauth
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -284,4 +285,83 @@ func TestPageOnAnEarlyConnection(t *testing.T) {
 			t.Errorf("after %v the person sees %q", d, page)
 		}
 	})
+}
+
+// TestAnswerOfAnEarlierSignIn is ignored, and who brings it learns why: the page says so, and so does the terminal, once.
+func TestAnswerOfAnEarlierSignIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		h.back = func(location string) error {
+			for range 3 {
+				h.visit("http://localhost:53000/?state=earlier&code=x")
+				if !strings.Contains(h.page, "may belong to an earlier sign-in") {
+					t.Errorf("the page says %s", h.page)
+				}
+			}
+			h.visit("http://localhost:53000/?x=y")
+			if !strings.Contains(h.page, "There is nothing here") {
+				t.Errorf("of what is no answer, the page says %s", h.page)
+			}
+			return h.visit(location)
+		}
+		signedIn(t, interactive(t, h, &MemoryCache{}, nil))
+		if n := strings.Count(h.told(), "An answer to another sign-in has come"); n != 1 {
+			t.Errorf("told %d times: %s", n, h.told())
+		}
+	})
+}
+
+// TestBrowserThatAsksForHTTPS: some browsers turn every address into one of https (HSTS, HTTPS-only modes), and nobody answers there. The
+// person is told what to do, once.
+func TestBrowserThatAsksForHTTPS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		h.back = func(location string) error {
+			for range 3 {
+				conn, err := h.net.dial(t.Context(), "tcp", "127.0.0.1:53000")
+				if err != nil {
+					return err
+				}
+				err = tls.Client(conn, &tls.Config{ServerName: "localhost"}).HandshakeContext(t.Context())
+				if err == nil {
+					t.Error("TLS is spoken")
+				}
+				conn.Close()
+			}
+			return h.visit(location)
+		}
+		d := elapse(func() { signedIn(t, interactive(t, h, &MemoryCache{}, nil)) })
+		if n := strings.Count(h.told(), "Change https to http"); n != 1 || d > 5*time.Second {
+			t.Errorf("told %d times, over after %v: %s", n, d, h.told())
+		}
+	})
+}
+
+// TestRFC9207Section2: the examples of an answer and of an error with their issuer.
+func TestRFC9207Section2(t *testing.T) {
+	for _, tt := range []struct{ state, query, code, failed string }{
+		{"ZWVlNDBlYzA1NjdkMDNhYjg3ZjUxZjAyNGQzMTM2NzI",
+			"code=x1848ZT64p4IirMPT0R-X3141MFPTuBX-VFL_cvaplMH58&state=ZWVlNDBlYzA1NjdkMDNhYjg3ZjUxZjAyNGQzMTM2NzI&iss=https%3A%2F%2Fhonest.as.example",
+			"x1848ZT64p4IirMPT0R-X3141MFPTuBX-VFL_cvaplMH58", ""},
+		{"N2JjNGJhY2JiZjRhYzA3MGJkMzNmMDE5OWJhZmJhZjA",
+			"error=access_denied&state=N2JjNGJhY2JiZjRhYzA3MGJkMzNmMDE5OWJhZmJhZjA&iss=https%3A%2F%2Fhonest.as.example", "", "access_denied"},
+	} {
+		for issuer, named := range map[string]bool{"https://honest.as.example": true, "https://attacker.example": false} {
+			c := newCallback(&url.URL{}, &metadata{Issuer: issuer, SendsIssuer: true})
+			c.state = tt.state
+			values, err := url.ParseQuery(tt.query)
+			must(t, err)
+			if !c.accept(values) {
+				t.Fatal("the state is not recognised")
+			}
+			switch {
+			case !named && (c.err == nil || !strings.Contains(c.err.Error(), "mix-up")):
+				t.Errorf("asked of %s: %v", issuer, c.err)
+			case named && tt.failed == "" && (c.err != nil || c.code() != tt.code):
+				t.Errorf("%q, %v", c.code(), c.err)
+			case named && tt.failed != "" && (c.err == nil || !strings.Contains(c.err.Error(), tt.failed)):
+				t.Errorf("%v, want %s", c.err, tt.failed)
+			}
+		}
+	}
 }

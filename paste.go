@@ -3,6 +3,7 @@
 package cdfauth
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"unicode"
 )
 
 // This file lets a person paste the address that a browser on another machine ended
@@ -26,16 +28,33 @@ func terminalInput() io.Reader {
 	return os.Stdin
 }
 
-// pastedAnswer returns the parameters in an address, if it is the redirect URI.
+// pastedAnswer returns the parameters in an address, if it is the redirect URI or what
+// a browser makes of it: https for http, no scheme, another name of loopback.
 func pastedAnswer(line string, redirect *url.URL) (url.Values, bool) {
-	u, err := parseURL(strings.TrimSpace(line))
+	u, err := url.Parse(cleanPaste(line))
 	if err != nil {
 		return nil, false
 	}
-	values, err := url.ParseQuery(u.RawQuery)
-	ours := originOf(u.Scheme, u.Host) == originOf("http", redirect.Host) &&
+	ours := isLoopback(u.Hostname()) &&
+		cmp.Or(u.Port(), "80") == cmp.Or(redirect.Port(), "80") &&
 		strings.Trim(u.Path, "/") == strings.Trim(redirect.Path, "/")
+	values, err := url.ParseQuery(u.RawQuery)
 	return values, ours && err == nil
+}
+
+// cleanPaste drops what comes with an address that is copied and pasted: blanks,
+// quotes, and the marks that terminals put around a paste (ESC [200~ and ESC [201~).
+// It adds the scheme if there is none.
+func cleanPaste(line string) string {
+	line = strings.NewReplacer("[200~", "", "[201~", "").Replace(line)
+	line = strings.TrimFunc(line, func(r rune) bool {
+		return unicode.IsSpace(r) || !unicode.IsPrint(r) || strings.ContainsRune("\"'`<>“”‘’«»", r)
+	})
+	lower := strings.ToLower(line)
+	if strings.HasPrefix(lower, "http://") || strings.HasPrefix(lower, "https://") {
+		return line
+	}
+	return "http://" + strings.TrimPrefix(line, "//")
 }
 
 // reads has the reads that are under way, a *pendingRead for each Input. A read cannot

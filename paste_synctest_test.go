@@ -19,22 +19,23 @@ import (
 	"cdfauth/internal/idptest"
 )
 
+// answered is the address that a browser elsewhere ends at.
+func answered(h *human) string {
+	told := h.told()
+	address := strings.Fields(told[strings.Index(told, "https://idp.test/authorize"):])[0]
+	c := h.idp.Client()
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := c.Get(address)
+	if err != nil {
+		return ""
+	}
+	return resp.Header.Get("Location")
+}
+
 // TestPaste: where no browser opens, the person pastes the address.
 func TestPaste(t *testing.T) {
 	broken := func(c *InteractiveConfig) {
 		c.OpenBrowser = func(context.Context, string) error { return errors.New("no display") }
-	}
-	// answered is the address that a browser elsewhere ends at.
-	answered := func(h *human) string {
-		told := h.told()
-		address := strings.Fields(told[strings.Index(told, "https://idp.test/authorize"):])[0]
-		c := h.idp.Client()
-		c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		resp, err := c.Get(address)
-		if err != nil {
-			return ""
-		}
-		return resp.Header.Get("Location")
 	}
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -166,18 +167,65 @@ func TestOneInputForTwo(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		for _, h := range []*human{people[1], people[0], people[1]} { // the person repeats what was not taken
-			told := h.told()
-			address := strings.Fields(told[strings.Index(told, "https://idp.test/authorize"):])[0]
-			c := h.idp.Client()
-			c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-			resp, err := c.Get(address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			in.lines <- resp.Header.Get("Location") + "\n"
+			in.lines <- answered(h) + "\n"
 			time.Sleep(time.Minute)
 		}
 		wg.Wait()
 		close(in.lines) // whoever reads still ends
+	})
+}
+
+// TestUselessBrowser: an opener may succeed where no browser can be used (ssh -X, a container). The person may paste the answer then too,
+// but nothing is read before there has been time for a browser to bring it.
+func TestUselessBrowser(t *testing.T) {
+	opened := func(c *InteractiveConfig) {
+		c.OpenBrowser = func(context.Context, string) error { return nil }
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		in := &typed{lines: make(chan string)}
+		go func() {
+			time.Sleep(pasteDelay - time.Second)
+			if strings.Contains(h.told(), "paste") {
+				t.Error("pasting is offered at once")
+			}
+			select {
+			case in.lines <- "a line of the program's\n":
+				t.Error("a line was read at once")
+			default:
+			}
+			time.Sleep(2 * time.Second)
+			in.lines <- answered(h) + "\n"
+			close(in.lines)
+		}()
+		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { opened(c); c.Input = in })
+		signedIn(t, p)
+		if !strings.Contains(h.told(), "No answer has come yet") {
+			t.Errorf("told: %s", h.told())
+		}
+	})
+	t.Run("input ends, and the browser brings the answer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			go func() { time.Sleep(2 * pasteDelay); h.visit(answered(h)) }()
+			signedIn(t, interactive(t, h, &MemoryCache{}, opened))
+		})
+	})
+	t.Run("standard input that is no terminal is left alone", func(t *testing.T) {
+		defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)
+		path := filepath.Join(t.TempDir(), "file")
+		must(t, os.WriteFile(path, []byte("the program's\n"), 0o600))
+		var err error
+		os.Stdin, err = os.Open(path)
+		must(t, err)
+		defer os.Stdin.Close()
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			go func() { time.Sleep(2 * pasteDelay); h.visit(answered(h)) }()
+			signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { opened(c); c.Input = nil }))
+		})
+		if b, err := io.ReadAll(os.Stdin); err != nil || string(b) != "the program's\n" {
+			t.Errorf("%q is left, %v", b, err)
+		}
 	})
 }
