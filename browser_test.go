@@ -66,9 +66,9 @@ func TestNamedBrowsers(t *testing.T) {
 	}
 }
 
-// TestOpenBrowser: the browser gets the URL as it is, in one argument and through no shell; what fails is passed over; and no other URL
+// TestBrowserGetsTheURLThroughNoShell: the browser gets the URL as it is, in one argument and through no shell; what fails is passed over; and no other URL
 // than those of a sign-in is opened.
-func TestOpenBrowser(t *testing.T) {
+func TestBrowserGetsTheURLThroughNoShell(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return // no shell script runs there
 	}

@@ -18,8 +18,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestDeviceCode: the same with a code.
-func TestDeviceCode(t *testing.T) {
+// TestDeviceCodeAsksOnceAndIsSilentAfterwards: the person is shown a code, and is signed in when the first poll finds it approved; the next
+// program that starts needs nobody.
+func TestDeviceCodeAsksOnceAndIsSilentAfterwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &MemoryCache{}
 		p, shown := device(t, idp, cache, nil)
@@ -116,8 +117,8 @@ func TestDevicePolling(t *testing.T) {
 	}
 }
 
-// TestDeviceRequests: what is sent, Params with all of it.
-func TestDeviceRequests(t *testing.T) {
+// TestDeviceRequestsHaveParams: what is sent, Params with all of it.
+func TestDeviceRequestsHaveParams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
 		cache := &MemoryCache{}
@@ -163,8 +164,8 @@ func TestDeviceRequests(t *testing.T) {
 	})
 }
 
-// TestDeviceAnswers: what is shown, and what is refused.
-func TestDeviceAnswers(t *testing.T) {
+// TestDeviceAnswersAreCheckedBeforeTheyAreShown: what is shown, and what is refused.
+func TestDeviceAnswersAreCheckedBeforeTheyAreShown(t *testing.T) {
 	tests := map[string]struct {
 		body string
 		want DeviceAuthorization
@@ -212,8 +213,8 @@ func TestDeviceAnswers(t *testing.T) {
 	}
 }
 
-// TestDeviceLeaves: whoever waits may leave; the last one ends the polling.
-func TestDeviceLeaves(t *testing.T) {
+// TestDevicePollingEndsWithItsLastWaiter: whoever waits may leave; the last one ends the polling.
+func TestDevicePollingEndsWithItsLastWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
 		idp.Codes = func(string) (string, bool) { return "", false }
@@ -248,8 +249,8 @@ func TestDeviceLeaves(t *testing.T) {
 	})
 }
 
-// TestShowCode: the caller's function may fail, panic and hang.
-func TestShowCode(t *testing.T) {
+// TestShowCodeMayFailPanicAndHang: the caller's function may fail, panic and hang.
+func TestShowCodeMayFailPanicAndHang(t *testing.T) {
 	for name, show := range map[string]func(context.Context, DeviceAuthorization) error{
 		"ShowCode: no":       func(context.Context, DeviceAuthorization) error { return errors.New("no") },
 		"ShowCode panicked":  func(context.Context, DeviceAuthorization) error { panic(1) },
@@ -422,8 +423,8 @@ func TestCodeTextHasAllThatIsThere(t *testing.T) {
 	}
 }
 
-// TestShowCodeByDefault prints to standard error.
-func TestShowCodeByDefault(t *testing.T) {
+// TestShowCodePrintsToStandardErrorByDefault prints to standard error.
+func TestShowCodePrintsToStandardErrorByDefault(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -452,8 +453,8 @@ func TestPollRetryAfterIsBounded(t *testing.T) {
 	})
 }
 
-// TestDeviceEndpointMoves: metadata that names an endpoint which is gone is dropped.
-func TestDeviceEndpointMoves(t *testing.T) {
+// TestDeviceEndpointThatIsGoneIsLookedUpAgain: metadata that names an endpoint which is gone is dropped.
+func TestDeviceEndpointThatIsGoneIsLookedUpAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
 		idp.Metadata(func(m map[string]any) { m["device_authorization_endpoint"] = "https://idp.test/old" })

@@ -195,14 +195,18 @@ func (p *Interactive) Token(ctx context.Context) (Token, error) {
 	return p.refresher.Token(ctx)
 }
 
-// Invalidate is as [DeviceCode.Invalidate].
+// Invalidate says that t was refused. If it is the current token, the next call of
+// Token gets another, without asking anybody. It may be called at any rate.
 func (p *Interactive) Invalidate(t Token) {
 	if p != nil && p.refresher != nil {
 		p.refresher.Invalidate(t)
 	}
 }
 
-// SignOut is as [DeviceCode.SignOut].
+// SignOut removes the tokens and the name of the person from the cache and from
+// memory, and nothing else. It does not revoke the tokens at the identity provider.
+// While another program is signing in, it waits. It fails if people are signed in and
+// LoginHint means none of them, or does not select one of several.
 func (p *Interactive) SignOut(ctx context.Context) error {
 	if p == nil || p.flow == nil {
 		return errNotMade

@@ -66,8 +66,8 @@ func TestInteractive(t *testing.T) {
 	})
 }
 
-// TestEntraStyle: warm starts that need no request, several names of a tenant, and no consent added.
-func TestEntraStyle(t *testing.T) {
+// TestEntraNeedsNoRequestAtAWarmStart: warm starts that need no request, several names of a tenant, and no consent added.
+func TestEntraNeedsNoRequestAtAWarmStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const tenant = "11111111-2222-3333-4444-555555555555"
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -99,10 +99,8 @@ func TestEntraStyle(t *testing.T) {
 	})
 }
 
-// From here on: sentences of the issues that had no test.
-
-// TestAttemptsAreNew: state, nonce and verifier of one sign-in are not those of another.
-func TestAttemptsAreNew(t *testing.T) {
+// TestStateNonceAndVerifierAreNewEachTime: state, nonce and verifier of one sign-in are not those of another.
+func TestStateNonceAndVerifierAreNewEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		p := interactive(t, h, &MemoryCache{}, nil)
@@ -127,9 +125,9 @@ func TestAttemptsAreNew(t *testing.T) {
 	})
 }
 
-// TestLeavingInteractive: the last who leaves ends the interaction, and with it the listener; but once a code has arrived, the exchange
+// TestBrowserSignInEndsWithItsLastWaiter: the last who leaves ends the interaction, and with it the listener; but once a code has arrived, the exchange
 // and the cache write finish.
-func TestLeavingInteractive(t *testing.T) {
+func TestBrowserSignInEndsWithItsLastWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 		h.back = func(string) error { return nil }
@@ -161,8 +159,8 @@ func TestLeavingInteractive(t *testing.T) {
 	})
 }
 
-// TestEchoedSecrets: whatever the provider repeats of a request, no error, no log and no terminal shows it.
-func TestEchoedSecrets(t *testing.T) {
+// TestEchoedSecretsAreNotShown: whatever the provider repeats of a request, no error, no log and no terminal shows it.
+func TestEchoedSecretsAreNotShown(t *testing.T) {
 	echo := func(w http.ResponseWriter, r *http.Request) {
 		idptest.Error(400, "invalid_request", r.PostForm.Encode()+" "+fmt.Sprint(r.PostForm))(w, r)
 	}
@@ -238,7 +236,7 @@ func TestOpenerEndsWithTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.idp.Fault(h.idp.Slow(8*time.Second, idptest.Body(`{"access_token":"tok"}`)))
-		var ran time.Duration
+		ran := time.Hour
 		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
 			c.OpenBrowser = func(ctx context.Context, address string) error {
 				h.open(ctx, address)
@@ -247,6 +245,7 @@ func TestOpenerEndsWithTheAnswer(t *testing.T) {
 			}
 		})
 		signedIn(t, p)
+		synctest.Wait()
 		if ran > time.Second {
 			t.Errorf("the opener ran for %v", ran)
 		}

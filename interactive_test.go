@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestInteractiveConfigErrors: each names the field and says what is wanted.
-func TestInteractiveConfigErrors(t *testing.T) {
+// TestInteractiveConfigErrorsNameTheField: each names the field and says what is wanted.
+func TestInteractiveConfigErrorsNameTheField(t *testing.T) {
 	good := func() InteractiveConfig {
 		return InteractiveConfig{Endpoint: Issuer("https://idp.test"), ClientID: "app", Options: Options{Cache: &MemoryCache{}}}
 	}

@@ -119,8 +119,8 @@ func TestCallback(t *testing.T) {
 	}
 }
 
-// TestPageClosed: a person who closes the browser too early is signed in all the same, two seconds later.
-func TestPageClosed(t *testing.T) {
+// TestClosedPageDoesNotEndTheSignIn: a person who closes the browser too early is signed in all the same, two seconds later.
+func TestClosedPageDoesNotEndTheSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
@@ -136,8 +136,8 @@ func TestPageClosed(t *testing.T) {
 	})
 }
 
-// TestFirstAnswerCounts: what follows it changes nothing.
-func TestFirstAnswerCounts(t *testing.T) {
+// TestFirstAnswerWithTheStateCounts: what follows it changes nothing.
+func TestFirstAnswerWithTheStateCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
@@ -252,8 +252,8 @@ func TestCodeOfAnAnswerIsNeverScrubbed(t *testing.T) {
 	})
 }
 
-// TestPageOnAnEarlyConnection: browsers connect before they ask. The page is sent on such a connection too, however long the exchange takes.
-func TestPageOnAnEarlyConnection(t *testing.T) {
+// TestPageIsSentOnAnEarlyConnection: browsers connect before they ask. The page is sent on such a connection too, however long the exchange takes.
+func TestPageIsSentOnAnEarlyConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		var page string
@@ -292,8 +292,8 @@ func TestAnswerOfAnEarlierSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
-			for range 3 {
-				h.visit("http://localhost:53000/?state=earlier&code=x")
+			for _, query := range []string{"state=earlier&code=x", "code=x", "error=access_denied"} {
+				h.visit("http://localhost:53000/?" + query)
 				if !strings.Contains(h.page, "may belong to an earlier sign-in") {
 					t.Errorf("the page says %s", h.page)
 				}

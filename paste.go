@@ -47,8 +47,9 @@ func pastedAnswer(line string, redirect *url.URL) (url.Values, bool) {
 // It adds the scheme if there is none.
 func cleanPaste(line string) string {
 	line = strings.NewReplacer("[200~", "", "[201~", "").Replace(line)
+	const quotes = "\"'`<>“”‘’«»"
 	line = strings.TrimFunc(line, func(r rune) bool {
-		return unicode.IsSpace(r) || !unicode.IsPrint(r) || strings.ContainsRune("\"'`<>“”‘’«»", r)
+		return unicode.IsSpace(r) || !unicode.IsPrint(r) || strings.ContainsRune(quotes, r)
 	})
 	lower := strings.ToLower(line)
 	if strings.HasPrefix(lower, "http://") || strings.HasPrefix(lower, "https://") {

@@ -32,8 +32,8 @@ func answered(h *human) string {
 	return resp.Header.Get("Location")
 }
 
-// TestPaste: where no browser opens, the person pastes the address.
-func TestPaste(t *testing.T) {
+// TestAnswerIsPastedWhereNoBrowserOpens: where no browser opens, the person pastes the address.
+func TestAnswerIsPastedWhereNoBrowserOpens(t *testing.T) {
 	broken := func(c *InteractiveConfig) {
 		c.OpenBrowser = func(context.Context, string) error { return errors.New("no display") }
 	}
@@ -149,8 +149,8 @@ func (in *typed) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// TestOneInputForTwo: two sign-ins that wait for a pasted answer at one Input both get theirs.
-func TestOneInputForTwo(t *testing.T) {
+// TestOneInputServesTwoSignIns: two sign-ins that wait for a pasted answer at one Input both get theirs.
+func TestOneInputServesTwoSignIns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := &typed{lines: make(chan string, 10)}
 		people := []*human{{idp: idptest.New()}, {idp: idptest.New()}}
@@ -175,9 +175,9 @@ func TestOneInputForTwo(t *testing.T) {
 	})
 }
 
-// TestUselessBrowser: an opener may succeed where no browser can be used (ssh -X, a container). The person may paste the answer then too,
+// TestPastingIsOfferedBesideAUselessBrowser: an opener may succeed where no browser can be used (ssh -X, a container). The person may paste the answer then too,
 // but nothing is read before there has been time for a browser to bring it.
-func TestUselessBrowser(t *testing.T) {
+func TestPastingIsOfferedBesideAUselessBrowser(t *testing.T) {
 	opened := func(c *InteractiveConfig) {
 		c.OpenBrowser = func(context.Context, string) error { return nil }
 	}
