@@ -2,6 +2,7 @@ package cdfauth
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -146,5 +147,52 @@ func TestMetadataEndpoints(t *testing.T) {
 		if _, err := p.Token(t.Context()); (err == nil) != tt.taken {
 			t.Errorf("%s %q: %v", tt.field, tt.value, err)
 		}
+	}
+}
+
+// TestRFC8414Section3_2 has the example of metadata.
+func TestRFC8414Section3_2(t *testing.T) {
+	const body = `     {
+      "issuer":
+        "https://server.example.com",
+      "authorization_endpoint":
+        "https://server.example.com/authorize",
+      "token_endpoint":
+        "https://server.example.com/token",
+      "token_endpoint_auth_methods_supported":
+        ["client_secret_basic", "private_key_jwt"],
+      "token_endpoint_auth_signing_alg_values_supported":
+        ["RS256", "ES256"],
+      "userinfo_endpoint":
+        "https://server.example.com/userinfo",
+      "jwks_uri":
+        "https://server.example.com/jwks.json",
+      "registration_endpoint":
+        "https://server.example.com/register",
+      "scopes_supported":
+        ["openid", "profile", "email", "address",
+         "phone", "offline_access"],
+      "response_types_supported":
+        ["code", "code token"],
+      "service_documentation":
+        "http://server.example.com/service_documentation.html",
+      "ui_locales_supported":
+        ["en-US", "en-GB", "en-CA", "fr-FR", "fr-CA"]
+     }`
+	hc := &http.Client{Transport: tripper(func(*http.Request) (*http.Response, error) {
+		return respond(200, body), nil
+	})}
+	c, err := newClient("test", Issuer("https://server.example.com"), "id", nil, nil, Options{HTTPClient: hc}, new(clock))
+	must(t, err)
+	m, err := c.discover(t.Context())
+	must(t, err)
+	scopes := []string{"openid", "profile", "email", "address", "phone", "offline_access"}
+	if m.Issuer != "https://server.example.com" || m.TokenURL != "https://server.example.com/token" ||
+		m.AuthorizeURL != "https://server.example.com/authorize" || !slices.Equal(m.Scopes, scopes) || m.SendsIssuer {
+		t.Errorf("%+v", m)
+	}
+	// It has no device authorization endpoint (RFC 8628 §4).
+	if _, err := c.endpointURL(t.Context(), "devicecode"); err == nil || !strings.Contains(err.Error(), "does not offer this flow") {
+		t.Errorf("device authorization endpoint: %v", err)
 	}
 }
