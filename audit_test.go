@@ -1,0 +1,266 @@
+package cdfauth
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/build/constraint"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// These tests hold AUDIT.md against the code: what it says of files, lines and
+// capabilities is what there is.
+
+// auditTable returns the rows of the table of AUDIT.md whose heading row begins with
+// the given cell.
+func auditTable(t *testing.T, heading string) [][]string {
+	t.Helper()
+	text, err := os.ReadFile("AUDIT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows [][]string
+	inside := false
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "| "+heading+" |"):
+			inside = true
+		case !strings.HasPrefix(line, "|"):
+			inside = false
+		case inside && !strings.HasPrefix(line, "| ---"):
+			var cells []string
+			for cell := range strings.SplitSeq(strings.Trim(line, "|"), "|") {
+				cells = append(cells, strings.TrimSpace(cell))
+			}
+			rows = append(rows, cells)
+		}
+	}
+	if len(rows) == 0 {
+		t.Fatalf("AUDIT.md has no table that begins with %q", heading)
+	}
+	return rows
+}
+
+// quoted returns the words of a cell that stand between backquotes.
+func quoted(cell string) []string {
+	var words []string
+	for i, part := range strings.Split(cell, "`") {
+		if i%2 == 1 {
+			words = append(words, part)
+		}
+	}
+	return words
+}
+
+// packageFiles returns the package's files without the tests, parsed.
+func packageFiles(t *testing.T) map[string]*ast.File {
+	t.Helper()
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]*ast.File{}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = file
+	}
+	return files
+}
+
+// TestCapabilitiesHaveRooms: each thing that the package can do to a machine is done
+// in the files that AUDIT.md names for it, and in no other, so that an auditor who
+// wants to know where programs are started or files are opened reads those files.
+//
+// The column "by" of the table has what the test looks for: the path of an import
+// (`os/exec`), a function or a variable of a package (`os.Getenv`), a method whatever
+// its receiver (`.RoundTrip`), or the keyword `go`.
+func TestCapabilitiesHaveRooms(t *testing.T) {
+	files := packageFiles(t)
+	for _, row := range auditTable(t, "it can") {
+		what := row[0]
+		allowed := quoted(row[2])
+		used := map[string]bool{}
+		for _, means := range quoted(row[1]) {
+			for name, file := range files {
+				if uses(file, means) {
+					used[name] = true
+					if !slices.Contains(allowed, name) {
+						t.Errorf("%s uses %s (%s): AUDIT.md allows it in %v", name, means, what, allowed)
+					}
+				}
+			}
+		}
+		for _, name := range allowed {
+			if !used[name] {
+				t.Errorf("AUDIT.md says that %s can %s: it does not", name, what)
+			}
+		}
+	}
+}
+
+// uses reports whether a file uses a capability: see TestCapabilitiesHaveRooms.
+func uses(file *ast.File, means string) bool {
+	if means == "go" {
+		return hasNode(file, func(n ast.Node) bool {
+			_, ok := n.(*ast.GoStmt)
+			return ok
+		})
+	}
+	if method, ok := strings.CutPrefix(means, "."); ok {
+		return hasNode(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return false
+			}
+			selector, ok := call.Fun.(*ast.SelectorExpr)
+			return ok && selector.Sel.Name == method
+		})
+	}
+	for _, spec := range file.Imports {
+		path, _ := strconv.Unquote(spec.Path.Value)
+		if path == means {
+			return true
+		}
+		local := path[strings.LastIndex(path, "/")+1:]
+		member, ok := strings.CutPrefix(means, local+".")
+		if !ok {
+			continue
+		}
+		if spec.Name != nil {
+			local = spec.Name.Name
+		}
+		found := hasNode(file, func(n ast.Node) bool {
+			selector, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return false
+			}
+			of, ok := selector.X.(*ast.Ident)
+			return ok && of.Name == local && selector.Sel.Name == member
+		})
+		if found {
+			return true
+		}
+	}
+	return false
+}
+
+func hasNode(file *ast.File, is func(ast.Node) bool) bool {
+	found := false
+	ast.Inspect(file, func(n ast.Node) bool {
+		found = found || n != nil && is(n)
+		return !found
+	})
+	return found
+}
+
+// TestImportsAreNamed: every package that is imported is in AUDIT.md's table of what
+// is left to trust, so that no capability comes in unseen by an import that the test
+// of capabilities does not know.
+func TestImportsAreNamed(t *testing.T) {
+	named := map[string]bool{}
+	for _, row := range auditTable(t, "of the standard library") {
+		for _, path := range quoted(row[0]) {
+			named[path] = true
+		}
+	}
+	used := map[string]bool{}
+	for name, file := range packageFiles(t) {
+		for _, spec := range file.Imports {
+			path, _ := strconv.Unquote(spec.Path.Value)
+			used[path] = true
+			if !named[path] {
+				t.Errorf("%s imports %s, which AUDIT.md does not name", name, path)
+			}
+		}
+	}
+	for path := range named {
+		if !used[path] {
+			t.Errorf("AUDIT.md names %s, which is not imported", path)
+		}
+	}
+}
+
+// TestSetsAreWhole: AUDIT.md's table of sets has each file once, and its numbers of
+// lines, alone and with the sets that a set needs, are true.
+func TestSetsAreWhole(t *testing.T) {
+	setOf := map[string]string{}
+	linesOf := map[string]int{}
+	for _, row := range auditTable(t, "set") {
+		set := row[0]
+		for _, name := range quoted(row[1]) {
+			if setOf[name] != "" {
+				t.Errorf("%s is in the sets %s and %s", name, setOf[name], set)
+			}
+			setOf[name] = set
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			linesOf[set] += bytes.Count(text, []byte("\n"))
+		}
+		total := linesOf[set]
+		if row[4] != "" {
+			for need := range strings.SplitSeq(row[4], ",") {
+				need = strings.TrimSpace(need)
+				if linesOf[need] == 0 {
+					t.Errorf("set %s needs %s, which is no set above it", set, need)
+				}
+				total += linesOf[need]
+			}
+		}
+		if row[2] != thousands(linesOf[set]) || row[3] != thousands(total) {
+			t.Errorf("set %s has %s lines, and %s with what it needs; AUDIT.md says %s and %s",
+				set, thousands(linesOf[set]), thousands(total), row[2], row[3])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(packageFiles(t))) {
+		if setOf[name] == "" {
+			t.Errorf("%s is in no set of AUDIT.md", name)
+		}
+	}
+}
+
+// thousands writes a number below a million with a comma.
+func thousands(n int) string {
+	if n < 1000 {
+		return strconv.Itoa(n)
+	}
+	return fmt.Sprintf("%d,%03d", n/1000, n%1000)
+}
+
+// TestFilesSayTheirVersion: each file has the build constraint with which a copy of it
+// compiles in a module whose go line is older (range over integers, since Go 1.22).
+func TestFilesSayTheirVersion(t *testing.T) {
+	for name, file := range packageFiles(t) {
+		found := false
+		for _, group := range file.Comments {
+			for _, comment := range group.List {
+				expr, err := constraint.Parse(comment.Text)
+				if err != nil || group.Pos() > file.Package {
+					continue
+				}
+				older := func(tag string) bool { return tag != "go1.24" }
+				found = found || !expr.Eval(older)
+			}
+		}
+		if !found {
+			t.Errorf("%s has no constraint //go:build go1.24", name)
+		}
+	}
+}
