@@ -264,3 +264,76 @@ func TestFilesSayTheirVersion(t *testing.T) {
 		}
 	}
 }
+
+// TestNoFileUsesAHigherFloor: AUDIT.md's table of floors has each file once. A file
+// uses what is on its own floor or below, so that a reader who begins at the bottom
+// meets nothing that she has not read.
+func TestNoFileUsesAHigherFloor(t *testing.T) {
+	floor := map[string]int{}
+	for _, row := range auditTable(t, "floor") {
+		n, err := strconv.Atoi(row[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range quoted(row[1]) {
+			if floor[name] != 0 {
+				t.Errorf("%s is on two floors", name)
+			}
+			floor[name] = n
+		}
+	}
+	files := packageFiles(t)
+	definedIn := map[string]string{} // by name, of what is not a method or a field
+	for name, file := range files {
+		if floor[name] == 0 {
+			t.Errorf("%s is on no floor of AUDIT.md", name)
+		}
+		for object := range file.Scope.Objects {
+			definedIn[object] = name
+		}
+	}
+	for name, file := range files {
+		for _, ident := range file.Unresolved {
+			other := definedIn[ident.Name]
+			if other != "" && floor[other] > floor[name] {
+				t.Errorf("%s (floor %d) uses %s of %s (floor %d)", name, floor[name], ident.Name, other, floor[other])
+			}
+		}
+	}
+}
+
+// TestAuditNamesWhatThereIs: the functions that AUDIT.md names for the ways in and out
+// are in the files that it names for them.
+func TestAuditNamesWhatThereIs(t *testing.T) {
+	files := packageFiles(t)
+	rows := auditTable(t, "what")
+	for _, row := range rows {
+		if len(row) < 3 {
+			continue
+		}
+		// The column of functions is the second in the one table, the last in the other.
+		for _, cell := range []string{row[1], row[len(row)-1]} {
+			var functions []string
+			for _, word := range quoted(cell) {
+				file, isFile := files[word]
+				if !isFile {
+					functions = append(functions, word)
+					continue
+				}
+				for _, function := range functions {
+					if !declares(file, function) {
+						t.Errorf("AUDIT.md says that %s is in %s: it is not", function, word)
+					}
+				}
+				functions = nil
+			}
+		}
+	}
+}
+
+func declares(file *ast.File, function string) bool {
+	return hasNode(file, func(n ast.Node) bool {
+		declared, ok := n.(*ast.FuncDecl)
+		return ok && declared.Name.Name == function
+	})
+}

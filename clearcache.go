@@ -48,15 +48,3 @@ func (c *clearedCache) Update(
 		return content, err
 	})
 }
-
-// endpointKey returns the key that an Endpoint was made of.
-func endpointKey(kind string) string {
-	switch kind {
-	case kindTokenURL:
-		return "token_url"
-	case kindDiscovery:
-		return "oauth_discovery_url"
-	default:
-		return "authority_url"
-	}
-}
