@@ -77,7 +77,7 @@ func (s *spoiled) made(what, secret string) {
 // serve answers properly.
 func (s *spoiled) serve(w http.ResponseWriter, r *http.Request) {
 	for _, name := range []string{"client_assertion", "code_verifier"} {
-		if v := r.PostForm.Get(name); v != theAssertion {
+		if v := r.PostForm.Get(name); v != theJWT {
 			s.made("the "+name, v)
 		}
 	}
@@ -230,7 +230,7 @@ var (
 			return tokenOf(t, p, err)
 		}},
 		{"assertion", "/token", func(t *testing.T, s *spoiled, o Options) (any, error) {
-			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app", ClientAssertion: SecretString(theAssertion), Options: o})
+			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app", ClientAssertion: SecretString(theJWT), Options: o})
 			return tokenOf(t, p, err)
 		}},
 		{"certificate", "/token", func(t *testing.T, s *spoiled, o Options) (any, error) {
@@ -553,7 +553,7 @@ func (l *leaks) callers() {
 		edit(l.T, signed.Cache, func(c msalCache) { putSignIn(c, leaksIssuer, false) })
 		for who, run := range map[string]func(*testing.T, *spoiled, Options) (any, error){
 			"ClientSecret":    app(func(c *ClientCredentialsConfig) { c.ClientSecret = yields(theSecret) }),
-			"ClientAssertion": app(func(c *ClientCredentialsConfig) { c.ClientAssertion = yields(theAssertion) }),
+			"ClientAssertion": app(func(c *ClientCredentialsConfig) { c.ClientAssertion = yields(theJWT) }),
 			"Certificate":     cert(ClientCertificateConfig{Certificate: yields(leaksKey())}),
 			"Passphrase":      cert(ClientCertificateConfig{Certificate: SecretString(leaksKey()), Passphrase: yields(thePassphrase)}),
 			"Signer":          cert(ClientCertificateConfig{Signer: func(context.Context) (crypto.Signer, error) { do(leaksKey()); return nil, nil }}),

@@ -40,7 +40,8 @@ const (
 	theIDToken    = "Lf8tCs5yUj3aPv7G" // its signature
 	theDevice     = "Kx1dGm4wEo7iSq2B" // device_code
 	theCode       = "Ry5nTh9uVb3cZk6J"
-	theAssertion  = "Pe0gYw8oMl2fDs4X"
+	theAssertion  = "Pe0gYw8oMl2fDs4X" // the last part of theJWT, which is sent
+	theJWT        = "e30.e30." + theAssertion
 	thePassphrase = "Nc7jIt1rAx6zQh3E"
 	theKey        = "Vu4bOp9lFy0mKs5WVu4bOp9lFy0mKs5W" // of EncryptCache
 	theBody       = "Jg2qXe6vRn8tBa0C"                 // what an answer says that nobody asked for
@@ -109,7 +110,7 @@ func exposed(t *testing.T) map[string]any {
 	}
 	cc := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: secret, BasicAuth: true, Options: opts}
 	ca := cc
-	ca.ClientSecret, ca.ClientAssertion, ca.BasicAuth = nil, SecretString("e30."+theAssertion+"."+theAssertion), false
+	ca.ClientSecret, ca.ClientAssertion, ca.BasicAuth = nil, SecretString(theJWT), false
 	pem := encrypt(t, testDER(t, "p256-pkcs8.pem"), thePassphrase, pbes2{iterations: 1})
 	cert := ClientCertificateConfig{Endpoint: cc.Endpoint, ClientID: "client", Certificate: SecretString(theSecret + "\n" + pem), Passphrase: SecretString(thePassphrase), Options: opts}
 	hardware := cert
