@@ -39,8 +39,10 @@ type DeviceCodeConfig struct {
 	// sets itself are refused.
 	Params url.Values
 
-	// LoginHint is the user name, in any case, of the person who is meant. It selects
-	// one of the accounts in the cache, and is not sent.
+	// LoginHint is the user name, in any case, of the person who is meant, or a hint
+	// that they have signed in under before, such as an alias. It selects one of the
+	// accounts in the cache, and is not sent. That somebody else signs in is said to
+	// the person and logged, and no error.
 	LoginHint string
 
 	// ShowCode shows a person what to do. If it fails, so does the sign-in. nil prints

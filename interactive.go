@@ -57,8 +57,10 @@ type InteractiveConfig struct {
 	// is in the cache.
 	Prompt string
 
-	// LoginHint is the user name of the person who is meant. It selects one of the
-	// accounts in the cache, and is sent to the provider.
+	// LoginHint is the user name, in any case, of the person who is meant, or a hint
+	// that they have signed in under before, such as an alias. It selects one of the
+	// accounts in the cache, and is sent to the provider. That somebody else signs in
+	// is said on Output and logged, and no error.
 	LoginHint string
 
 	// OpenBrowser opens a URL. If it fails, the person is asked to open the URL. nil

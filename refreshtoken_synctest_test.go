@@ -166,3 +166,26 @@ func TestDeclinedSignInKeepsTheRefusal(t *testing.T) {
 		}
 	})
 }
+
+// TestSignInLiftsARefusal: when the person has signed in, the refresh token may be
+// good for what it was refused for, and is redeemed again. A provider need not have
+// issued another one.
+func TestSignInLiftsARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+		entra := at(Authority(tenantA))
+		signedIn(t, interactive(t, h, cache, entra))
+		time.Sleep(2 * time.Hour)
+		h.idp.Fault(
+			idptest.JSON(400, map[string]any{"error": "invalid_grant", "suberror": "basic_action"}),
+			idptest.JSON(200, map[string]any{"access_token": "tok", "expires_in": 60,
+				"client_info": base64URL(`{"uid":"sub-` + ada + `","utid":"tenant"}`)}),
+		)
+		p := interactive(t, h, cache, entra)
+		tok := signedIn(t, p)
+		until(tok, -time.Second)
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != nil || h.asked() != 2 {
+			t.Errorf("%v; asked %d times", err, h.asked())
+		}
+	})
+}

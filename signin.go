@@ -340,31 +340,33 @@ func (s *signIn) filler(fields url.Values, secrets ...string) prepareFunc {
 	}
 }
 
-// tellLimit is how long a sign-in waits for an Output that does not take what the
-// person is told at its end.
-const tellLimit = time.Second
-
 // tellWho tells the person who has signed in, and that it is not who was meant.
 func (s *signIn) tellWho(ctx context.Context, person account) {
-	ctx, cancel := context.WithTimeout(ctx, tellLimit)
-	defer cancel()
 	name := printable(person.username)
 	if name == "" {
 		s.tell(ctx, "You are signed in.\n")
 		return
 	}
-	s.tell(ctx, "You are signed in as "+name+".\n")
+	text := "You are signed in as " + name + ".\n"
 	hint := s.cfg.loginHint
 	if hint == "" || containsFold(person.names, hint) || containsFold(person.hints, hint) {
+		s.tell(ctx, text)
 		return
 	}
-	s.tell(ctx, "This program was set up for "+printable(hint)+" (LoginHint). It goes on as "+name+".\n")
+	text += "This program was set up for " + printable(hint) + " (LoginHint). It goes on as " + name + ".\n"
+	s.tell(ctx, text)
 	s.warn(ctx, "cdfauth: another user name than LoginHint has signed in",
 		fmt.Errorf("LoginHint is %q, and %q has signed in", printable(hint), name))
 }
 
+// tellLimit is how long a sign-in waits for an Output that does not take what the
+// person is told. It goes on then: the text may yet appear.
+const tellLimit = time.Second
+
 // tell writes to the person's terminal.
 func (s *signIn) tell(ctx context.Context, text string) {
+	ctx, cancel := context.WithTimeout(ctx, tellLimit)
+	defer cancel()
 	_, _ = guard(ctx, "Output", func(context.Context) (int, error) {
 		return io.WriteString(s.cfg.output, text)
 	})
