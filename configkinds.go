@@ -54,6 +54,7 @@ type staticToken struct {
 	Token configText `json:"token"`
 }
 
+// check implements kindConfig. A bad access token is not shown.
 func (c *staticToken) check(wrong *problems) {
 	wrong.require("token", c.Token)
 	if problem := checkAccessToken(string(c.Token)); problem != "" {
@@ -61,6 +62,7 @@ func (c *staticToken) check(wrong *problems) {
 	}
 }
 
+// provider implements kindConfig. A token that is given has no use for Options.
 func (c *staticToken) provider(Options) (Provider, error) {
 	return NewStaticProvider(string(c.Token))
 }
@@ -72,9 +74,12 @@ type secretCredentials struct {
 	ClientSecret configText    `json:"client_secret"`
 	Scopes       configScopes  `json:"scopes"`
 	Leeway       configSeconds `json:"token_expiry_leeway_seconds"`
-	Params       url.Values    `json:"*"`
+
+	// Params are all other keys, as parameters of the requests.
+	Params url.Values `json:"*"`
 }
 
+// check implements kindConfig.
 func (c *secretCredentials) check(wrong *problems) {
 	wrong.require("token_url", c.TokenURL)
 	wrong.require("client_id", c.ClientID)
@@ -82,6 +87,7 @@ func (c *secretCredentials) check(wrong *problems) {
 	wrong.addError("token_url", TokenURL(string(c.TokenURL)).check(c.Params))
 }
 
+// provider implements kindConfig.
 func (c *secretCredentials) provider(o Options) (Provider, error) {
 	o.Leeway = c.Leeway.orElse(o.Leeway)
 	return NewClientCredentials(ClientCredentialsConfig{
@@ -104,6 +110,8 @@ type certificateCredentials struct {
 	Leeway       configSeconds `json:"token_expiry_leeway_seconds"`
 }
 
+// check implements kindConfig. What is wrong with the certificate itself, Token says:
+// constructors do not parse it.
 func (c *certificateCredentials) check(wrong *problems) {
 	wrong.require("authority_url", c.AuthorityURL)
 	wrong.require("client_id", c.ClientID)
@@ -111,6 +119,7 @@ func (c *certificateCredentials) check(wrong *problems) {
 	wrong.addError("authority_url", Authority(string(c.AuthorityURL)).check(nil))
 }
 
+// provider implements kindConfig.
 func (c *certificateCredentials) provider(o Options) (Provider, error) {
 	o.Leeway = c.Leeway.orElse(o.Leeway)
 	return NewClientCertificate(ClientCertificateConfig{
@@ -123,7 +132,9 @@ func (c *certificateCredentials) provider(o Options) (Provider, error) {
 	})
 }
 
-// personKeys are the keys that the two kinds for a person have in common.
+// personKeys are the keys that the two kinds for a person have in common. Either
+// AuthorityURL or DiscoveryURL says where the identity provider is. Cluster stands for
+// its scopes if Scopes is empty. If MemoryOnly is set, CachePath does not count.
 type personKeys struct {
 	AuthorityURL configText    `json:"authority_url"`
 	DiscoveryURL configText    `json:"oauth_discovery_url"`
@@ -242,9 +253,13 @@ func expandHome(path string) (string, error) {
 // deviceCredentials are the kind device_code, for [NewDeviceCode].
 type deviceCredentials struct {
 	personKeys
+
+	// Params are all other keys, as parameters of the requests.
 	Params url.Values `json:"*"`
 }
 
+// check implements kindConfig. Without a scope, a person would sign in for a token that
+// CDF refuses; the Python SDK demands one too.
 func (c *deviceCredentials) check(wrong *problems) {
 	c.personKeys.check(wrong, c.Params)
 	if c.Scopes == nil && c.Cluster == "" {
@@ -253,6 +268,7 @@ func (c *deviceCredentials) check(wrong *problems) {
 	}
 }
 
+// provider implements kindConfig.
 func (c *deviceCredentials) provider(o Options) (Provider, error) {
 	o, err := c.options(o)
 	if err != nil {
@@ -276,8 +292,10 @@ type browserCredentials struct {
 	Prompt       configText `json:"prompt"`
 }
 
+// check implements kindConfig. The constructor checks the port and the prompt.
 func (c *browserCredentials) check(wrong *problems) { c.personKeys.check(wrong, nil) }
 
+// provider implements kindConfig.
 func (c *browserCredentials) provider(o Options) (Provider, error) {
 	config, err := c.config(o)
 	if err != nil {
