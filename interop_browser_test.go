@@ -41,7 +41,7 @@ var (
 	seeSignedIn  = steps{{"see", "You are signed in"}, {"shoot", "signed-in"}}
 	seeDeclined  = steps{{"see", "Sign-in was declined"}, {"shoot", "declined"}}
 	seeFailed    = steps{{"see", "Sign-in did not succeed"}, {"shoot", "failed"}}
-	seeNothing   = steps{{"see", "There is nothing here"}, {"shoot", "nothing"}}
+	seeAstray    = steps{{"see", "This is not the sign-in that is waited for"}, {"shoot", "astray"}}
 	confirmCode  = steps{{"click", "[form='op.deviceConfirmForm']:not([name])"}}
 	abortCode    = steps{{"click", "[name=abort]"}}
 	seeApproved  = steps{{"see", "Sign-in Success"}}
@@ -316,7 +316,7 @@ func TestInteropBrowserFormPost(t *testing.T) {
 			return address, nil
 		}
 		p.astray = u.Query().Get("redirect_uri") + "?state=guessed&code=forged"
-		return p.astray, slices.Concat(seeNothing, steps{{"open", address + "&response_mode=form_post"}})
+		return p.astray, slices.Concat(seeAstray, steps{{"open", address + "&response_mode=form_post"}})
 	}
 	p.wantAnns(interactive(p, issuer, path, func(c *cdfauth.InteractiveConfig) { c.RedirectURL = "http://127.0.0.1:0/callback" }), issuer)
 	p.lookAtAnswer("http://127.0.0.1:0/callback", signedIn)
