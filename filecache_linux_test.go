@@ -88,65 +88,80 @@ func TestFileCacheNoSpace(t *testing.T) {
 }
 
 func init() {
-	children["read-only mount"] = func(c *FileCache, _ string) error {
-		dir := filepath.Dir(c.path)
-		if err := mount(dir, dir, "", syscall.MS_BIND, ""); err != nil {
-			return err
-		}
-		if err := mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
-			return err
-		}
-		if b, err := c.Get(context.Background()); string(b) != "1" {
-			return fmt.Errorf("Get: %q, %w", b, err)
-		}
-		if err := mustNot(context.Background(), c); !errors.Is(err, errNoLock) || !errors.Is(err, syscall.EROFS) {
-			return fmt.Errorf("Update: %w; want one that says that there can be no lock", err)
-		}
-		return nil
+	children["read-only mount"] = onReadOnlyMount
+	children["mounted file"] = onMountedFile
+	children["no space"] = onFullDisk
+}
+
+func onReadOnlyMount(c *FileCache, _ string) error {
+	dir := filepath.Dir(c.path)
+	if err := mount(dir, dir, "", syscall.MS_BIND, ""); err != nil {
+		return err
 	}
-	children["mounted file"] = func(c *FileCache, _ string) error {
-		if err := mount(filepath.Join(filepath.Dir(c.path), "source"), c.path, "", syscall.MS_BIND, ""); err != nil {
-			return err
-		}
-		for _, content := range []string{"short", "much longer than the one before", "", "kept"} {
-			if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) {
-				return []byte(content), nil
-			}); err != nil {
-				return fmt.Errorf("%q: %w", content, err)
-			}
-			if b, err := c.Get(context.Background()); string(b) != content || err != nil {
-				return fmt.Errorf("Get: %q, %w; want %q", b, err, content)
-			}
-		}
-		// It cannot be moved aside either.
-		err := c.setAside(context.Background(), func([]byte) bool { return true })
-		if !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "mount its directory") {
-			return fmt.Errorf("setAside: %w", err)
-		}
-		return nil
+	const readOnly = syscall.MS_BIND | syscall.MS_REMOUNT | syscall.MS_RDONLY
+	if err := mount("", dir, "", readOnly, ""); err != nil {
+		return err
 	}
-	children["no space"] = func(c *FileCache, _ string) error {
-		if err := mount("none", filepath.Dir(c.path), "tmpfs", 0, "size=256k,mode=700"); err != nil {
-			return err
-		}
-		old := strings.Repeat("x", 8<<10)
-		if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return []byte(old), nil }); err != nil {
-			return err
-		}
-		filler, err := os.Create(filepath.Join(filepath.Dir(c.path), "filler"))
-		if err != nil {
-			return err
-		}
-		for err == nil {
-			_, err = filler.Write(make([]byte, 4<<10))
-		}
-		filler.Close()
-		if err := mustNot(context.Background(), c); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, errNoLock) {
-			return fmt.Errorf("Update: %w; want one that says that the disk is full", err)
-		}
-		if b, err := c.Get(context.Background()); string(b) != old {
-			return fmt.Errorf("Get: %d bytes, %w", len(b), err)
-		}
-		return nil
+	if b, err := c.Get(context.Background()); string(b) != "1" {
+		return fmt.Errorf("Get: %q, %w", b, err)
 	}
+	err := mustNot(context.Background(), c)
+	if !errors.Is(err, errNoLock) || !errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("Update: %w; want one that says that there can be no lock", err)
+	}
+	return nil
+}
+
+func onMountedFile(c *FileCache, _ string) error {
+	source := filepath.Join(filepath.Dir(c.path), "source")
+	if err := mount(source, c.path, "", syscall.MS_BIND, ""); err != nil {
+		return err
+	}
+	for _, content := range []string{"short", "much longer than the one before", "", "kept"} {
+		if err := replace(c, content); err != nil {
+			return fmt.Errorf("%q: %w", content, err)
+		}
+		if b, err := c.Get(context.Background()); string(b) != content || err != nil {
+			return fmt.Errorf("Get: %q, %w; want %q", b, err, content)
+		}
+	}
+	// It cannot be moved aside either.
+	err := c.setAside(context.Background(), func([]byte) bool { return true })
+	if !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "mount its directory") {
+		return fmt.Errorf("setAside: %w", err)
+	}
+	return nil
+}
+
+func onFullDisk(c *FileCache, _ string) error {
+	dir := filepath.Dir(c.path)
+	if err := mount("none", dir, "tmpfs", 0, "size=256k,mode=700"); err != nil {
+		return err
+	}
+	old := strings.Repeat("x", 8<<10)
+	if err := replace(c, old); err != nil {
+		return err
+	}
+	filler, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		return err
+	}
+	for err == nil {
+		_, err = filler.Write(make([]byte, 4<<10))
+	}
+	filler.Close()
+	err = mustNot(context.Background(), c)
+	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, errNoLock) {
+		return fmt.Errorf("Update: %w; want one that says that the disk is full", err)
+	}
+	if b, err := c.Get(context.Background()); string(b) != old {
+		return fmt.Errorf("Get: %d bytes, %w", len(b), err)
+	}
+	return nil
+}
+
+func replace(c Cache, content string) error {
+	return c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) {
+		return []byte(content), nil
+	})
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestPatience: the lock is asked for after 5 ms, then less and less often, but ten times a second.
-func TestPatience(t *testing.T) {
+// TestFileCacheAsksLessAndLessOften: the lock is asked for after 5 ms, then less and less often, but ten times a second.
+func TestFileCacheAsksLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
 		if d := elapse(func() {

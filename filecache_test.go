@@ -227,6 +227,23 @@ func TestFileCacheSweeps(t *testing.T) {
 	wantFiles(t, c, keep...)
 }
 
+// TestFileCacheEmptyFile: a file that is there but empty, which a Python program may be
+// about to write, is told from none.
+func TestFileCacheEmptyFile(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	put(t, c, "1")
+	if err := os.WriteFile(c.path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := c.Get(t.Context()); b == nil || len(b) > 0 || err != nil {
+		t.Errorf("Get: %v, %v; want content of no bytes", b, err)
+	}
+	put(t, c, "2")
+	wantContent(t, c, "2")
+}
+
+// TestFileCacheSize: content of 1 MiB is stored, more is an error, and nothing is lost.
 func TestFileCacheSize(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)

@@ -61,7 +61,7 @@ func openTrusted(path string, flag int) (*os.File, error) {
 // otherwise: the lock file has no content, and whoever can read it can lock it.
 func openLockFile(path string) (*os.File, error) {
 	file, info, err := openOurs(path, os.O_RDWR|os.O_CREATE)
-	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EROFS) {
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		// A lock file that is there can be locked where nothing can be written.
 		var readErr error
 		file, info, readErr = openOurs(path, os.O_RDONLY)

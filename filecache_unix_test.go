@@ -94,7 +94,8 @@ func wantUntouched(t *testing.T, victim, content string) {
 // it is.
 func TestFileCacheAttacks(t *testing.T) {
 	t.Parallel()
-	attacked := func(suffix string, attack func(t *testing.T, path, victim string) string) func(t *testing.T) {
+	type attack = func(t *testing.T, path, victim string) string
+	attacked := func(suffix string, attack attack) func(t *testing.T) {
 		return func(t *testing.T) {
 			t.Parallel()
 			c := fileCache(t)
@@ -213,6 +214,33 @@ func TestFileCacheMovesLockAside(t *testing.T) {
 	}
 }
 
+// TestFileCacheMovesLockAsideInTurn: of two programs that find the same bad lock file,
+// the second must not rename the good one that the first has made and locked since. So
+// they take turns, by a lock of the directory.
+func TestFileCacheMovesLockAsideInTurn(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	victim := newVictim(t, c, "the victim's")
+	path := c.path + ".lock"
+	must(t, os.Symlink(victim, path))
+	dir, err := os.Open(filepath.Dir(path))
+	must(t, err)
+	must(t, flock(dir))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := mustNot(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("beside another program: %v", err)
+	}
+	// The other program is done.
+	must(t, os.Remove(path))
+	put(t, c, "1")
+	wantFiles(t, c, "", ".lock")
+	dir.Close()
+	must(t, moveLockAside(path))
+	put(t, c, "2")
+	wantFiles(t, c, "", ".lock")
+}
+
 // TestFileCacheLockLinkedWhileHeld: a backup that makes hard links of all files
 // (cp -al) while a program is inside Update does not let another one in.
 func TestFileCacheLockLinkedWhileHeld(t *testing.T) {
@@ -285,17 +313,39 @@ func TestFileCacheReadOnlyDirectory(t *testing.T) {
 	}
 }
 
+// TestFileCacheReadOnlyFiles: files that nobody can write (chmod -w) can be read,
+// locked and replaced.
+func TestFileCacheReadOnlyFiles(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	put(t, c, "1")
+	must(t, os.Chmod(c.path, 0o400))
+	must(t, os.Chmod(c.path+".lock", 0o400))
+	wantContent(t, c, "1")
+	put(t, c, "2")
+	wantContent(t, c, "2")
+}
+
 // TestFileCacheNoLock: these errors stay, however often one tries. The others may
 // mean that somebody else has the lock.
 func TestFileCacheNoLock(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[syscall.Errno]bool{
-		syscall.EROFS: true, syscall.EACCES: true, syscall.EPERM: true, // read-only
-		syscall.ENOLCK: true, syscall.ENOTSUP: true, syscall.ENOSYS: true, // NFS, FUSE
-		syscall.EWOULDBLOCK: false, syscall.EINTR: false, syscall.ENOSPC: false, syscall.EIO: false, syscall.EMFILE: false,
+		syscall.EROFS:       true, // read-only
+		syscall.EACCES:      true,
+		syscall.EPERM:       true,
+		syscall.ENOLCK:      true, // NFS
+		syscall.ENOTSUP:     true, // FUSE
+		syscall.ENOSYS:      true,
+		syscall.EWOULDBLOCK: false,
+		syscall.EINTR:       false,
+		syscall.ENOSPC:      false,
+		syscall.EIO:         false,
+		syscall.EMFILE:      false,
 	} {
 		got := withNoLock(&os.PathError{Op: "lock", Path: "cache.bin.lock", Err: err})
-		if errors.Is(got, errNoLock) != want || !errors.Is(got, err) || !strings.Contains(got.Error(), "cache.bin.lock") {
+		named := strings.Contains(got.Error(), "cache.bin.lock")
+		if errors.Is(got, errNoLock) != want || !errors.Is(got, err) || !named {
 			t.Errorf("%v: %v", err, got)
 		}
 	}
@@ -340,7 +390,8 @@ func TestFileCacheAsOrdinaryUser(t *testing.T) {
 	must(t, os.Mkdir(temp, 0o700))
 	must(t, os.Chown(temp, 65534, 65534))
 	must(t, os.CopyFS(filepath.Join(temp, "testdata"), os.DirFS("testdata")))
-	cmd := exec.Command(filepath.Join(dir, "test"), "-test.short", "-test.run", "^TestFileCache|^TestCache[A-Z]|^TestDefaultCachePath|^TestSignIn.*Cache")
+	const tests = "^TestFileCache|^TestCache[A-Z]|^TestDefaultCachePath|^TestSignIn.*Cache"
+	cmd := exec.Command(filepath.Join(dir, "test"), "-test.short", "-test.run", tests)
 	cmd.Dir, cmd.Env = temp, append(os.Environ(), "TMPDIR="+temp, "HOME="+temp)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if out, err := cmd.CombinedOutput(); err != nil {
