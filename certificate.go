@@ -35,11 +35,13 @@ type ClientCertificateConfig struct {
 	// changed. Line breaks that an environment variable or a secret store has
 	// damaged are mended.
 	//
-	// Whether a certificate has expired is for the identity provider to judge: those
-	// that know the public key alone never see its dates. Token fails with an
-	// expired certificate only where the provider would refuse it: with Entra
-	// (AADSTS700027, "the key used is expired") and AD FS, and with SendChain
-	// (RFC 7515 §4.1.6).
+	// Whether a certificate has expired is for the identity provider to judge. Most
+	// know the public key alone and never see the dates, so that an expired
+	// certificate goes on working there. Token fails with one only where the
+	// provider would refuse it: with Entra, which knows the dates of the certificate
+	// that was uploaded (AADSTS1000502, AADSTS700027), with AD FS, which checks that
+	// certificate's revocation too (JWTSigningCertificateRevocationCheck), and with
+	// SendChain (RFC 7515 §4.1.6).
 	Certificate Secret
 
 	// Passphrase is that of an encrypted key in Certificate. The key is then PKCS#8
@@ -158,7 +160,10 @@ type assertionSigner struct {
 	now        func() time.Time
 }
 
-func newAssertionSigner(cfg ClientCertificateConfig, now func() time.Time) (*assertionSigner, error) {
+// newAssertionSigner checks what only this flow has of cfg. now is the wall clock.
+func newAssertionSigner(
+	cfg ClientCertificateConfig, now func() time.Time,
+) (*assertionSigner, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
@@ -170,7 +175,9 @@ func newAssertionSigner(cfg ClientCertificateConfig, now func() time.Time) (*ass
 }
 
 // authenticate adds a new assertion to a token request.
-func (s *assertionSigner) authenticate(ctx context.Context, tokenURL string, request *tokenRequest) error {
+func (s *assertionSigner) authenticate(
+	ctx context.Context, tokenURL string, request *tokenRequest,
+) error {
 	jwt, err := s.assertion(ctx, tokenURL)
 	if err != nil {
 		return err
@@ -322,43 +329,58 @@ func (p identityProvider) check(field, kind string, certified bool) error {
 const showThumbprint = "`openssl x509 -noout -fingerprint -sha1 -in tls.crt`"
 
 // header picks the algorithm, and returns it with the header of the assertion.
-func (s *assertionSigner) header(key keyPair, provider identityProvider, now time.Time) (algorithm, jwsHeader, error) {
-	needed := s.cfg.SendChain || len(s.thumbprint) == 0
-	chain, err := chainOf(key, s.thumbprint, needed, now)
+func (s *assertionSigner) header(
+	key keyPair, provider identityProvider, now time.Time,
+) (alg algorithm, header jwsHeader, err error) {
+	chain, err := s.chain(key, provider, now)
 	if err != nil {
-		return algorithm{}, jwsHeader{}, err
-	}
-	if len(chain) > 0 && (provider != otherProvider || s.cfg.SendChain) {
-		if err := checkValidity(chain[0], now); err != nil {
-			return algorithm{}, jwsHeader{}, err
-		}
+		return alg, header, err
 	}
 	thumbprint := s.thumbprint
 	if len(thumbprint) == 0 && len(chain) > 0 {
 		thumbprint, err = deriveThumbprint(chain[0], provider)
 		if err != nil {
-			return algorithm{}, jwsHeader{}, err
+			return alg, header, err
 		}
 	}
 	if err := provider.check(key.field, key.kind, len(thumbprint) > 0); err != nil {
-		return algorithm{}, jwsHeader{}, err
+		return alg, header, err
 	}
-	alg, err := s.algorithm(key, provider, thumbprint)
+	alg, err = s.algorithm(key, provider, thumbprint)
 	if err != nil {
-		return algorithm{}, jwsHeader{}, err
+		return alg, header, err
 	}
-	header := jwsHeader{Algorithm: alg.name, Type: "JWT", KeyID: s.cfg.KeyID} // RFC 7519 §5.1
+	header = jwsHeader{Algorithm: alg.name, Type: "JWT", KeyID: s.cfg.KeyID} // RFC 7519 §5.1
 	header.setThumbprint(thumbprint)
 	if s.cfg.SendChain {
-		if len(chain) == 0 {
-			return algorithm{}, jwsHeader{}, badField("SendChain",
-				"is set, and Certificate has no certificate to send")
-		}
 		for _, c := range chain {
 			header.Chain = append(header.Chain, c.Raw)
 		}
 	}
 	return alg, header, nil
+}
+
+// chain returns the certificate of the key and its issuers, empty if there is none
+// and none is needed. It refuses an expired one where the provider would do so: see
+// Certificate.
+func (s *assertionSigner) chain(
+	key keyPair, provider identityProvider, now time.Time,
+) ([]*x509.Certificate, error) {
+	needed := s.cfg.SendChain || len(s.thumbprint) == 0
+	chain, err := chainOf(key, s.thumbprint, needed, now)
+	if err != nil {
+		return nil, err
+	}
+	if len(chain) == 0 {
+		if s.cfg.SendChain {
+			return nil, badField("SendChain", "is set, and Certificate has no certificate to send")
+		}
+		return nil, nil
+	}
+	if s.cfg.SendChain || provider != otherProvider {
+		return chain, checkValidity(chain[0], now)
+	}
+	return chain, nil
 }
 
 // deriveThumbprint returns the hash that the provider knows the certificate by.
@@ -377,7 +399,9 @@ func deriveThumbprint(c *x509.Certificate, provider identityProvider) ([]byte, e
 
 // algorithm returns the configured algorithm, or the one that fits the key, the
 // provider and the thumbprint: see Algorithm.
-func (s *assertionSigner) algorithm(key keyPair, provider identityProvider, thumbprint []byte) (algorithm, error) {
+func (s *assertionSigner) algorithm(
+	key keyPair, provider identityProvider, thumbprint []byte,
+) (algorithm, error) {
 	if s.cfg.Algorithm != "" {
 		alg, _ := algorithmNamed(s.cfg.Algorithm)
 		if alg.kind != key.kind {

@@ -16,9 +16,9 @@ import (
 
 // The certificate flow on simulated time.
 
-// TestSlowSigner: a Signer and its Sign get as long as the flight has, and are
+// TestSlowSignerIsAbandonedAtTheDeadline: a Signer and its Sign get as long as the flight has, and are
 // abandoned with an error that names them.
-func TestSlowSigner(t *testing.T) {
+func TestSlowSignerIsAbandonedAtTheDeadline(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	for _, tt := range []struct {
 		name   string
@@ -62,9 +62,9 @@ func TestSlowSigner(t *testing.T) {
 	}
 }
 
-// TestCertificateRotation: what is on disk is read at each exchange, and while
+// TestRotatedCertificateIsUsedFromTheNextExchange: what is on disk is read at each exchange, and while
 // it makes no sense the token serves on.
-func TestCertificateRotation(t *testing.T) {
+func TestRotatedCertificateIsUsedFromTheNextExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
 		idp.Always(idptest.Body(`{"access_token":"tok","expires_in":3600}`))

@@ -102,8 +102,8 @@ func (o opened) verify(public crypto.PublicKey) bool {
 	return false
 }
 
-// TestAssertionHeader has every way to an algorithm and a thumbprint.
-func TestAssertionHeader(t *testing.T) {
+// TestAssertionHeaderFitsKeyAndProvider has every way to an algorithm and a thumbprint.
+func TestAssertionHeaderFitsKeyAndProvider(t *testing.T) {
 	type header = map[string]any
 	rsaKey, ecKey, edKey := parseTestKey(t, "rsa-pkcs1.pem"), parseTestKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")
 	root := issueCert(t, "root", edKey, nil, nil, func(c *x509.Certificate) { c.IsCA = true })
@@ -191,7 +191,7 @@ func TestAssertionHeader(t *testing.T) {
 	}
 }
 
-func TestAssertionClaims(t *testing.T) {
+func TestAssertionClaimsWhatRFC7523Demands(t *testing.T) {
 	for audience, want := range map[string]string{"": plainURL + "?a=b&c", "https://issuer.test/": "https://issuer.test/"} {
 		s := newTestSigner(t, ClientCertificateConfig{Certificate: SecretString(testKey(t, "p256-pkcs8.pem")), Audience: audience})
 		seen := map[string]bool{}
@@ -236,8 +236,8 @@ func (f signFunc) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 	return f.sign()
 }
 
-// TestAssertionOfOpenSSL has the real one verify what we sign.
-func TestAssertionOfOpenSSL(t *testing.T) {
+// TestAssertionIsVerifiedByOpenSSL has the real one verify what we sign.
+func TestAssertionIsVerifiedByOpenSSL(t *testing.T) {
 	run := openssl(t)
 	if run == nil {
 		return
@@ -276,7 +276,7 @@ func TestAssertionOfOpenSSL(t *testing.T) {
 	}
 }
 
-func TestClientCertificateConfigErrors(t *testing.T) {
+func TestClientCertificateConfigIsChecked(t *testing.T) {
 	key := SecretString("PEM, which the constructor does not look at")
 	signer := func(context.Context) (crypto.Signer, error) { panic("called by the constructor") }
 	ok := func() ClientCertificateConfig {
@@ -330,8 +330,8 @@ func TestClientCertificateConfigErrors(t *testing.T) {
 	}
 }
 
-// TestSignerMisbehaves: whatever a Signer does, it is an error that names it.
-func TestSignerMisbehaves(t *testing.T) {
+// TestSignerThatMisbehavesIsNamed: whatever a Signer does, it is an error that names it.
+func TestSignerThatMisbehavesIsNamed(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	errHSM := errors.New("HSM says no")
 	yield := func(s crypto.Signer) func(context.Context) (crypto.Signer, error) {
@@ -362,10 +362,10 @@ func TestSignerMisbehaves(t *testing.T) {
 	}
 }
 
-// TestAssertionCache: a key is parsed once for each text, and once more when
+// TestKeyIsParsedAgainWhenItsSourceHasChanged: a key is parsed once for each text, and once more when
 // its certificate is no longer valid. A text that cannot be parsed is an error,
 // and displaces nothing.
-func TestAssertionCache(t *testing.T) {
+func TestKeyIsParsedAgainWhenItsSourceHasChanged(t *testing.T) {
 	now := testNow
 	key, other := parseTestKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")
 	good := pemOfKey(t, key) + pemOf(issueCert(t, "good", key, nil, nil, nil))
@@ -427,7 +427,7 @@ func TestAssertionCache(t *testing.T) {
 	}
 }
 
-func TestAssertionConcurrently(t *testing.T) {
+func TestAssertionsAreMadeConcurrently(t *testing.T) {
 	texts := []string{testKey(t, "p256-pkcs8.pem"), testKey(t, "ed25519-pkcs8.pem")}
 	keys := []crypto.Signer{parseTestKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")}
 	type number struct{}
@@ -452,9 +452,9 @@ func TestAssertionConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// TestClientCertificateOnTheWire has what is sent, whole, and a new assertion
+// TestClientCertificateSendsANewAssertionForEachAttempt has what is sent, whole, and a new assertion
 // for each attempt.
-func TestClientCertificateOnTheWire(t *testing.T) {
+func TestClientCertificateSendsANewAssertionForEachAttempt(t *testing.T) {
 	idp := idptest.New()
 	key := parseTestKey(t, "rsa-pkcs8.pem")
 	p := newCertificateProvider(t, idp, ClientCertificateConfig{Endpoint: Issuer("https://idp.test"), Certificate: SecretString(testKey(t, "rsa-pkcs8.pem")),
@@ -490,9 +490,9 @@ func TestClientCertificateOnTheWire(t *testing.T) {
 	}
 }
 
-// TestClientCertificateErrors: what the provider has to say arrives, without
+// TestClientCertificateErrorHidesTheAssertion: what the provider has to say arrives, without
 // the assertion that it repeats.
-func TestClientCertificateErrors(t *testing.T) {
+func TestClientCertificateErrorHidesTheAssertion(t *testing.T) {
 	idp := idptest.New()
 	idp.Always(func(w http.ResponseWriter, r *http.Request) {
 		idptest.Error(401, "invalid_client", "AADSTS700027: "+r.PostForm.Get("client_assertion")+" is not registered")(w, r)

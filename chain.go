@@ -81,7 +81,9 @@ func checkCertificates(certificates []certificate, public crypto.PublicKey) erro
 // Around a renewal, files have the old certificate and the new one. A given
 // thumbprint picks one of them. Without, one that is valid is preferred, and of
 // those the one that is valid for longest.
-func chainOf(key keyPair, thumbprint []byte, needed bool, now time.Time) ([]*x509.Certificate, error) {
+func chainOf(
+	key keyPair, thumbprint []byte, needed bool, now time.Time,
+) ([]*x509.Certificate, error) {
 	var own, others []*x509.Certificate
 	problem := ""
 	for _, c := range key.certificates {
@@ -204,20 +206,27 @@ func errThumbprint(c *x509.Certificate, thumbprint []byte) error {
 // hexOf writes a thumbprint as Entra's portal shows it.
 func hexOf(thumbprint []byte) string { return strings.ToUpper(hex.EncodeToString(thumbprint)) }
 
+// thumbprintLabels are what tools print before a thumbprint, in lower case.
+var thumbprintLabels = []string{
+	"fingerprint=",                 // openssl x509 -fingerprint
+	"hash(sha1):", "hash(sha256):", // certutil
+	"thumbprint=", "thumbprint:", "sha1:", "sha256:", "0x",
+}
+
 // parseThumbprint reads a thumbprint as people paste it: with colons, blanks, hyphens,
 // quotes, the invisible mark that Windows copies along with it, or what openssl or
 // certutil print before it.
 func parseThumbprint(text string) ([]byte, error) {
-	digits := text
-	for _, label := range []string{"fingerprint=", "thumbprint=", "thumbprint:", "hash(sha1):",
-		"hash(sha256):", "sha1:", "sha256:", "0x"} {
-		if i := strings.LastIndex(strings.ToLower(digits), label); i >= 0 {
+	digits := strings.ToLower(text)
+	for _, label := range thumbprintLabels {
+		if i := strings.LastIndex(digits, label); i >= 0 {
 			digits = digits[i+len(label):]
 		}
 	}
 	digits = strings.NewReplacer(":", "", "-", "").Replace(compact(digits))
 	thumbprint, err := hex.DecodeString(digits)
-	if err == nil && (len(thumbprint) == crypto.SHA1.Size() || len(thumbprint) == crypto.SHA256.Size()) {
+	size := len(thumbprint)
+	if err == nil && (size == crypto.SHA1.Size() || size == crypto.SHA256.Size()) {
 		return thumbprint, nil
 	}
 	found := text

@@ -19,9 +19,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestParseKeysChain: leaf first, then issuers by name and key id, in whatever
+// TestChainIsOrderedFromTheKeysCertificate: leaf first, then issuers by name and key id, in whatever
 // order they come and whatever else is there.
-func TestParseKeysChain(t *testing.T) {
+func TestChainIsOrderedFromTheKeysCertificate(t *testing.T) {
 	var keys [6]ed25519.PrivateKey
 	for i := range keys {
 		keys[i] = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i)}, 32))
@@ -79,8 +79,8 @@ func TestParseKeysChain(t *testing.T) {
 	}
 }
 
-// TestParseKeysRenewal: old and new certificate of the same key in one file.
-func TestParseKeysRenewal(t *testing.T) {
+// TestCertificateValidForLongestIsPreferred: old and new certificate of the same key in one file.
+func TestCertificateValidForLongestIsPreferred(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	at := func(from, to time.Duration) *x509.Certificate {
 		return issueCert(t, "leaf", key, nil, nil, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = testNow.Add(from), testNow.Add(to) })
@@ -148,6 +148,7 @@ func TestThumbprintAsItIsPasted(t *testing.T) {
 		sha1 + sha1:            `Thumbprint is "00ff`,
 		"O0" + sha1[2:]:        `Thumbprint is "O0ff`,
 		"AP+rze8BI0VniavN":     `Thumbprint is "AP+rze8BI0VniavN": want`,
+		"ȺȺȺȺȺȺȺȺsha1:": `Thumbprint is "ȺȺȺȺȺȺȺȺsha1:": want`,
 		"CN=my-app":            `Thumbprint is "CN=my-app": want`,
 		testKey(t, "p224.pem"): `Thumbprint is "-----BEGIN…": want`,
 	} {

@@ -22,9 +22,9 @@ func derSignature(raw []byte) []byte {
 	return der
 }
 
-// TestAssertionSignature: every algorithm, from a key and from a Signer that
+// TestAssertionIsSignedByEveryAlgorithm: every algorithm, from a key and from a Signer that
 // only signs.
-func TestAssertionSignature(t *testing.T) {
+func TestAssertionIsSignedByEveryAlgorithm(t *testing.T) {
 	for _, a := range algorithms {
 		name := map[string]string{"RSA": "rsa-pkcs8.pem", "P-256": "p256-sec1.pem", "P-384": "p384-pkcs8.pem", "P-521": "p521-pkcs8.pem", "Ed25519": "ed25519-pkcs8.pem"}[a.kind]
 		key := parseTestKey(t, name)
@@ -34,7 +34,7 @@ func TestAssertionSignature(t *testing.T) {
 			"Signer with certificate": {Signer: func(context.Context) (crypto.Signer, error) { return hsm{key}, nil }, Algorithm: a.name,
 				Certificate: SecretString(pemOf(issueCert(t, "hsm", key, nil, nil, nil)))},
 		} {
-			for range 5 { // numbers of ECDSA with leading zeros are there by chance; see TestRawSignature
+			for range 5 { // numbers of ECDSA with leading zeros are there by chance; see TestECDSANumbersKeepTheirWidth
 				jwt, err := newTestSigner(t, cfg).assertion(t.Context(), plainURL)
 				if err != nil {
 					t.Fatalf("%s by %s: %v", a.name, source, err)
@@ -55,8 +55,8 @@ func TestAssertionSignature(t *testing.T) {
 	}
 }
 
-// TestRawSignature: both numbers of an ECDSA signature keep their width.
-func TestRawSignature(t *testing.T) {
+// TestECDSANumbersKeepTheirWidth: both numbers of an ECDSA signature keep their width.
+func TestECDSANumbersKeepTheirWidth(t *testing.T) {
 	public := parseTestKey(t, "p256-pkcs8.pem").Public()
 	assertion := func(signature []byte) (string, error) {
 		s := signFunc{public, func() ([]byte, error) { return signature, nil }}

@@ -7,6 +7,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdsa"
+	"crypto/fips140"
 	"crypto/pbkdf2"
 	"crypto/sha256"
 	"crypto/x509/pkix"
@@ -89,7 +90,7 @@ func encrypt(t testing.TB, der []byte, passphrase string, p pbes2) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: out}))
 }
 
-func TestEveryPadding(t *testing.T) {
+func TestEveryLengthOfPaddingIsRead(t *testing.T) {
 	for i := range 16 {
 		text := encrypt(t, keyOf(t, 2000+i), "open sesame", pbes2{iterations: 1000})
 		if _, err := parseText(text, "open sesame"); err != nil {
@@ -98,16 +99,19 @@ func TestEveryPadding(t *testing.T) {
 	}
 }
 
-func TestPassphrase(t *testing.T) {
+func TestPassphraseDecryptsTheKey(t *testing.T) {
 	want := parseTestKey(t, "p256-pkcs8.pem").(*ecdsa.PrivateKey)
 	texts := map[string]string{
 		"key length given": encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 999, keyLength: 32}),
 		"long salt":        encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1, salt: make([]byte, 1024)}),
 	}
 	if !fipsOnly {
-		for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "pbes2-aes192-sha512.pem", "pbes2-3des-sha256.pem"} {
+		for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "pbes2-aes192-sha512.pem"} {
 			texts[name] = testKey(t, name)
 		}
+	}
+	if !fips140.Enabled() {
+		texts["3DES"] = testKey(t, "pbes2-3des-sha256.pem")
 	}
 	for name, text := range texts {
 		pair, err := parseText(text, "correct")
@@ -151,16 +155,16 @@ func TestWrongPassphraseTellsNothing(t *testing.T) {
 	}
 }
 
-// TestFIPS140Only runs itself again where FIPS 140 is enforced.
-func TestFIPS140Only(t *testing.T) {
+// TestFIPS140ModeIsObeyed runs itself again where FIPS 140 is enforced.
+func TestFIPS140ModeIsObeyed(t *testing.T) {
 	if !fipsOnly {
 		self, err := os.Executable()
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(self, "-test.run=^(TestFIPS140Only|TestParseKeys.*|TestPassphrase|TestWrongPassphrase.*|TestAssertion.*)$", "-test.v")
+		cmd := exec.Command(self, "-test.run=^(TestFIPS140ModeIsObeyed|TestKeysOf.*|TestChain.*|TestUnusable.*|TestPassphraseDecryptsTheKey|TestWrongPassphrase.*|TestAssertion.*|TestRFC.*|Test.*Thumbprint.*|Test.*Certificate|TestDamage.*|TestKeysOfNoUse.*|TestSameKey.*|TestUnreadable.*)$", "-test.v")
 		cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
-		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFIPS140Only") {
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFIPS140ModeIsObeyed") {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		return
@@ -170,6 +174,10 @@ func TestFIPS140Only(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate has a private key that FIPS 140 mode refuses to decrypt: it has 8 bytes of salt") || !strings.Contains(err.Error(), "-saltlen 16") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	_, err := parseText(testKey(t, "pbes2-3des-sha256.pem"), "correct")
+	if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate has a private key that is encrypted with 3DES, which FIPS 140 mode does not allow: want AES, as written by `openssl pkcs8 ") || !strings.Contains(err.Error(), "-saltlen 16") {
+		t.Errorf("3DES: %v", err)
 	}
 	text := encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1, prf: asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 7}})
 	if _, err := parseText(text, "correct"); err == nil || !strings.Contains(err.Error(), "FIPS 140 mode refuses") {

@@ -195,20 +195,17 @@ func repairText(text string) string {
 	return escapes.Replace(decodeUTF16(text))
 }
 
-// decodeUTF16 returns text in UTF-8, if it is UTF-16 with a byte order mark or with
-// the hyphens of PEM; otherwise as it is.
+// decodeUTF16 returns text in UTF-8, if it is UTF-16 with a byte order mark, or with
+// the hyphens of PEM and none; otherwise as it is.
 func decodeUTF16(text string) string {
-	pem := strings.Contains(text, "-\x00-\x00-")
-	var order binary.ByteOrder
+	text = decodeText(text)
 	switch {
-	case strings.HasPrefix(text, "\xfe\xff"), pem && text[0] == 0:
-		order = binary.BigEndian
-	case strings.HasPrefix(text, "\xff\xfe"), pem:
-		order = binary.LittleEndian
-	default:
+	case !strings.Contains(text, "-\x00-\x00-"):
 		return text
+	case text[0] == 0:
+		return fromUTF16(text, binary.BigEndian)
 	}
-	return fromUTF16(text, order)
+	return fromUTF16(text, binary.LittleEndian)
 }
 
 // compact returns base64 without what may stand between its characters.

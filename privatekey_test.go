@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-func TestParseKeysForms(t *testing.T) {
+func TestKeysOfEveryFormAreRead(t *testing.T) {
 	junk := "Bag Attributes\n    friendlyName: x\n-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n"
 	for name, kind := range map[string]string{"rsa-pkcs1.pem": "RSA", "rsa-pkcs8.pem": "RSA", "p256-sec1.pem": "P-256", "p256-pkcs8.pem": "P-256",
 		"p384-pkcs8.pem": "P-384", "p521-pkcs8.pem": "P-521", "ed25519-pkcs8.pem": "Ed25519"} {
@@ -47,7 +47,7 @@ func testDER(t testing.TB, name string) []byte {
 	return block.Bytes
 }
 
-func TestParseKeysErrors(t *testing.T) {
+func TestUnusableTextIsNamed(t *testing.T) {
 	p256, other := testKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")
 	der := testDER(t, "p256-pkcs8.pem")
 	otherCert := pemOf(issueCert(t, "other", other, nil, nil, nil))
