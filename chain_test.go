@@ -148,7 +148,7 @@ func TestThumbprintAsItIsPasted(t *testing.T) {
 		sha1 + sha1:            `Thumbprint is "00ff`,
 		"O0" + sha1[2:]:        `Thumbprint is "O0ff`,
 		"AP+rze8BI0VniavN":     `Thumbprint is "AP+rze8BI0VniavN": want`,
-		"ȺȺȺȺȺȺȺȺsha1:": `Thumbprint is "ȺȺȺȺȺȺȺȺsha1:": want`,
+		"ȺȺȺȺȺȺȺȺsha1:":        `Thumbprint is "ȺȺȺȺȺȺȺȺsha1:": want`,
 		"CN=my-app":            `Thumbprint is "CN=my-app": want`,
 		testKey(t, "p224.pem"): `Thumbprint is "-----BEGIN…": want`,
 	} {

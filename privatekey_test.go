@@ -47,7 +47,7 @@ func testDER(t testing.TB, name string) []byte {
 	return block.Bytes
 }
 
-func TestUnusableTextIsNamed(t *testing.T) {
+func TestParseKeysErrors(t *testing.T) {
 	p256, other := testKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")
 	der := testDER(t, "p256-pkcs8.pem")
 	otherCert := pemOf(issueCert(t, "other", other, nil, nil, nil))
