@@ -278,6 +278,36 @@ func TestLoginHintOfAnEarlierSignIn(t *testing.T) {
 	})
 }
 
+// TestHintMeansWhoSignedInLast: when somebody else signs in under a hint, it does not
+// mean the first one any more: two would be meant, and asked for, at each start. A
+// user name is not kept as a hint: it is known already.
+func TestHintMeansWhoSignedInLast(t *testing.T) {
+	eachUserFlow(t, func(t *testing.T, d *desk) {
+		var cache MemoryCache
+		signIn := func(hint, who string) {
+			t.Helper()
+			edit(t, &cache, func(c msalCache) {
+				delete(c, accessTokens)
+				delete(c, refreshTokens)
+			})
+			d.who = who
+			if tok := signedIn(t, d.userFlowWithHint(t, &cache, hint)); tok.Username() != who {
+				t.Errorf("%q signed in under %q, want %q", tok.Username(), hint, who)
+			}
+		}
+		signIn("the crane's tablet", "bob")
+		signIn("the crane's tablet", "eve")
+		signIn("BOB", "bob")
+		hints := map[string]int{}
+		for _, e := range read(t, &cache).find(accounts, func(entry) bool { return true }) {
+			hints[e.text("username")] = len(e.list(fieldHints))
+		}
+		if want := map[string]int{"bob": 0, "eve": 1}; !maps.Equal(hints, want) {
+			t.Errorf("hints: %v, want %v", hints, want)
+		}
+	})
+}
+
 // TestUserNameGoesBeforeAnEarlierHint: bob's name means bob, though somebody else
 // has once signed in under it; and after bob has signed out it means nobody.
 func TestUserNameGoesBeforeAnEarlierHint(t *testing.T) {

@@ -33,7 +33,6 @@ func (s *signIn) signOut(ctx context.Context) error {
 	})
 	if err == nil {
 		s.account.Store(nil)
-		s.refused.Clear()
 	}
 	return err
 }
