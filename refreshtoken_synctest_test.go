@@ -5,6 +5,9 @@ package cdfauth
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -186,6 +189,275 @@ func TestSignInLiftsARefusal(t *testing.T) {
 		until(tok, -time.Second)
 		if _, err := p.Token(WithoutInteraction(t.Context())); err != nil || h.asked() != 2 {
 			t.Errorf("%v; asked %d times", err, h.asked())
+		}
+	})
+}
+
+// TestRefreshTokens: what becomes of those that are refused.
+func TestRefreshTokens(t *testing.T) {
+	// renewed changes what the cache of somebody who signed in has, and returns the provider after a token was asked for.
+	renewed := func(t *testing.T, change func(h *human, c msalCache)) (*human, *MemoryCache, error) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob")
+		time.Sleep(2 * time.Hour)
+		edit(t, cache, func(c msalCache) { change(h, c) })
+		_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+		return h, cache, err
+	}
+	one := func(c msalCache) entry { return entryOf(c, refreshTokens, all(c, refreshTokens)[0]) }
+	t.Run("good", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var before entry
+			_, cache, err := renewed(t, func(_ *human, c msalCache) { one(c)["theirs"] = "kept"; before = maps.Clone(one(c)) })
+			c := read(t, cache)
+			if err != nil || len(all(c, refreshTokens)) != 1 || one(c).text("secret") == before.text("secret") || one(c).text("theirs") != "kept" || one(c).written().Equal(before.written()) {
+				t.Errorf("%v; %v became %v", err, before, one(c))
+			}
+			if len(all(c, accessTokens)) != 1 {
+				t.Errorf("%d access tokens: the expired one is to go", len(all(c, accessTokens)))
+			}
+		})
+	})
+	t.Run("refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache, err := renewed(t, func(_ *human, c msalCache) { one(c)["secret"] = "stale" })
+			if !errors.Is(err, ErrSignInRequired) || len(all(read(t, cache), refreshTokens)) != 0 || h.idp.Refused() != 1 {
+				t.Errorf("%v; %d left, %d refused", err, len(all(read(t, cache), refreshTokens)), h.idp.Refused())
+			}
+			if len(all(read(t, cache), accounts)) != 1 {
+				t.Error("the account is gone too")
+			}
+		})
+	})
+	twin := func(c msalCache, age time.Duration) {
+		e := maps.Clone(one(c))
+		e["secret"], e["target"], e["last_modification_time"] = "stale", "other", unix(one(c).written().Add(age))
+		c.put(refreshTokens, e)
+	}
+	t.Run("a newer one is refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache, err := renewed(t, func(_ *human, c msalCache) { twin(c, time.Minute) })
+			if !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || len(all(read(t, cache), refreshTokens)) != 1 {
+				t.Errorf("%v; the older one was tried too, or is gone: %d refused", err, h.idp.Refused())
+			}
+		})
+	})
+	t.Run("an older one", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache, err := renewed(t, func(_ *human, c msalCache) { twin(c, -time.Minute) })
+			if err != nil || h.idp.Refused() != 0 || len(all(read(t, cache), refreshTokens)) != 2 {
+				t.Errorf("%v; %d refused", err, h.idp.Refused())
+			}
+		})
+	})
+	t.Run("one that appears meanwhile", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := &shifting{MemoryCache: sample(t, h, "bob")}
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c msalCache) {
+				good, _ := c.blob()
+				cache.then = func() []byte { return good }
+				one(c)["secret"] = "stale"
+			})
+			cache.armed = true
+			p := interactive(t, h, cache, nil)
+			if _, err := p.Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 1 {
+				t.Errorf("%v; %d refused", err, h.idp.Refused())
+			}
+		})
+	})
+	t.Run("expired access tokens", func(t *testing.T) { // go, of this client, whoever they are for
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := sample(t, h, "bob", "eve")
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c msalCache) {
+				for _, key := range all(c, accessTokens) {
+					for target, expires := range map[string]time.Time{"expired": time.Now(), "good": time.Now().Add(time.Second)} {
+						e := maps.Clone(entryOf(c, accessTokens, key))
+						e["target"], e["expires_on"] = target, unix(expires)
+						c.put(accessTokens, e)
+					}
+				}
+			})
+			signedIn(t, interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" }))
+			left := map[string]int{}
+			for _, e := range read(t, cache).find(accessTokens, func(entry) bool { return true }) {
+				left[e.account()]++
+			}
+			if h.asked() != 0 || left["sub-bob"] != 2 || left["sub-eve"] != 1 {
+				t.Errorf("left: %v", left)
+			}
+		})
+	})
+	t.Run("stale ones that appear one by one", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := &shifting{MemoryCache: sample(t, h, "bob")}
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c msalCache) {
+				n := 1
+				one(c)["secret"] = "stale 1"
+				cache.then = func() []byte {
+					n = min(n+1, 4)
+					one(c)["secret"] = fmt.Sprint("stale ", n)
+					blob, _ := c.blob()
+					return blob
+				}
+			})
+			cache.armed = true
+			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+			if !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 2 {
+				t.Errorf("%v; %d refused, want 2", err, h.idp.Refused())
+			}
+		})
+	})
+	t.Run("refused while the cache seems empty", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := &shifting{MemoryCache: sample(t, h, "bob", "eve"), then: func() []byte { return nil }}
+			time.Sleep(2 * time.Hour)
+			edit(t, cache, func(c msalCache) { entryOf(c, refreshTokens, all(c, refreshTokens)[0])["secret"] = "stale" })
+			cache.armed = true
+			p := interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" })
+			_, err := p.Token(WithoutInteraction(t.Context()))
+			if c := read(t, cache); !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || len(all(c, refreshTokens)) != 1 || len(all(c, accounts)) != 2 {
+				t.Errorf("%v; %d refused; left: %v", err, h.idp.Refused(), c)
+			}
+		})
+	})
+	t.Run("not asked when the provider is out of order", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := sample(t, h, "bob")
+			time.Sleep(2 * time.Hour)
+			h.idp.Always(idptest.Status(503))
+			_, err := interactive(t, h, cache, nil).Token(t.Context())
+			if errors.Is(err, ErrSignInRequired) || err == nil || h.asked() != 0 || len(all(read(t, cache), refreshTokens)) != 1 {
+				t.Errorf("%v; asked %d times", err, h.asked())
+			}
+		})
+	})
+	for _, body := range []string{"", "<html>no</html>"} {
+		t.Run("400 with "+body, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &human{idp: idptest.New()}
+				cache := sample(t, h, "bob")
+				time.Sleep(2 * time.Hour)
+				h.idp.Always(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400); io.WriteString(w, body) })
+				_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+				if !errors.Is(err, ErrSignInRequired) || len(all(read(t, cache), refreshTokens)) != 0 {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}
+
+// shifting is a cache that somebody who takes no lock writes to between Update's read and the next Get.
+type shifting struct {
+	*MemoryCache
+	armed  bool
+	inside bool
+	then   func() []byte
+}
+
+func (s *shifting) Get(ctx context.Context) ([]byte, error) {
+	if s.armed && s.inside {
+		return s.then(), nil
+	}
+	return s.MemoryCache.Get(ctx)
+}
+
+func (s *shifting) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+	return s.MemoryCache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
+		s.inside = true
+		defer func() { s.inside = false }()
+		return f(ctx, old)
+	})
+}
+
+// TestRefreshTokensOfOneAge: of two that were written at once, one is refused; the other is neither newer nor has it appeared since.
+func TestRefreshTokensOfOneAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob")
+		time.Sleep(2 * time.Hour)
+		edit(t, cache, func(c msalCache) {
+			one := entryOf(c, refreshTokens, keysOf(c, refreshTokens)[0])
+			other := maps.Clone(one)
+			one["secret"], other["secret"], other["target"] = "stale", "stale too", "zzz"
+			c.put(refreshTokens, other)
+		})
+		_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+		if n := refreshTokensIn(t, cache); !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || n != 1 {
+			t.Errorf("%v; %d were refused, %d are left", err, h.idp.Refused(), n)
+		}
+	})
+}
+
+// TestMetadataOutageKeepsTheRefreshToken: where the metadata is needed to judge the answer of a refresh, it is read before the refresh
+// token is spent.
+func TestMetadataOutageKeepsTheRefreshToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+		entra := at(Authority("https://idp.test/11111111-2222-3333-4444-555555555555"))
+		signedIn(t, interactive(t, h, cache, entra))
+		edit(t, cache, func(c msalCache) { delete(c, idTokens) }) // MSAL for Python's device flow gets none when it refreshes
+		time.Sleep(2 * time.Hour)
+		p := interactive(t, h, cache, entra)
+		h.idp.Metadata(func(m map[string]any) { delete(m, "issuer") }) // out of order
+		_, _ = p.Token(WithoutInteraction(t.Context()))
+		h.idp.Metadata(nil)
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 0 {
+			t.Errorf("%v; %d refresh tokens refused", err, h.idp.Refused())
+		}
+	})
+}
+
+// TestSilentRefusalBacksOff: a provider that says interaction_required is not asked again for every call of callers who may not be asked.
+func TestSilentRefusalBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob")
+		time.Sleep(2 * time.Hour)
+		h.idp.Always(idptest.Error(400, "interaction_required", "MFA"))
+		before := h.idp.Tokens()
+		p := interactive(t, h, cache, nil)
+		for range 100 {
+			ctx, cancel := context.WithTimeout(WithoutInteraction(t.Context()), time.Second)
+			if _, err := p.Token(ctx); err == nil {
+				t.Error("a token from nowhere")
+			}
+			cancel()
+		}
+		synctest.Wait()
+		if n := h.idp.Tokens() - before; n > 20 {
+			t.Errorf("%d requests for 100 calls", n)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+// TestHungProviderKeepsTheCache: a provider that does not answer for the length of a flight is not the cache's fault either. A refresh
+// token that was copied out of the cache because of it would later be redeemed without the lock, a second time.
+func TestHungProviderKeepsTheCache(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob")
+		time.Sleep(2 * time.Hour)
+		p, sibling := interactive(t, h, cache, nil), interactive(t, h, cache, nil)
+		h.idp.Always(idptest.Hang)
+		if _, err := p.Token(WithoutInteraction(t.Context())); err == nil {
+			t.Error("a token from nowhere")
+		}
+		h.idp.Always(nil)
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != nil {
+			t.Error(err)
+		}
+		if _, err := sibling.Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 0 {
+			t.Errorf("a sibling on the same cache: %v; %d refresh tokens refused", err, h.idp.Refused())
 		}
 	})
 }

@@ -97,14 +97,18 @@ func (s *signIn) saveHint(c msalCache, person account) {
 	if hint == "" || containsFold(person.names, hint) {
 		return
 	}
-	everybody := c.find(accounts, func(e entry) bool { return e.text("environment") == s.environment() })
+	everybody := c.find(accounts, func(e entry) bool {
+		return e.text("environment") == s.environment()
+	})
 	for _, e := range everybody {
 		if e.account() != person.id && strings.EqualFold(e.text("username"), hint) {
 			return // it is the user name of somebody else, who is still meant by it
 		}
 	}
 	for _, e := range everybody {
-		hints := slices.DeleteFunc(e.list(fieldHints), func(h string) bool { return strings.EqualFold(h, hint) })
+		hints := slices.DeleteFunc(e.list(fieldHints), func(h string) bool {
+			return strings.EqualFold(h, hint)
+		})
 		if e.account() == person.id {
 			hints = append(hints, hint)
 		}

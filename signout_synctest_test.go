@@ -3,10 +3,14 @@
 package cdfauth
 
 import (
+	"context"
+	"errors"
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"cdfauth/internal/idptest"
 )
@@ -93,5 +97,148 @@ func TestSignOutOfAnEmptyCacheWritesNothing(t *testing.T) {
 		put(t, cache, content)
 		must(t, interactive(t, h, cache, nil).SignOut(t.Context()))
 		wantContent(t, cache, content)
+	})
+}
+
+// TestSignOut removes one account and nothing else, in memory too.
+func TestSignOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob", "eve")
+		edit(t, cache, func(c msalCache) {
+			c["Theirs"] = map[string]any{"a": "b"}
+			for _, key := range all(c, accessTokens) { // another client's
+				e := maps.Clone(entryOf(c, accessTokens, key))
+				e["client_id"] = "other"
+				if e.account() == "sub-eve" {
+					c.put(accessTokens, e)
+				}
+			}
+		})
+		hint := func(name string) *Interactive {
+			return interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = name })
+		}
+		if err := hint("").SignOut(t.Context()); err == nil || !strings.Contains(err.Error(), "LoginHint") {
+			t.Errorf("of two: %v", err)
+		}
+		p := hint("bob")
+		tok := signedIn(t, p)
+		if err := p.SignOut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c := read(t, cache)
+		for _, section := range []string{accessTokens, refreshTokens, idTokens, accounts} {
+			for _, key := range all(c, section) {
+				if entryOf(c, section, key).account() == "sub-bob" {
+					t.Errorf("left: %s", key)
+				}
+			}
+		}
+		if len(all(c, accessTokens)) != 2 || len(all(c, accounts)) != 1 || c["Theirs"] == nil {
+			t.Errorf("left: %v", c)
+		}
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
+			t.Errorf("in memory: %v", err)
+		}
+		if again := signedIn(t, p); again.Equal(tok) || h.asked() != 1 {
+			t.Error("signed in without being asked")
+		}
+		q := hint("eve")
+		if err := q.SignOut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if c := read(t, cache); len(all(c, accounts)) != 2 { // the other client's too
+			t.Errorf("accounts: %v", all(c, accounts))
+		}
+	})
+	t.Run("during a refresh", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := sample(t, h, "bob")
+			p := interactive(t, h, cache, nil)
+			signedIn(t, p)
+			time.Sleep(time.Hour - 10*time.Second)
+			h.idp.Fault(h.idp.Slow(3*time.Second, idptest.Body(`{"access_token":"late","refresh_token":"late","expires_in":3600}`)))
+			signedIn(t, p) // starts it
+			synctest.Wait()
+			if err := p.SignOut(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if c := read(t, cache); len(all(c, refreshTokens))+len(all(c, accessTokens)) != 0 {
+				t.Errorf("written back: %v", c)
+			}
+			if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
+				t.Errorf("in memory: %v", err)
+			}
+		})
+	})
+	t.Run("during a sign-in", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+			h.back = func(string) error { return nil } // he takes his time
+			p := interactive(t, h, cache, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			done := make(chan error)
+			go func() { _, err := p.Token(ctx); done <- err }()
+			time.Sleep(10 * time.Second)
+			start := time.Now()
+			if err := p.SignOut(t.Context()); err != nil || time.Since(start) > time.Second {
+				t.Errorf("%v after %v", err, time.Since(start))
+			}
+			if err := <-done; err != errSignedOut {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("who is asked next", func(t *testing.T) { // somebody else, maybe; after a failure, the same person
+		for _, failure := range []error{nil, errors.New("read-only")} {
+			synctest.Test(t, func(t *testing.T) {
+				h, cache := &human{idp: idptest.New()}, &unwritable{}
+				p := interactive(t, h, cache, nil)
+				signedIn(t, p)
+				cache.why = failure
+				if err := p.SignOut(t.Context()); !errors.Is(err, failure) {
+					t.Errorf("%v, want %v", err, failure)
+				}
+				cache.why = nil
+				edit(t, cache, func(c msalCache) { clear(c) })
+				signedIn(t, p)
+				if hint := h.last().Get("login_hint"); h.asked() != 2 || (hint == "ada@example.com") != (failure != nil) {
+					t.Errorf("SignOut: %v; then asked %d times in all, with login_hint %q", failure, h.asked(), hint)
+				}
+			})
+		}
+	})
+}
+
+// TestSignOutWithNothing: misuse is an error, and no panic.
+func TestSignOutWithNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		defer func() {
+			if p := recover(); p != nil {
+				t.Errorf("SignOut(nil) panicked: %v", p)
+			}
+		}()
+		p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
+		var none context.Context
+		if err := p.SignOut(none); err == nil {
+			t.Error("no error")
+		}
+	})
+}
+
+// TestSignOutOffline: to forget what our own entries say needs no provider.
+func TestSignOutOffline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob")
+		p := interactive(t, h, cache, func(c *InteractiveConfig) {
+			c.HTTPClient = &http.Client{Transport: tripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("no network") })}
+		})
+		if err := p.SignOut(t.Context()); err != nil || refreshTokensIn(t, cache) != 0 {
+			t.Errorf("%v; %d refresh tokens are left", err, refreshTokensIn(t, cache))
+		}
 	})
 }
