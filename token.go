@@ -18,9 +18,11 @@ import (
 // A Provider may also have a method Invalidate(Token). [Transport] calls it when the
 // API has refused a token. A type that wraps a Provider passes that call on.
 type Provider interface {
-	// Token returns a token that has not expired, from memory if possible. If ctx
-	// ends first, it returns ctx.Err(); a request that is under way goes on, for
-	// the sake of other callers and later ones.
+	// Token returns a token that has not expired, from memory if possible. A token
+	// that had expired when the identity provider issued it (an expires_in of 0) goes
+	// to the callers who were waiting for it, and to nobody later. If ctx ends first,
+	// Token returns ctx.Err(); a request that is under way goes on, for the sake of
+	// other callers and later ones.
 	Token(ctx context.Context) (Token, error)
 }
 
