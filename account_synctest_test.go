@@ -364,6 +364,7 @@ func TestSaysWhoIsSignedIn(t *testing.T) {
 			}
 			// Whom it knows by that hint by now, it does not speak of again; and
 			// silence stays silence.
+			synctest.Wait() // what was said is written
 			before := d.told()
 			until(signedIn(t, p), -time.Second)
 			signedIn(t, p)
