@@ -114,8 +114,8 @@ func checkScopes(scopes []string) error {
 		}
 		if scope == "" || strings.ContainsFunc(scope, notInScope) {
 			return badField("Scopes",
-				"has %q at [%d]: want one scope of visible ASCII without quotes and backslashes in each element",
-				scope, i)
+				"has %q at [%d]: want one scope in each element, "+
+					"of visible ASCII without quotes and backslashes", scope, i)
 		}
 	}
 	return nil

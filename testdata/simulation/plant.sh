@@ -44,7 +44,7 @@ plant retry.go 'Retry-After is ignored within a flight' 's/max(backoff(try), min
 plant refresh.go 'the gap between renewals doubles from the third refusal on' 's/r\.refusals-2, 0)/r.refusals-3, 0)/'
 plant guard.go 'the goroutine of a function that was abandoned never ends' 's/make(chan error, 1)/make(chan error)/'
 plant guard.go 'a panic of a function of the caller is not recovered' '/defer recovered(name, &err)/d'
-plant tokenrequest.go 'a lifetime counts from the answer' 's/answer\.grant(sent, /answer.grant(c.clock.now(), /'
+plant tokenrequest.go 'a lifetime counts from the answer' 's/got, err := answer\.grant(sent, /sent = c.clock.now(); &/'
 plant cachedtoken.go 'a token that was asked for with other Params is taken from the cache' '/^func (s \*tokenStore) findApp/,/^}/{/extra := /d;s/e\.text("ext_cache_key") == extra$/true/}'
 plant savegrant.go 'a new refresh token is kept at a sign-in alone' 's/if r\.RefreshToken == "" {/if r.RefreshToken == "" || renewed != nil {/'
 plant clock.go 'the monotonic clock is not looked at' 's/return m\.wall < n\.wall \&\& .*/return m.wall < n.wall/'
