@@ -1,6 +1,18 @@
 package cdfauth
 
-// TestPythonsSignIns serve a user's flow: without a request, unless the metadata has to tell the realm of a tenant that is not named by its GUID.
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"cdfauth/internal/idptest"
+)
+
+// TestPythonsSignIns: a sign-in that Cognite's Python SDK made serves here, without a
+// request, unless the metadata has to tell the realm of a tenant that is not named by
+// its GUID. The files are MSAL's, as the SDK wrote them.
 func TestPythonsSignIns(t *testing.T) {
 	const guid, scope = "11111111-2222-3333-4444-555555555555", "https://greenfield.cognitedata.com/"
 	entra := func(tenant string) Endpoint { return Authority("https://login.microsoftonline.com/" + tenant) }
@@ -34,8 +46,12 @@ func TestPythonsSignIns(t *testing.T) {
 		cache, idp := &MemoryCache{}, idptest.New()
 		put(t, cache, string(blob))
 		idp.Issuer = "https://" + e.text("environment")
-		p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: tt.endpoint, ClientID: e.text("client_id"), Scopes: strings.Fields(tt.scopes),
-			Options: Options{HTTPClient: idp.Client(), Cache: cache}})
+		p, err := NewDeviceCode(DeviceCodeConfig{
+			Endpoint: tt.endpoint,
+			ClientID: e.text("client_id"),
+			Scopes:   strings.Fields(tt.scopes),
+			Options:  Options{HTTPClient: idp.Client(), Cache: cache},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
