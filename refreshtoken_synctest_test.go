@@ -156,12 +156,14 @@ func TestDeclinedSignInKeepsTheRefusal(t *testing.T) {
 		before := h.idp.Tokens()
 		h.idp.Fault(idptest.JSON(400, map[string]any{"error": "invalid_grant", "suberror": "basic_action"}))
 		p := interactive(t, h, cache, entra)
+		synctest.Wait()
 		h.back = func(string) error { return nil } // the page is closed
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, err := p.Token(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
+		synctest.Wait() // nobody looks at back any more
 		h.back = nil
 		signedIn(t, p)
 		if n := h.idp.Tokens() - before; n != 2 || h.asked() != 3 || refreshTokensIn(t, cache) != 1 {
