@@ -158,7 +158,8 @@ func assertionProblem(assertion string) string {
 		return "has " + found + ", which cannot be part of a JWT"
 	}
 	dots := strings.Count(assertion, ".")
-	if dots != 2 && dots != 4 || !isName(assertion, "-_.") || strings.Trim(assertion, ".") != assertion {
+	if dots != 2 && dots != 4 || !isName(assertion, "-_.") ||
+		strings.Trim(assertion, ".") != assertion {
 		return fmt.Sprintf("is not a JWT: want three parts of base64url with dots between them, "+
 			"and it has %d bytes and %d dots", len(assertion), dots)
 	}

@@ -59,7 +59,8 @@ func (t *Transport) origin() (string, error) {
 		return "", badField("Transport: Origin", "%w", err)
 	}
 	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.ForceQuery {
-		return "", badField("Transport: Origin", "has a path or a query: want scheme, host and port alone")
+		return "", badField("Transport: Origin",
+			"has a path or a query: want scheme, host and port alone")
 	}
 	return originOf(u.Scheme, u.Host), nil
 }
