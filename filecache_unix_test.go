@@ -491,14 +491,19 @@ func TestFileCacheDiskFull(t *testing.T) {
 	}
 }
 
+func setLimit[T int64 | uint64](field *T, limit int) { *field = T(limit) }
+
 func init() {
 	children["disk full"] = func(c *FileCache, arg string) error {
-		limit, err := strconv.ParseUint(arg, 10, 64)
+		limit, err := strconv.Atoi(arg)
 		if err != nil {
 			return err
 		}
-		// No file can get longer from here on.
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+		// No file can get longer from here on. The fields are signed on FreeBSD alone.
+		var rlimit syscall.Rlimit
+		setLimit(&rlimit.Cur, limit)
+		setLimit(&rlimit.Max, limit)
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &rlimit); err != nil {
 			return err
 		}
 		called := false
