@@ -408,7 +408,7 @@ func TestOutputThatBlocks(t *testing.T) {
 		r, w := io.Pipe()
 		defer r.Close()
 		p.flow().cfg.output = w
-		if d := elapse(func() { signedIn(t, p) }); d > 5*time.Second+tellLimit+look {
+		if d := elapse(func() { signedIn(t, p) }); d > 5*time.Second+writePatience+look {
 			t.Errorf("signed in after %v", d)
 		}
 	})

@@ -91,7 +91,7 @@ func (s *signIn) watchSibling(ctx context.Context, stopWaiting func()) *siblingW
 		for n := 1; sleep(ctx, siblingInterval) && !w.ourTurn.Load(); n++ {
 			if n == siblingPatience {
 				s.warn(ctx, "cdfauth: waiting for the token cache", errCacheLocked)
-				s.tell(ctx, "Another program is signing in and keeps the token cache locked. "+
+				s.tell("Another program is signing in and keeps the token cache locked. " +
 					"Waiting for it to finish.\n")
 			}
 			found, _ := s.look(ctx)
@@ -153,7 +153,7 @@ func (s *signIn) selectPerson(ctx context.Context, c msalCache, request *promptR
 	switch {
 	case several:
 		request.prompt = "select_account"
-		s.tell(ctx, "Several accounts are signed in. With a LoginHint that is the user name of one "+
+		s.tell("Several accounts are signed in. With a LoginHint that is the user name of one " +
 			"of them,\nthis program would not have to ask at each start.\n")
 	case selected != nil:
 		request.hint = cmp.Or(selected.username, s.cfg.loginHint)
@@ -171,31 +171,23 @@ func (s *signIn) needsConsent(m *metadata) bool {
 func (s *signIn) tellWho(ctx context.Context, person account) {
 	name := printable(person.username)
 	if name == "" {
-		s.tell(ctx, "You are signed in.\n")
+		s.tell("You are signed in.\n")
 		return
 	}
 	text := "You are signed in as " + name + ".\n"
 	hint := s.cfg.loginHint
 	if hint == "" || containsFold(person.names, hint) || containsFold(person.hints, hint) {
-		s.tell(ctx, text)
+		s.tell(text)
 		return
 	}
 	text += "This program was set up for " + printable(hint) + " (LoginHint). " +
 		"It goes on as " + name + ".\n"
-	s.tell(ctx, text)
+	s.tell(text)
 	s.warn(ctx, "cdfauth: another user name than LoginHint has signed in",
 		fmt.Errorf("LoginHint is %q, and %q has signed in", printable(hint), name))
 }
 
-// tellLimit is how long a sign-in waits for an Output that does not take what the
-// person is told. It goes on then: the text may yet appear.
-const tellLimit = time.Second
-
 // tell writes to the person's terminal.
-func (s *signIn) tell(ctx context.Context, text string) {
-	ctx, cancel := context.WithTimeout(ctx, tellLimit)
-	defer cancel()
-	_, _ = guard(ctx, "Output", func(context.Context) (int, error) {
-		return io.WriteString(s.cfg.output, text)
-	})
+func (s *signIn) tell(text string) {
+	_, _ = io.WriteString(s.cfg.output, text)
 }

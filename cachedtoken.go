@@ -40,7 +40,7 @@ type tokenStore struct {
 	// refresh token that the cache lacks. Only the flows of a person have one.
 	fallback atomic.Pointer[fallbackCache]
 	// tellPerson shows a text to the person. It is nil if there is nobody.
-	tellPerson func(ctx context.Context, text string)
+	tellPerson func(text string)
 	// told says that the person knows that the sign-in is not saved.
 	told atomic.Bool
 }
@@ -347,8 +347,8 @@ func (s *tokenStore) warnUnsaved(ctx context.Context, what string, err error) {
 	if s.client.logger != nil || s.tellPerson == nil || s.told.Swap(true) {
 		return
 	}
-	s.tellPerson(ctx, "This sign-in cannot be saved, and you may have to sign in again next time: "+
-		scrub(err.Error(), maxTold)+"\n")
+	s.tellPerson("This sign-in cannot be saved, and you may have to sign in again next time: " +
+		scrub(err.Error(), maxTold) + "\n")
 }
 
 // logAside returns a context for Update of the cache, under which it is logged what

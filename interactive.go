@@ -70,8 +70,8 @@ type InteractiveConfig struct {
 	// Input is where the person can paste the address that the browser ended at: at
 	// once if none opens here, and if one does (it may be of no use, as on a server)
 	// when 30 seconds have passed without an answer. nil means standard input if it is
-	// a terminal. A read cannot be stopped: the next sign-in takes over one that is
-	// under way.
+	// a terminal. A read cannot be stopped: one that is still under way when the
+	// sign-in ends takes the next line of Input, for the next sign-in.
 	Input io.Reader
 
 	// Output is where the URL and what to do are shown. nil means standard error. A
@@ -121,7 +121,7 @@ func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
 		params:        cfg.Params,
 		loginHint:     cfg.LoginHint,
 		prompt:        cfg.Prompt,
-		output:        &patientWriter{output: cfg.Output},
+		output:        cfg.Output,
 		options:       cfg.Options,
 	})
 	if err != nil {
@@ -239,7 +239,7 @@ func (b *browserFlow) authorize(ctx context.Context, q *promptRequest) (grant, c
 		return grant{}, claims{}, err
 	}
 	answer := newCallback(redirect, q.metadata)
-	answer.tell = func(text string) { b.tell(ctx, text) }
+	answer.tell = b.tell
 	stop := answer.serve(listeners)
 	defer stop()
 
@@ -374,8 +374,8 @@ func (b *browserFlow) ask(ctx context.Context, answer *callback, address string)
 		_, err := guarded(ctx, "OpenBrowser", func() error { return b.openBrowser(ctx, address) })
 		opened <- err
 	}()
-	b.tell(ctx, "\nTo sign in, use the browser page that opens now. If none does, "+
-		"open this address in a browser on this computer:\n\n    "+address+"\n\n")
+	b.tell("\nTo sign in, use the browser page that opens now. If none does, " +
+		"open this address in a browser on this computer:\n\n    " + address + "\n\n")
 	input := b.input
 	if input == nil {
 		input = terminalInput()
@@ -388,9 +388,9 @@ func (b *browserFlow) ask(ctx context.Context, answer *callback, address string)
 		return fmt.Errorf("%w: no browser opens, and Input is not there to paste an answer to: %w",
 			ErrSignInRequired, noBrowser)
 	case noBrowser != nil:
-		b.tell(ctx, "No browser opens here ("+scrub(noBrowser.Error(), 200)+"). "+
-			"Open the address in one elsewhere, sign in, copy the whole address of the page\n"+
-			"that it ends at (it may say that the page cannot be reached), "+
+		b.tell("No browser opens here (" + scrub(noBrowser.Error(), 200) + "). " +
+			"Open the address in one elsewhere, sign in, copy the whole address of the page\n" +
+			"that it ends at (it may say that the page cannot be reached), " +
 			"paste it here and press Enter:\n")
 		err := b.readAnswer(ctx, input, answer)
 		if err != nil {
@@ -398,8 +398,8 @@ func (b *browserFlow) ask(ctx context.Context, answer *callback, address string)
 		}
 	case input != nil && sleep(ctx, pasteDelay):
 		// A browser that opens may be of no use: on a server, in a container.
-		b.tell(ctx, "No answer has come yet. If you sign in with a browser elsewhere, "+
-			"copy the whole address of the page that it ends at\n"+
+		b.tell("No answer has come yet. If you sign in with a browser elsewhere, " +
+			"copy the whole address of the page that it ends at\n" +
 			"(it may say that the page cannot be reached), paste it here and press Enter:\n")
 		_ = b.readAnswer(ctx, input, answer) // the browser may bring it all the same
 	}
@@ -418,7 +418,7 @@ func (b *browserFlow) readAnswer(ctx context.Context, input io.Reader, answer *c
 			answer.markShown() // the browser could not come here
 			return nil
 		}
-		b.tell(ctx, "That is not the answer to this sign-in. Paste the whole address, "+
-			"which begins with "+answer.redirect.String()+" and has state= in it:\n")
+		b.tell("That is not the answer to this sign-in. Paste the whole address, " +
+			"which begins with " + answer.redirect.String() + " and has state= in it:\n")
 	}
 }

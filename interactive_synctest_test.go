@@ -211,7 +211,7 @@ func TestBrowserOpensWhileOutputBlocks(t *testing.T) {
 		if d := elapse(func() { signedIn(t, p) }); d > 5*time.Second {
 			t.Errorf("signed in after %v", d)
 		}
-		p.flow().tell(t.Context(), "and more")
+		p.flow().tell("and more")
 		close(goesOn)
 		synctest.Wait()
 		if told := h.told(); !strings.HasPrefix(told, "\nTo sign in") || !strings.HasSuffix(told, "and more") {

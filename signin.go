@@ -63,6 +63,7 @@ func newSignIn(cfg signInConfig) (*signIn, error) {
 		return nil, badField("Endpoint", "is made by TokenURL, which names no address at which a person "+
 			"signs in: want Issuer, Entra, Authority or Discovery")
 	}
+	cfg.output = &patientWriter{output: cfg.output}
 	s := &signIn{
 		tokenStore: tokenStore{client: c, refresher: r, cache: cfg.options.Cache},
 		cfg:        cfg,
