@@ -393,7 +393,7 @@ func TestSaysWhoIsSignedIn(t *testing.T) {
 	t.Run("who shows codes himself", func(t *testing.T) { // says what he likes
 		synctest.Test(t, func(t *testing.T) {
 			p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
-			if p.flow().cfg.output != io.Discard {
+			if p.flow().cfg.output.(*patientWriter).output != io.Discard {
 				t.Error("something is written to the terminal")
 			}
 		})
@@ -407,7 +407,7 @@ func TestOutputThatBlocks(t *testing.T) {
 		p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
 		r, w := io.Pipe()
 		defer r.Close()
-		p.flow().cfg.output = w
+		p.flow().cfg.output = &patientWriter{output: w}
 		if d := elapse(func() { signedIn(t, p) }); d > 5*time.Second+writePatience+look {
 			t.Errorf("signed in after %v", d)
 		}
