@@ -392,12 +392,12 @@ func newPage(title, text string) []byte {
 }
 
 // pagePolicy permits a page its own style and nothing else (CSP Level 3).
-var pagePolicy = sync.OnceValue(func() string {
+func pagePolicy() string {
 	sum := sha256.Sum256([]byte(pageStyle))
 	return "default-src 'none'; " +
 		"style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; " +
 		"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-})
+}
 
 // show sends a page, all of it at once, and closes the connection.
 func show(w http.ResponseWriter, status int, page []byte) {

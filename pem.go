@@ -182,17 +182,16 @@ func cutHeaders(body string) (headers, rest string) {
 	}
 }
 
-// escapes are what programs write for a line break, a blank, a slash, a plus or an
-// equals sign in a string of theirs; invisible characters come from editors and web
-// pages.
-var escapes = strings.NewReplacer(`\r`, "\n", `\n`, "\n", `\t`, " ", `\/`, "/",
-	`\u002b`, "+", `\u002B`, "+", `\u003d`, "=", `\u003D`, "=",
-	"\u00a0", " ", "\u00ad", "", "\u200b", "", "\u200c", "", "\u200d", "", "\u200e", "", "\u200f", "",
-	"\u2060", "", "\ufeff", "")
-
-// repairText undoes what programs do to a whole text.
+// repairText undoes what programs do to a whole text. They write a line break, a
+// blank, a slash, a plus or an equals sign in a string of theirs as an escape; editors
+// and web pages add invisible characters.
 func repairText(text string) string {
-	return escapes.Replace(decodeUTF16(text))
+	damage := strings.NewReplacer(
+		`\r`, "\n", `\n`, "\n", `\t`, " ", `\/`, "/",
+		`\u002b`, "+", `\u002B`, "+", `\u003d`, "=", `\u003D`, "=",
+		"\u00a0", " ", "\u00ad", "", "\u200b", "", "\u200c", "", "\u200d", "", "\u200e", "", "\u200f", "",
+		"\u2060", "", "\ufeff", "")
+	return damage.Replace(decodeUTF16(text))
 }
 
 // decodeUTF16 returns text in UTF-8, if it is UTF-16 with a byte order mark, or with
