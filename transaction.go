@@ -27,6 +27,10 @@ const (
 	// lockLimit is how long a silent flight waits for its turn. What is left is
 	// enough for a look at the cache and one attempt without it.
 	lockLimit = silentLimit - peekLimit - attemptLimit - lastSecond
+	// storeLimit is how long the cache may take to store what the work has brought.
+	// One that takes longer is given up: those who wait have a token to get, and a
+	// phase that asks a person has minutes left.
+	storeLimit = 5 * time.Second
 )
 
 // cacheWork is what a flow does with the content of the cache, in which it may make
@@ -145,7 +149,9 @@ func (t *transaction) update(ctx context.Context, patience time.Duration) (late 
 		if waiting.Err() != nil || t.taken.Swap(true) {
 			return nil, errors.New("called its function too late, or twice")
 		}
-		return t.do(ctx, content, old)
+		stored, err := t.do(ctx, content, old)
+		timer.Reset(storeLimit)
+		return stored, err
 	}
 	_, err = guarded(waiting, "Cache", func() error {
 		err := t.cache.Update(waiting, inside)

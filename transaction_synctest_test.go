@@ -114,6 +114,29 @@ func TestCacheThatIgnoresItsContextCostsNoToken(t *testing.T) {
 	}
 }
 
+// TestCacheThatHangsWithTheTokenIsGivenUp: once there is a token, a cache that does not
+// store it keeps nobody waiting for longer than five seconds. The phase that asks a
+// person would otherwise have a quarter of an hour for it.
+func TestCacheThatHangsWithTheTokenIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := cachedProvider(t, idptest.New(), &rude{at: "after"}, nil)
+		if _, took := get(t, p); took != storeLimit {
+			t.Errorf("an application waited %v", took)
+		}
+		time.Sleep(3 * time.Hour) // the cache is done
+	})
+	synctest.Test(t, func(t *testing.T) {
+		idp := idptest.New()
+		idp.Interval = time.Second
+		p, _ := device(t, idp, &rude{at: "after"}, nil)
+		_, took := get(t, p)
+		if took < storeLimit || took > storeLimit+3*time.Second {
+			t.Errorf("a person waited %v", took)
+		}
+		time.Sleep(3 * time.Hour)
+	})
+}
+
 // plainMutex is a cache as somebody may write it who has read of Update alone.
 type plainMutex struct {
 	mu   chan bool // one that bubbles know
