@@ -45,7 +45,7 @@ func (s *signIn) ask(ctx context.Context) (grant, error) {
 	defer cancel()
 	answered := context.AfterFunc(ctx, cancel)
 
-	m, err := s.client.provider(work)
+	m, err := s.client.discoverWithRetries(work)
 	if err != nil {
 		return grant{}, err
 	}

@@ -3,6 +3,7 @@
 package cdfauth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -12,17 +13,17 @@ import (
 )
 
 // This file is about the tokens that one provider has in a Cache, which it may share
-// with other providers, other programs and Cognite's Python SDK: how it looks for a
-// token of its own, which one it takes, and how it describes one that it stores. A
-// token is taken only for the client, issuer, scopes and parameters that it was issued
-// for. What happens inside Update is in transaction.go, the format in msalcache.go.
+// with other providers, other programs and Cognite's Python SDK: how it finds a token of
+// its own, and how it describes one that it stores. It takes a token only for the
+// client, issuer, scopes and parameters that the token was issued for. What happens
+// inside Update is in transaction.go, and the format is in msalcache.go.
 
 const (
 	// peekLimit is how long one look at the cache may take.
 	peekLimit = 3 * time.Second
-	// tornPause is how long the cache is left alone before it is read again.
+	// tornPause is how long to wait before content that makes no sense is read again.
 	tornPause = 100 * time.Millisecond
-	// tornRetries is how often a content that makes no sense is read again.
+	// tornRetries is how often such content is read again.
 	tornRetries = 3
 	// clockSkew is how far the clock that dated an entry may be ahead of ours.
 	clockSkew = 5 * time.Minute
@@ -36,25 +37,24 @@ type tokenStore struct {
 	// grantType marks the tokens that an application got for itself. It is "" in the
 	// flows of a person.
 	grantType string
-	// fallback takes the place of a cache that does not work, for good: it may have a
-	// refresh token that the cache lacks. Only the flows of a person have one.
+	// fallback is used in place of a cache that does not work. The cache is then not tried
+	// again, because fallback may have a refresh token that the cache lacks. Only the flows
+	// of a person have a fallback; nil as long as the cache is used.
 	fallback atomic.Pointer[fallbackCache]
 	// tellPerson shows a text to the person. It is nil if there is nobody.
 	tellPerson func(text string)
-	// told says that the person knows that the sign-in is not saved.
+	// told says that the person was told that the sign-in is not saved.
 	told atomic.Bool
 }
 
-// A phase is what a flight does: silently, or by asking a person.
-type phase = func(context.Context) (grant, error)
-
-// appToken returns the silent phase of a flow without a person: it takes a token from
-// the cache, or makes one exchange, for which prove adds what authenticates the client.
-func (c *client) appToken(r *refresher, cache Cache, prove prepareFunc) phase {
+// appPhase returns the silent phase of a flow without a person, and sets the cleanup of
+// r. The phase takes a token from the cache, or makes one exchange, for which
+// authenticate adds what proves who the client is. cache is nil if there is none.
+func (c *client) appPhase(r *refresher, cache Cache, authenticate prepareFunc) phase {
 	r.cleanup = c.closeIdle
 	s := &tokenStore{client: c, refresher: r, cache: cache, grantType: "client_credentials"}
 	fetch := func(ctx context.Context) (grant, error) {
-		return c.exchange(ctx, s.grantType, attempts, prove)
+		return c.exchange(ctx, s.grantType, attempts, authenticate)
 	}
 	if cache == nil {
 		return fetch
@@ -64,8 +64,9 @@ func (c *client) appToken(r *refresher, cache Cache, prove prepareFunc) phase {
 	}
 }
 
-// appToken returns the token that the cache has, or else what fetch returns, which it
-// stores. Programs that share the cache take turns, so that one of them fetches.
+// appToken returns the token that the cache has. If it has none, appToken calls fetch and
+// stores the token. Programs that share the cache take turns, so that only one of them
+// fetches.
 func (s *tokenStore) appToken(ctx context.Context, fetch phase) (grant, error) {
 	content, err := s.peek(ctx)
 	s.warn(ctx, "cdfauth: the cache cannot be read", err)
@@ -74,7 +75,7 @@ func (s *tokenStore) appToken(ctx context.Context, fetch phase) (grant, error) {
 		return found.grant, nil
 	}
 	work := func(ctx context.Context, c msalCache) (grant, bool, error) {
-		// Somebody who had the turn before may have stored one.
+		// Whoever had the turn before may have stored a token.
 		stored := s.findApp(c)
 		if stored.fresh {
 			return stored.grant, false, nil
@@ -97,15 +98,15 @@ func (s *tokenStore) appToken(ctx context.Context, fetch phase) (grant, error) {
 // A lookup is the access token that was found in the cache, if any.
 type lookup struct {
 	grant
-	// valid says that there is one, which has not expired.
+	// valid says that a token was found, and that it has not expired.
 	valid bool
-	// fresh says that it needs no refresh yet.
+	// fresh says that the token needs no refresh yet.
 	fresh bool
 }
 
-// orElse returns the outcome of a flight. If it is an error and the token that was
-// found in the cache is still valid, orElse returns that token instead, unless the
-// refresher has a valid token itself, which it keeps.
+// orElse returns got and err, which a flight has brought. If err is not nil and the
+// token that was found in the cache is still valid, orElse returns that token instead.
+// If the refresher has a valid token itself, it keeps that, and gets the error.
 func (l *lookup) orElse(got grant, err error, r *refresher) (grant, error) {
 	if err == nil || !l.valid || !r.clock.now().Before(l.token.Expiry()) {
 		return got, err
@@ -116,8 +117,8 @@ func (l *lookup) orElse(got grant, err error, r *refresher) (grant, error) {
 	return l.grant, nil
 }
 
-// peek looks at the cache without waiting for a turn. It fails with errCacheContent if
-// the content makes no sense.
+// peek returns the content of the cache, without waiting for a turn. It fails with
+// errCacheContent if the content makes no sense.
 func (s *tokenStore) peek(ctx context.Context) (msalCache, error) {
 	blob, err := s.read(ctx, 0)
 	if err != nil {
@@ -126,8 +127,8 @@ func (s *tokenStore) peek(ctx context.Context) (msalCache, error) {
 	return s.parse(ctx, blob)
 }
 
-// read reads the cache after a pause. It is guarded within Update too, where a Cache
-// that is not the package's own may block it.
+// read reads the cache after a pause. It calls Get by guard also within Update, because
+// there the Get of a caller's Cache may wait for ever.
 func (s *tokenStore) read(ctx context.Context, pause time.Duration) ([]byte, error) {
 	sleep(ctx, pause)
 	ctx, cancel := context.WithTimeout(ctx, peekLimit)
@@ -135,9 +136,9 @@ func (s *tokenStore) read(ctx context.Context, pause time.Duration) ([]byte, err
 	return guard(ctx, "Cache", s.current().Get)
 }
 
-// parse decodes a blob. If it makes no sense, or is of a file that is there but empty,
-// parse reads the cache again: old versions of Cognite's Python SDK truncate the file
-// before they write it.
+// parse decodes a blob. If the blob makes no sense, or is that of an empty file, parse
+// reads the cache again, because another program may be writing to it: old versions of
+// Cognite's Python SDK truncate the file before they write.
 func (s *tokenStore) parse(ctx context.Context, blob []byte) (msalCache, error) {
 	content, err := parseMSALCache(blob)
 	for try := 1; (err == errCacheContent || isTruncated(blob)) && try <= tornRetries; try++ {
@@ -162,12 +163,12 @@ func (s *tokenStore) current() Cache {
 	return s.cache
 }
 
-// realmAndIssuer returns what all entries of this provider have in common: the realm,
-// which is MSAL's, and the issuer, which is in fieldIssuer.
+// realmAndIssuer returns what all entries of this provider have in common: the realm, a
+// field of MSAL's schema, and the issuer, which is in fieldIssuer.
 //
 // The realm is the first segment of the token endpoint's path, as the metadata has it.
-// It is "" as long as a person's flow does not know it: the metadata of Entra names a
-// tenant by its GUID, whatever name the endpoint gives to it.
+// It is "" as long as a person's flow does not know it: Entra's metadata has the GUID of
+// a tenant there, and the Endpoint may have another name of the tenant.
 //
 // The issuer is the URL by which the provider is found, or the token endpoint if that
 // is known without metadata.
@@ -177,6 +178,7 @@ func (s *tokenStore) realmAndIssuer() (realm, issuer string) {
 	if kind == kindIssuer || kind == kindDiscovery {
 		issuer = s.client.endpoint.url
 	} else {
+		// This sends no request: the Endpoint implies the address.
 		tokenURL, _ = s.client.endpointURL(context.Background(), "token")
 		issuer = tokenURL
 	}
@@ -192,7 +194,8 @@ func (s *tokenStore) realmAndIssuer() (realm, issuer string) {
 	if metadata == nil && !isGUID(tenant) {
 		return "", issuer
 	}
-	// One issuer for both names of a tenant.
+	// The issuer is to be the same whether the Endpoint names the tenant by its GUID or by
+	// its domain.
 	issuer = strings.Replace(issuer, "/"+tenant+"/", "/"+realm+"/", 1)
 	return realm, issuer
 }
@@ -204,7 +207,7 @@ func firstSegment(rawURL string) string {
 	return first
 }
 
-// isGUID reports whether a tenant's name is its id.
+// isGUID reports whether the name of a tenant is its GUID.
 func isGUID(tenant string) bool {
 	return len(tenant) == 36 &&
 		strings.Count(tenant, "-") == 4 &&
@@ -214,20 +217,21 @@ func isGUID(tenant string) bool {
 // environment returns the host by which MSAL knows a provider.
 func (s *tokenStore) environment() string { return s.client.endpoint.host }
 
-// ofPerson reports whether this is a flow of a person.
+// ofPerson reports whether this is the store of a flow of a person.
 func (s *tokenStore) ofPerson() bool { return s.grantType == "" }
 
-// ofThisClient reports whether an entry can be this provider's own, as far as the
-// schema tells.
+// ofThisClient reports whether an entry has the host, the client and the grant type of
+// this provider. Its issuer may still be another.
 func (s *tokenStore) ofThisClient(e entry) bool {
 	return e.text("environment") == s.environment() &&
 		e.text("client_id") == s.client.id &&
 		e.text(fieldGrant) == s.grantType
 }
 
-// findApp returns the newest token that an application got for itself. It was asked
-// for with the same parameters and exactly the same scopes: what an application gets
-// that asks for none, it may not know.
+// findApp returns the newest token that an application got for itself, and that it asked
+// for with the same parameters and exactly the same scopes. A token with more scopes does
+// not serve. So a token that was asked for without scopes serves only those who ask
+// without scopes.
 func (s *tokenStore) findApp(c msalCache) lookup {
 	realm, issuer := s.realmAndIssuer()
 	scopes := target(s.client.scope)
@@ -242,8 +246,8 @@ func (s *tokenStore) findApp(c msalCache) lookup {
 	})
 }
 
-// newest returns the newest access token that matches, is valid and was not refused.
-// It prefers a fresh one. username is who signed in, for the token to say.
+// newest returns the newest access token that matches, is valid and was not refused. It
+// prefers one that is fresh. username is for Token.Username; "" if nobody signed in.
 func (s *tokenStore) newest(c msalCache, username string, match func(entry) bool) lookup {
 	now := s.client.clock.moment()
 	var best lookup
@@ -256,8 +260,7 @@ func (s *tokenStore) newest(c msalCache, username string, match func(entry) bool
 		if !cached.valid(now) {
 			continue
 		}
-		fresh := now.before(cached.fresh)
-		if fresh {
+		if now.before(cached.fresh) {
 			return lookup{grant: got, valid: true, fresh: true}
 		}
 		if !best.valid {
@@ -267,8 +270,9 @@ func (s *tokenStore) newest(c msalCache, username string, match func(entry) bool
 	return best
 }
 
-// grantOf makes a grant of an entry. It reports false if the entry has no token that
-// can be sent, or was not stored at a time that can be: the clock was wrong.
+// grantOf returns the grant that an entry has. It reports false if the entry has no
+// token that can be sent, or if the time at which it was stored is missing or in the
+// future. In the latter case a clock was wrong, and so may the expiry be.
 func (s *tokenStore) grantOf(e entry, username string) (grant, bool) {
 	secret := e.text("secret")
 	stored := e.time("cached_at")
@@ -277,16 +281,16 @@ func (s *tokenStore) grantOf(e entry, username string) (grant, bool) {
 		return grant{}, false
 	}
 	token := newToken(tokenData{
-		bearer + secret,
-		e.time("expires_on"),
-		printable(e.text(fieldGranted)),
-		printable(username),
+		header:   bearer + secret,
+		expiry:   e.time("expires_on"),
+		scope:    printable(e.text(fieldGranted)),
+		username: printable(username),
 	})
 	return grant{token: token, sent: stored, refresh: e.time("refresh_on")}, true
 }
 
-// newEntry makes an entry of this provider's own. account is "" if the token is
-// nobody's, which MSAL writes as null.
+// newEntry returns an entry of this provider. account is "" if the token belongs to no
+// account. MSAL writes that as null.
 func (s *tokenStore) newEntry(section, account, secret string) entry {
 	realm, issuer := s.realmAndIssuer()
 	e := entry{
@@ -302,7 +306,7 @@ func (s *tokenStore) newEntry(section, account, secret string) entry {
 	return e
 }
 
-// accessToken makes the entry of an access token that was granted for scope.
+// accessToken returns the entry of an access token that was granted for scope.
 func (s *tokenStore) accessToken(got grant, account, scope string) entry {
 	e := s.newEntry(accessTokens, account, got.token.AccessToken())
 	e.set("target", target(scope))
@@ -316,10 +320,9 @@ func (s *tokenStore) accessToken(got grant, account, scope string) entry {
 	e.set(fieldGranted, got.token.Scope())
 	asked := target(s.client.scope)
 	if s.ofPerson() && (asked == "" || !covers(scope, asked)) {
-		// Otherwise the token would not be found by what it was asked for, and each
-		// start would ask again for what was not granted.
-		e[fieldAsked] = noScopes
-		e.set(fieldAsked, asked)
+		// Without this field the token would not be found for the scopes that it was asked
+		// for, and each start would ask again for those that were not granted.
+		e.set(fieldAsked, cmp.Or(asked, noScopes))
 	}
 	return e
 }
@@ -327,8 +330,8 @@ func (s *tokenStore) accessToken(got grant, account, scope string) entry {
 // noScopes is the value of fieldAsked if no scopes were asked for.
 const noScopes = "-"
 
-// withCacheTrouble adds to an error what is wrong with the cache: trouble, or why the
-// cache was given up. Without either, it returns err.
+// withCacheTrouble adds to an error what is wrong with the cache: trouble or, if that is
+// nil, why the cache was given up. If nothing is wrong, it returns err.
 func (s *tokenStore) withCacheTrouble(err, trouble error) error {
 	fallback := s.fallback.Load()
 	if trouble == nil && fallback != nil {
@@ -340,8 +343,11 @@ func (s *tokenStore) withCacheTrouble(err, trouble error) error {
 	return fmt.Errorf("%w (the cache is not used: %w)", err, trouble)
 }
 
-// warnUnsaved logs why a token will not outlast the program. If there is no Logger, it
-// tells the person, once.
+// maxTold is the length, in bytes, of an error that the person is told.
+const maxTold = 400
+
+// warnUnsaved logs err, for which a token will not outlast the program. If there is no
+// Logger, it tells the person, once.
 func (s *tokenStore) warnUnsaved(ctx context.Context, what string, err error) {
 	s.warn(ctx, what, err)
 	if s.client.logger != nil || s.tellPerson == nil || s.told.Swap(true) {
@@ -351,17 +357,14 @@ func (s *tokenStore) warnUnsaved(ctx context.Context, what string, err error) {
 		scrub(err.Error(), maxTold) + "\n")
 }
 
-// logAside returns a context for Update of the cache, under which it is logged what
-// the cache moves out of the way.
+// logAside returns a context for Update of the cache. If Update moves a file out of the
+// way, that is logged.
 func (s *tokenStore) logAside(ctx context.Context) context.Context {
 	return withAside(ctx, func(path string) {
 		s.warn(ctx, "cdfauth: what was in the place of the cache is not used, and was moved aside",
 			fmt.Errorf("it is %s now", path))
 	})
 }
-
-// maxTold is the length, in bytes, of an error that the person is told.
-const maxTold = 400
 
 // warn logs err, if there is one.
 func (s *tokenStore) warn(ctx context.Context, what string, err error) {

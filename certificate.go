@@ -132,7 +132,7 @@ func NewClientCertificate(cfg ClientCertificateConfig) (*ClientCertificate, erro
 	if err != nil {
 		return nil, err
 	}
-	r.silent = c.appToken(r, cfg.Cache, s.authenticate)
+	r.silent = c.appPhase(r, cfg.Cache, s.authenticate)
 	return &ClientCertificate{r}, nil
 }
 

@@ -22,8 +22,8 @@ import (
 // chooses the http.Client. endpointURL says where a request goes: to an address that
 // the Endpoint implies, or to one that discovery has found.
 
-// A client is an OAuth client (RFC 6749 §2) at its identity provider. All but found
-// is set by newClient and then left alone.
+// A client is an OAuth client (RFC 6749 §2) at its identity provider. newClient sets
+// its fields. Only found changes afterwards.
 type client struct {
 	flow     string // for errors and logs
 	id       string
@@ -31,13 +31,14 @@ type client struct {
 	endpoint Endpoint
 	params   url.Values
 	http     http.Client
-	own      *http.Transport // of http; nil if the configuration has an HTTPClient
-	logger   *slog.Logger    // nil: none
+	own      *http.Transport // newTransport's, which http uses; nil if the caller gave an HTTPClient
+	logger   *slog.Logger    // nil if nothing is logged
 	clock    *clock
-	found    atomic.Pointer[metadata] // by discovery
+	found    atomic.Pointer[metadata] // what discovery has found; nil if nothing yet
 }
 
-// newClient checks and copies what all configurations share.
+// newClient checks and copies what all configurations share. Its error is a
+// *fieldError.
 func newClient(flow string, endpoint Endpoint, id string, scopes []string, params url.Values,
 	options Options, clock *clock) (*client, error) {
 	if err := checkClient(endpoint, id, params, options); err != nil {
@@ -85,9 +86,9 @@ func checkClient(endpoint Endpoint, id string, params url.Values, options Option
 	return nil
 }
 
-// clientIDProblem says what is wrong with a client identifier. It is printable
-// ASCII (RFC 6749 appendix A.1). Blanks at its ends and quotes around it, which the
-// RFC allows, come from copying it.
+// clientIDProblem says what is wrong with a client identifier; "" if nothing is. An
+// identifier is printable ASCII (RFC 6749 appendix A.1). The RFC also allows blanks at
+// its ends and quotes around it, but in practice these are mistakes of copying.
 func clientIDProblem(id string) string {
 	if id == "" {
 		return "is missing"
@@ -121,10 +122,11 @@ func checkScopes(scopes []string) error {
 	return nil
 }
 
+// notInScope reports whether r cannot be part of a scope-token (RFC 6749 §3.3).
 func notInScope(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
 
-// isReserved reports whether a parameter is the flows' own, so that Params cannot
-// have it.
+// isReserved reports whether the flows set a parameter themselves, or whether it could
+// change what they do. Params must not have such a parameter.
 func isReserved(name string) bool {
 	switch name {
 	case "":
@@ -140,7 +142,7 @@ func isReserved(name string) bool {
 		return true
 	case "nonce", "prompt", "login_hint", "response_mode": // OpenID Connect Core §3.1.2.1
 		return true
-	case "request", "request_uri": // §6
+	case "request", "request_uri": // OpenID Connect Core §6
 		return true
 	case "client_info": // Entra
 		return true
@@ -149,21 +151,25 @@ func isReserved(name string) bool {
 }
 
 // refuseRedirect is an http.Client's CheckRedirect. If a redirect were followed, the
-// secret would go to whomever the answer names.
+// secret would go to whatever server the answer names.
 func refuseRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// Of the package's own transport.
+// The limits of the package's own transport.
 const (
-	dialLimit      = 5 * time.Second // for TCP, and as much again for TLS
-	idleLimit      = 2 * time.Second // shorter than servers and firewalls have it
+	// dialLimit is how long the TCP handshake may take, and also the TLS handshake.
+	dialLimit = 5 * time.Second
+	// idleLimit is how long an unused connection is kept. It is shorter than servers and
+	// firewalls keep theirs, so that no request goes to a connection that they have closed.
+	idleLimit = 2 * time.Second
+	// maxHeaderBytes is how long the header of an answer may be.
 	maxHeaderBytes = 64 << 10
 )
 
 // newTransport returns the transport of a client whose configuration has no
-// HTTPClient. It keeps the connection on which discovery has asked for the metadata
-// for the request that follows: a TCP and a TLS handshake less. What carries a secret
-// ends its connection (see send), because net/http logs what a server sends unasked on
-// an idle one, and that could be the secret.
+// HTTPClient. After discovery it keeps the connection, which saves the request that
+// follows a TCP and a TLS handshake. After a request with a secret the connection is
+// closed (see send): net/http logs what a server sends on an idle connection, and a
+// server could send the secret back.
 func newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -176,8 +182,8 @@ func newTransport() *http.Transport {
 	}
 }
 
-// checkProxy says that it was the proxy, and which, that refused to connect
-// (RFC 9110 §9.3.6): net/http has only the words of the status.
+// checkProxy returns an error if a proxy has refused to connect (RFC 9110 §9.3.6). The
+// error names the proxy. That of net/http would have the text of the status alone.
 func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
 	if answer.StatusCode == http.StatusOK {
 		return nil
@@ -186,8 +192,8 @@ func checkProxy(_ context.Context, proxy *url.URL, _ *http.Request, answer *http
 		proxy.Host, answer.StatusCode, http.StatusText(answer.StatusCode))
 }
 
-// closeIdle closes the connection that discovery may have left, with its goroutines. A
-// caller's HTTPClient is left alone.
+// closeIdle closes the connection that discovery may have left open, which ends its
+// goroutines. It leaves a caller's HTTPClient alone.
 func (c *client) closeIdle() {
 	if c.own != nil {
 		c.own.CloseIdleConnections()
@@ -198,7 +204,8 @@ func (c *client) closeIdle() {
 func (c *client) entraStyle() bool { return c.endpoint.entraStyle() }
 
 // endpointURL returns the address of an endpoint by its name in Entra-style paths:
-// "token" (RFC 6749 §3.2), "authorize" (§3.1) or "devicecode" (RFC 8628 §3.1).
+// "token" (RFC 6749 §3.2), "authorize" (§3.1) or "devicecode" (RFC 8628 §3.1). Unless
+// the Endpoint implies the address, it may send one request, for the metadata.
 func (c *client) endpointURL(ctx context.Context, name string) (string, error) {
 	if address, known := c.endpoint.address(name); known {
 		return address, nil

@@ -75,7 +75,7 @@ func TestNoConnectionIsLeftByAFlight(t *testing.T) {
 			must(t, err)
 			open := onPipes(t, c, idp)
 			unreadable := errors.New("unreadable")
-			r.silent = c.appToken(r, nil, func(context.Context, string, *tokenRequest) error {
+			r.silent = c.appPhase(r, nil, func(context.Context, string, *tokenRequest) error {
 				if n := open(); n != 1 {
 					t.Errorf("%d connections are open after discovery, want 1", n)
 				}

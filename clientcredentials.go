@@ -70,7 +70,7 @@ func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, erro
 	authenticate := func(ctx context.Context, _ string, request *tokenRequest) error {
 		return cfg.authenticate(ctx, request)
 	}
-	r.silent = client.appToken(r, cfg.Cache, authenticate)
+	r.silent = client.appPhase(r, cfg.Cache, authenticate)
 	return &ClientCredentials{r}, nil
 }
 

@@ -10,20 +10,22 @@ import (
 )
 
 // This file gets the metadata of an OpenID provider from its well-known address
-// (OpenID Connect Discovery §4, RFC 8414 §3). Metadata is refused if it speaks for
-// another issuer than was asked, or if it names endpoints that are not https. It is
-// kept for a day, or until an endpoint that it names is gone.
+// (OpenID Connect Discovery §4, RFC 8414 §3). Metadata is refused if its issuer is not
+// the one that was asked, or if it names endpoints that requests cannot go to. It is
+// kept for a day, or until the provider answers a request with 404 or 410.
 
-// metadata is what discovery is for (OpenID Connect Discovery §3, RFC 8414 §2).
+// metadata is what the package uses of a provider's metadata (OpenID Connect Discovery
+// §3, RFC 8414 §2).
 type metadata struct {
 	Issuer       string `json:"issuer"`
 	TokenURL     string `json:"token_endpoint"`
 	AuthorizeURL string `json:"authorization_endpoint"`
-	// DeviceURL is of RFC 8628 §4.
+	// DeviceURL is defined by RFC 8628 §4.
 	DeviceURL string `json:"device_authorization_endpoint"`
 	// Scopes is nil if the provider does not list its scopes.
 	Scopes []string `json:"scopes_supported"`
-	// SendsIssuer says that answers of the authorization endpoint have an iss (RFC 9207 §3).
+	// SendsIssuer says that answers of the authorization endpoint have a parameter iss
+	// (RFC 9207 §3).
 	SendsIssuer bool `json:"authorization_response_iss_parameter_supported"`
 
 	at time.Time // when it was found
@@ -32,8 +34,8 @@ type metadata struct {
 // discoveryLimit is how long metadata is kept.
 const discoveryLimit = 24 * time.Hour
 
-// provider returns the metadata, in a few attempts if it has to be asked for.
-func (c *client) provider(ctx context.Context) (*metadata, error) {
+// discoverWithRetries is discover, in several attempts if the error is transient.
+func (c *client) discoverWithRetries(ctx context.Context) (*metadata, error) {
 	var m *metadata
 	_, err := retry(ctx, attempts, func() error {
 		var err error
@@ -43,7 +45,8 @@ func (c *client) provider(ctx context.Context) (*metadata, error) {
 	return m, err
 }
 
-// metadata returns what discovery has found, or nil if that is too old.
+// metadata returns the metadata that discovery has found, or nil if it has found none
+// or that is too old.
 func (c *client) metadata() *metadata {
 	m := c.found.Load()
 	if m == nil || time.Since(m.at) >= discoveryLimit {
@@ -52,8 +55,8 @@ func (c *client) metadata() *metadata {
 	return m
 }
 
-// discover returns the metadata, which it asks for once if it has none. A failure is
-// not kept.
+// discover returns the metadata. If the client has none, it sends one request for it.
+// After a failure, the next call asks again.
 func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if m := c.metadata(); m != nil {
 		return m, nil
@@ -69,7 +72,8 @@ func (c *client) discover(ctx context.Context) (*metadata, error) {
 	if why != "" {
 		return nil, answer.error(nil, why+": "+asked)
 	}
-	if answer.status != http.StatusOK { // the only one of OpenID Connect Discovery §4.2
+	// OpenID Connect Discovery §4.2 has this status alone.
+	if answer.status != http.StatusOK {
 		return nil, answer.error(nil, asked)
 	}
 	if err := c.checkMetadata(m); err != nil {
@@ -99,13 +103,12 @@ func (c *client) checkMetadata(m *metadata) error {
 	return nil
 }
 
-// isIssuer reports whether the issuer that metadata names is the one that was asked.
-// What speaks for another provider is refused, or answers could be mixed up (RFC 9207
-// §1; OpenID Connect Discovery §4.3; RFC 8414 §3.3).
+// isIssuer reports whether the issuer that metadata names is the one that was asked
+// (OpenID Connect Discovery §4.3; RFC 8414 §3.3). If metadata of another one were
+// accepted, one provider's answers could be taken for another's (RFC 9207 §1).
 func (c *client) isIssuer(issuer string) bool {
 	if c.entraStyle() {
-		// Entra has one name in addresses, of the tenant or its domain, and another, its
-		// GUID, in tokens.
+		// Its address may name a tenant by its domain, and its issuer has the GUID.
 		return issuer != ""
 	}
 	if c.endpoint.kind == kindDiscovery && origin(issuer) == origin(c.endpoint.url) {
@@ -114,8 +117,9 @@ func (c *client) isIssuer(issuer string) bool {
 	return strings.TrimSuffix(issuer, "/") == c.endpoint.url
 }
 
-// checkEndpoint refuses an endpoint that requests cannot go to, and one without TLS in
-// metadata that came with it: nobody may be led from https to http.
+// checkEndpoint returns what is wrong with an endpoint that metadata names: requests
+// cannot go to it, or it has no TLS and the metadata came by TLS. So metadata cannot
+// lead from https to http.
 func (c *client) checkEndpoint(field, raw string) error {
 	u, err := parseURL(raw)
 	if err != nil {
@@ -127,8 +131,9 @@ func (c *client) checkEndpoint(field, raw string) error {
 	return nil
 }
 
-// names reports whether iss is this provider's issuer. Entra's metadata for several
-// tenants has a placeholder in place of the tenant.
+// names reports whether iss is the issuer that m names. Entra's metadata for several
+// tenants has the placeholder {tenantid} in its issuer, for which iss may have any
+// tenant.
 func (m *metadata) names(iss string) bool {
 	if iss == m.Issuer {
 		return true

@@ -9,12 +9,13 @@ import (
 	"net/http"
 )
 
-// This file reads the answers that say why not: an error of the identity provider
-// (RFC 6749 §5.2), or of whatever has answered in its place, in a form of its own. It
-// says which of them a later try may not meet. A body's error is looked at before the
-// status.
+// This file reads answers that are errors: those of the identity provider (RFC 6749
+// §5.2), and those of a gateway or proxy that has answered in its place, each in a form
+// of its own. It also says which errors are transient. The code in the body decides
+// that before the status does.
 
-// An errorResponse has the forms of an error that the field is known to send.
+// An errorResponse has the fields of all forms of an error that providers and gateways
+// are known to send.
 type errorResponse struct {
 	// Error is a string (RFC 6749 §5.2), or a nestedError.
 	Error       json.RawMessage `json:"error"`
@@ -47,14 +48,15 @@ type nestedError struct {
 	Message string          `json:"message"`
 }
 
-// parseErrorResponse reads a body. What is not there, or of another type, stays empty.
+// parseErrorResponse reads a body. A field that is missing, or of another type, stays
+// empty.
 func parseErrorResponse(body []byte) errorResponse {
 	var r errorResponse
 	_ = json.Unmarshal(body, &r)
 	return r
 }
 
-// nested returns the error if it is an object.
+// nested returns the error if it is an object, and otherwise an empty one.
 func (r errorResponse) nested() nestedError {
 	var n nestedError
 	_ = json.Unmarshal(r.Error, &n)
@@ -68,7 +70,7 @@ func (r errorResponse) code() string {
 		r.ErrorCode, jsonText(r.Code))
 }
 
-// description returns the words for people.
+// description returns the explanation of the error, for people.
 func (r errorResponse) description() string {
 	return cmp.Or(r.Description, r.nested().Message, r.ErrorSummary, r.Message, r.ErrorMessage,
 		r.Detail, r.Title)
@@ -87,8 +89,10 @@ func jsonText(raw json.RawMessage) string {
 	return ""
 }
 
-// hasError reports whether a body has an error, whatever else is in it. An error that
-// is null, false, a number or empty is none.
+// hasError reports whether a body has an error in it, whatever else it has. It is
+// looked for in answers whose status is 2xx, so that the other forms do not count: a
+// field named message or title may be no error. Nor does an error that is null, false,
+// a number or empty.
 func hasError(body []byte) bool {
 	r := parseErrorResponse(body)
 	var code string
@@ -97,8 +101,10 @@ func hasError(body []byte) bool {
 	return code != "" || jsonText(nested.Code) != "" || nested.Message != ""
 }
 
-// error makes an *OAuthError of an answer, wrapped in what else there is to say. It
-// is transient if the same request may get a better answer later.
+// error returns an error that wraps the answer's *OAuthError. why says what is wrong
+// with the answer. If it is "", the answer's own words have to do, unless it is a
+// redirect or its body cannot be read, which the error then says. The error is transient
+// if the same request may get a better answer later. It shows none of secrets.
 func (a response) error(secrets []string, why string) error {
 	said := parseErrorResponse(a.body)
 	answered := &OAuthError{
@@ -129,10 +135,10 @@ func (a response) error(secrets []string, why string) error {
 }
 
 // temporary reports whether the same request may get a better answer later. If an RFC
-// defines the code, that says it. Otherwise the status does: a gateway, or a limit of
-// requests, may answer in any form, and so may a firewall with 403 or 404. But 400
-// and 401 are the provider's word on the request: wrong credentials do not get better,
-// and providers lock out those who send them again and again.
+// defines the code, the code decides. Otherwise the status does, because gateways and
+// rate limits answer in any form, and firewalls do so with 403 or 404. A 400 or 401 is
+// the provider's judgement of the request and stays as it is. Nor may wrong credentials
+// be sent again and again: providers lock such clients out.
 func (e *OAuthError) temporary() bool {
 	switch e.Code {
 	case "server_error", "temporarily_unavailable": // RFC 6749 §4.1.2.1
@@ -149,12 +155,13 @@ func (e *OAuthError) temporary() bool {
 	return e.StatusCode >= 500
 }
 
-// A suberror is an OAuth error of which Entra says more, for programs to decide on:
-// an invalid_grant with bad_token means that the refresh token is dead, one with
-// basic_action or consent_required that the person has to do something first.
+// A suberror is an OAuth error with the field suberror, in which Entra says more for
+// programs to decide on. An invalid_grant with bad_token means that the refresh token is
+// dead. One with basic_action or consent_required means that the person has to do
+// something first.
 type suberror struct {
 	error
-	code string // one of the words that Entra documents, or whatever the answer has
+	code string // the field as it came, scrubbed
 }
 
 func (e suberror) Unwrap() error { return e.error }

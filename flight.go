@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// This file is a flight: one refresh, from its launch to its landing. It belongs to
-// no caller: its contexts have the values of the one who launched it, for tracing,
-// and ends of their own. It has a silent phase and, if a caller without a token
-// permits it, one that asks a person. When it has landed, neither a goroutine nor a
-// timer of it is left.
+// This file is a flight: one refresh, from its launch to its landing. A flight belongs
+// to no caller. Its contexts have the values of the caller that launched it, for
+// tracing, but deadlines of their own. It has a silent phase and, if a caller without a
+// token permits it, a phase that asks a person. A flight that has landed leaves neither
+// a goroutine nor a timer.
 
 // The longest that the phases of a flight may take.
 const (
@@ -21,29 +21,40 @@ const (
 	askLimit    = 15 * time.Minute
 )
 
-// A flight is one refresh. Its result, token and err, is set before done is closed.
-type flight struct {
-	pause   time.Duration // before it takes off
-	session int64         // refresher.session at its launch
-	asking  chan struct{} // closed when it begins to ask a person,
-	why     error         // which is set before: why that is necessary
-	done    chan struct{} // closed when it has landed
-	token   Token
-	err     error
+// A phase is one way in which a flight gets a token: silently, or by asking a person.
+type phase = func(context.Context) (grant, error)
 
-	// Under refresher.mu:
-	askers    int                // callers for whose sake a person may be asked
-	stop      context.CancelFunc // ends the asking; nil until it begins
+// A flight is one refresh.
+type flight struct {
+	pause   time.Duration // how long it waits before its silent phase
+	session int64         // refresher.session when it was made
+
+	// asking is closed when the flight begins to ask a person. why is the error of its
+	// silent phase, which made that necessary. It is set before asking is closed.
+	asking chan struct{}
+	why    error
+
+	// done is closed when the flight has landed. token and err are its result, and are set
+	// before.
+	done  chan struct{}
+	token Token
+	err   error
+
+	// Of the fields below, refresher.mu is the mutex.
+	askers    int                // how many callers wait for whose sake a person may be asked
+	stop      context.CancelFunc // ends the phase that asks; nil until that begins
 	abandoned bool               // all askers have left, and stop was called
 }
 
+// The errors of a flight that do not come from its phases.
 var (
 	errNobodyWaits   = errors.New("cdfauth: everybody who waited for the sign-in has left")
 	errSignedOut     = errors.New("cdfauth: SignOut was called while the token was on its way")
 	errRefreshExited = errors.New("cdfauth: the refresh ended its goroutine")
 )
 
-// newFlight returns a flight that launch has to start. The caller holds r.mu.
+// newFlight returns a flight, which its caller has to pass to launch. The caller holds
+// r.mu.
 func (r *refresher) newFlight(current *cachedToken) *flight {
 	f := &flight{
 		session: r.session.Load(),
@@ -59,11 +70,12 @@ func (r *refresher) newFlight(current *cachedToken) *flight {
 	return f
 }
 
-// launch starts a flight, in a goroutine of its own, since its callers may leave. A
-// caller that cannot leave makes it itself, which is cheaper.
+// launch starts a flight, in a goroutine of its own, since its callers may leave. If the
+// caller cannot leave and no person can be asked, launch makes the flight itself, which
+// is cheaper, and returns when it has landed.
 func (r *refresher) launch(ctx context.Context, w *waiter) {
 	cannotLeave := ctx.Done() == nil
-	// Without ctx's deadline too: a context may have one and never end.
+	// WithoutCancel also removes the deadline. A context may have one and still never end.
 	ctx = context.WithoutCancel(ctx)
 	if !w.valid && r.ask == nil && cannotLeave {
 		r.fly(ctx, w.flight)
@@ -72,8 +84,8 @@ func (r *refresher) launch(ctx context.Context, w *waiter) {
 	go r.fly(ctx, w.flight)
 }
 
-// fly makes a flight. It lands whatever happens in it: functions of the caller's,
-// the Logger's among them, may panic or call runtime.Goexit.
+// fly makes a flight. The flight lands whatever happens in it: the caller's functions,
+// those of its Logger among them, may panic or call runtime.Goexit.
 func (r *refresher) fly(ctx context.Context, f *flight) {
 	var got grant
 	err := errRefreshExited
@@ -91,11 +103,11 @@ func (r *refresher) fly(ctx context.Context, f *flight) {
 	r.logRefresh(ctx, got, err)
 }
 
-// refresh gets a token: silently if that is possible, else by asking a person if
-// somebody waits for whose sake that is permitted.
+// refresh gets a token silently, if that is possible. Otherwise it asks a person, if a
+// caller waits for whose sake that is permitted.
 func (r *refresher) refresh(ctx context.Context, f *flight) (got grant, err error) {
 	defer recovered("refresh", &err)
-	// Providers within this one, of a token function, must not ask either.
+	// A FuncProvider's function may use other providers. They must not ask either.
 	silently, cancel := context.WithTimeout(WithoutInteraction(ctx), silentLimit)
 	defer cancel()
 	got, err = r.silent(silently)
@@ -111,8 +123,8 @@ func (r *refresher) refresh(ctx context.Context, f *flight) (got grant, err erro
 	return r.ask(asking)
 }
 
-// beginAsking tells those who must not wait for a person to leave. It reports false
-// if nobody else waits.
+// beginAsking wakes the callers that do not wait for a person. It reports false if the
+// flight must not ask: no other callers wait, or somebody has signed out.
 func (r *refresher) beginAsking(f *flight, stop context.CancelFunc) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,9 +136,9 @@ func (r *refresher) beginAsking(f *flight, stop context.CancelFunc) bool {
 	return true
 }
 
-// leave counts out a caller for whose sake a person might be asked. The last one
-// ends the asking, but not what follows an answer that has arrived: the flow has
-// seen to that.
+// leave takes a caller out of askers. When the last one has left, leave ends the phase
+// that asks. If the person has answered by then, the flow goes on all the same: see
+// promptRequest.answered.
 func (r *refresher) leave(f *flight) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,8 +149,8 @@ func (r *refresher) leave(f *flight) {
 	}
 }
 
-// land ends a flight: it keeps what the flight has brought, and hands the result to
-// those who wait.
+// land ends a flight. It keeps the token that the flight has brought, and wakes the
+// callers who wait with the result.
 func (r *refresher) land(f *flight, got grant, err error) {
 	r.mu.Lock()
 	switch {
@@ -157,9 +169,9 @@ func (r *refresher) land(f *flight, got grant, err error) {
 	close(f.done)
 }
 
-// countFailure works out when the next flight may start. That nobody could be asked
-// is an answer, not a failure, unless the provider has said so: it must not delay
-// the sign-in. The caller holds r.mu.
+// countFailure works out when the next flight may start. ErrSignInRequired does not count
+// as a failure, so that it does not delay the sign-in, unless it wraps an answer of the
+// provider. The caller holds r.mu.
 func (r *refresher) countFailure(err error) {
 	var answered *OAuthError
 	if !errors.Is(err, ErrSignInRequired) || errors.As(err, &answered) {
@@ -169,11 +181,11 @@ func (r *refresher) countFailure(err error) {
 	r.backOff(asked)
 }
 
-// backOff lets the next flight for the sake of a valid token start after the
-// back-off, or after what the server asked for if that is longer. Callers without a
-// token are refused nothing for the sake of one failure, which may have been an
-// accident: their flight pauses from the second failure on, or if the server asked
-// for it. The caller holds r.mu.
+// backOff sets when the next flight may start that replaces a valid token: after the
+// back-off, or after the time that the server asked for if that is longer. A flight for
+// callers without a token does not wait for that after a single failure, which may have
+// been an accident. It does from the second failure on, or if the server asked for it.
+// The caller of backOff holds r.mu.
 func (r *refresher) backOff(asked time.Duration) {
 	pause := max(backoff(max(r.failures, 1)), asked)
 	r.retryAt = time.Now().Add(pause)
@@ -181,13 +193,14 @@ func (r *refresher) backOff(asked time.Duration) {
 }
 
 // keep makes the token of a flight the current one, if it has an expiry and has not
-// expired, and returns what those who wait get. The caller holds r.mu.
+// expired. It returns the token for the callers who wait. The caller of keep holds r.mu.
 func (r *refresher) keep(got grant) Token {
 	now := r.clock.moment()
 	current := r.current.Load()
 	next := newCachedToken(got, r.leeway, now)
 	if !got.token.Expiry().IsZero() && !next.valid(now) {
-		// The next request is paced as after a failure: else each call would make one.
+		// As after a failure, the next flights wait. Otherwise each call of Token would
+		// send a request.
 		r.failures++
 		r.backOff(0)
 		if current.valid(now) {
@@ -203,7 +216,7 @@ func (r *refresher) keep(got grant) Token {
 	}
 	switch {
 	case r.isRefused(got.token):
-		// The server has given out again what was refused: leave it alone for longer.
+		// The server has issued the refused token once more. Ask it less often.
 		r.refusals++
 		next.refused = true
 		next.fresh = moment{}
@@ -214,8 +227,8 @@ func (r *refresher) keep(got grant) Token {
 	return got.token
 }
 
-// logRefresh logs what no caller is told: that a refresh has failed while the
-// current token serves on, and that the provider issues tokens that have expired.
+// logRefresh logs what Token does not return: that a refresh has failed while the current
+// token is still valid, and that the provider has issued a token that had expired.
 func (r *refresher) logRefresh(ctx context.Context, got grant, err error) {
 	if r.logger == nil {
 		return

@@ -18,18 +18,19 @@ import (
 	"unicode/utf16"
 )
 
-// This file reads and writes the content of a Cache. The content is MSAL's unified
-// cache schema, as MSAL for Python and with it Cognite's Python SDK write it, so that
-// a sign-in that was made with either serves the other: a JSON object of sections,
-// each of which is an object of entries by key. Whatever else is in it is kept.
+// This file reads and writes the content of a Cache. Its format is MSAL's unified cache
+// schema, as MSAL for Python writes it, which Cognite's Python SDK uses. So a sign-in by
+// either serves the other. The content is a JSON object of sections. Each section is an
+// object of entries by key. What else is in the content is kept.
 
-// A msalCache is the whole content, as encoding/json decodes it into values.
+// An msalCache is the whole content, as encoding/json decodes it.
 type msalCache map[string]any
 
-// An entry is one object of a section: an access token, an account.
+// An entry is one object of a section, such as an access token or an account.
 type entry map[string]any
 
-// The sections. An entry also names its section, in its field credential_type.
+// The sections. The entry of a token also names its section, in its field
+// credential_type.
 const (
 	accessTokens  = "AccessToken"
 	refreshTokens = "RefreshToken"
@@ -38,7 +39,7 @@ const (
 	appMetadata   = "AppMetadata"
 )
 
-// sections lists them all.
+// sections are the names of all sections.
 var sections = []string{accessTokens, refreshTokens, idTokens, accounts, appMetadata}
 
 // Fields of this package's own, which MSAL ignores.
@@ -48,24 +49,27 @@ const (
 	fieldIssuer = "issuer"
 	// fieldGrant is the grant type by which an application got a token for itself.
 	fieldGrant = "grant"
-	// fieldGranted has the scopes of a token in the server's own words.
+	// fieldGranted has the scopes of a token as the server has named them.
 	fieldGranted = "granted"
-	// fieldAsked has the scopes that a user's token was asked for, if not all of
-	// them were granted; "-" if none was asked for.
+	// fieldAsked has the scopes that a person's token was asked for, if not all of them
+	// were granted; noScopes if none was asked for.
 	fieldAsked = "requested_target"
 )
 
-// errCacheContent says that a content makes no sense. It does not say why: the error
-// of a decoder could quote a token.
+// errCacheContent says that the content of a cache makes no sense. It does not wrap the
+// decoder's error, which could quote a token.
 var errCacheContent = errors.New("the content is not of MSAL's cache format")
 
-// parseMSALCache decodes a content. An empty one is a cache without entries.
+// parseMSALCache decodes the content of a cache. Empty content is a cache without
+// entries. Anything but one JSON object whose sections are objects of objects is
+// errCacheContent.
 func parseMSALCache(blob []byte) (msalCache, error) {
 	blob = bytes.TrimPrefix(blob, []byte(byteOrderMark))
 	if len(bytes.TrimSpace(blob)) == 0 {
 		return msalCache{}, nil
 	}
-	// Numbers stay as they are written, however long.
+	// With UseNumber, numbers that other programs have written stay as they are, however
+	// long.
 	decoder := json.NewDecoder(bytes.NewReader(blob))
 	decoder.UseNumber()
 	var c msalCache
@@ -99,7 +103,7 @@ func isSection(value any) bool {
 	return true
 }
 
-// isUnreadable reports whether a content is one that parseMSALCache refuses.
+// isUnreadable reports whether parseMSALCache refuses a blob.
 func isUnreadable(blob []byte) bool {
 	_, err := parseMSALCache(blob)
 	return err != nil
@@ -112,8 +116,8 @@ func (c msalCache) blob() ([]byte, error) {
 	if err != nil {
 		return nil, errCacheContent
 	}
-	// Whatever is not ASCII is within a string, where JSON takes an escape for it
-	// (RFC 8259 §7).
+	// Characters beyond ASCII are only in strings, where JSON allows an escape in their
+	// place (RFC 8259 §7).
 	var ascii bytes.Buffer
 	for _, unit := range utf16.Encode([]rune(string(raw))) {
 		if unit < 0x80 {
@@ -125,7 +129,8 @@ func (c msalCache) blob() ([]byte, error) {
 	return ascii.Bytes(), nil
 }
 
-// find returns the entries of a section that match, the one written last first.
+// find returns the entries of a section that match. The one that was written last comes
+// first.
 func (c msalCache) find(section string, match func(entry) bool) []entry {
 	type found struct {
 		key   string
@@ -152,17 +157,19 @@ func (c msalCache) find(section string, match func(entry) bool) []entry {
 	return matching
 }
 
-// put adds an entry, or replaces the one that has its key. A replaced account or
-// application metadata keeps the fields that the new one does not have: other
-// programs may know them. A replaced token keeps none, as they are about the old one.
+// put adds an entry, or replaces the one that has its key. An account or application
+// metadata keeps those fields of the replaced entry that the new one does not have,
+// because other programs may use them. A token keeps none, since the fields of a replaced
+// token are about that token.
 func (c msalCache) put(section string, e entry) {
 	entries, ok := c[section].(map[string]any)
 	if !ok {
 		entries = map[string]any{}
 		c[section] = entries
 	}
-	// Two issuers of one host can have the same key, since the schema knows too
-	// little of them. The other one's entry is kept.
+	// Entries of two issuers on one host can have the same key, because MSAL's keys do not
+	// have the issuer. The entry of the other issuer is kept, and the new one gets a longer
+	// key.
 	key := e.key(section)
 	old, _ := entries[key].(map[string]any)
 	for e.isOfAnotherIssuer(old) {
@@ -205,12 +212,12 @@ func (e entry) set(field, value string) {
 	}
 }
 
-// maxEpoch is the last second since 1970 that counts as a time, some 30,000 years
-// away. Arithmetic with the times of a cache can not overflow.
+// maxEpoch is the last second since 1970 that counts as a time, some 30,000 years away.
+// The bound keeps arithmetic with the times of a cache from overflowing.
 const maxEpoch = 1 << 40
 
 // time returns the value of a field that has a time, in whole seconds since 1970. It
-// returns the zero time for anything that can be none.
+// returns the zero time if the field has none.
 func (e entry) time(field string) time.Time {
 	seconds, err := strconv.ParseInt(e.text(field), 10, 64)
 	if err != nil || seconds <= 0 || seconds > maxEpoch {
@@ -219,7 +226,7 @@ func (e entry) time(field string) time.Time {
 	return time.Unix(seconds, 0)
 }
 
-// unix returns t in the form that entry.time reads, "" for the zero time.
+// unix returns t in the form that entry.time reads; "" for the zero time.
 func unix(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -237,19 +244,20 @@ func (e entry) written() time.Time {
 	return written
 }
 
-// account returns the id of the account whose token it is, "" if it is nobody's.
+// account returns the id of the account that an entry belongs to; "" if it belongs to
+// none.
 func (e entry) account() string { return e.text("home_account_id") }
 
-// isOfAnotherIssuer reports whether both entries say who issued them, and differ.
+// isOfAnotherIssuer reports whether both entries say who issued them, and not the same.
 func (e entry) isOfAnotherIssuer(old entry) bool {
 	mine := e.text(fieldIssuer)
 	theirs := old.text(fieldIssuer)
 	return mine != "" && theirs != "" && mine != theirs
 }
 
-// key returns the key under which MSAL for Python stores an entry. Under any other
-// one, an entry would stay behind as a stale twin when Python updates it. Only in
-// the key of application metadata does the case of letters count.
+// key returns the key under which MSAL for Python stores an entry. If this package used
+// another key, MSAL would add an entry of its own where it should replace this one. All
+// keys are in lower case but that of application metadata.
 func (e entry) key(section string) string {
 	account := e.account()
 	environment := e.text("environment")
@@ -264,7 +272,7 @@ func (e entry) key(section string) string {
 		}
 		return lowerKey(account, environment, "accesstoken", client, realm, target)
 	case refreshTokens:
-		// For all realms of an account.
+		// A refresh token serves all realms of an account, so that its key has none.
 		return lowerKey(account, environment, "refreshtoken", client, "", target)
 	case idTokens:
 		return lowerKey(account, environment, "idtoken", client, realm, "")
@@ -276,32 +284,36 @@ func (e entry) key(section string) string {
 	return ""
 }
 
+// lowerKey joins the parts of a key, in lower case.
 func lowerKey(parts ...string) string { return strings.ToLower(strings.Join(parts, "-")) }
 
-// target returns a list of scopes as MSAL stores it: sorted by code point, each once.
+// target returns a list of scopes as MSAL stores it in the field target: sorted by code
+// point, each scope once, separated by blanks.
 func target(scope string) string {
 	scopes := strings.Fields(scope)
 	slices.Sort(scopes)
 	return strings.Join(slices.Compact(scopes), " ")
 }
 
-// openIDScopes ask who the user is and for a refresh token (OpenID Connect Core §5.4
-// and §11). They give no access to anything.
+// openIDScopes ask who the person is, and for a refresh token (OpenID Connect Core §5.4
+// and §11). They give access to no API.
 var openIDScopes = []string{"openid", "profile", "offline_access"}
 
-// covers reports whether a token of that target serves someone who asks for scope.
-func covers(target, scope string) bool {
-	granted := append(strings.Fields(target), openIDScopes...)
-	for _, wanted := range strings.Fields(scope) {
-		if !slices.Contains(granted, wanted) {
+// covers reports whether a token with the scopes in granted serves a caller who wants
+// those in wanted. Both lists are separated by blanks. The openIDScopes need not be in
+// granted.
+func covers(granted, wanted string) bool {
+	known := append(strings.Fields(granted), openIDScopes...)
+	for _, scope := range strings.Fields(wanted) {
+		if !slices.Contains(known, scope) {
 			return false
 		}
 	}
 	return true
 }
 
-// extCacheKey returns the hash by which MSAL for Python 1.39 tells tokens apart that
-// were asked for with parameters beyond the standard ones, "" if there are none.
+// extCacheKey returns the hash by which MSAL for Python 1.39 tells apart tokens that were
+// asked for with different extra parameters; "" if there are none.
 func extCacheKey(params url.Values) string {
 	if len(params) == 0 {
 		return ""

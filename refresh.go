@@ -28,9 +28,9 @@ import (
 // caller waits for.
 const lastMoment = time.Second
 
-// Between two refreshes that Invalidate causes, at least minRenewalGap passes. It
-// doubles with each renewed token that is refused too, up to maxRenewalGap, so that
-// an API that refuses every token does not make a client flood its provider.
+// minRenewalGap is the least time between two refreshes that Invalidate causes. It
+// doubles with each renewed token that is refused too, up to maxRenewalGap. Otherwise an
+// API that refuses every token would make its clients flood the identity provider.
 const (
 	minRenewalGap = 10 * time.Second
 	maxRenewalGap = 10 * time.Minute
@@ -40,7 +40,8 @@ const (
 // (see [WithoutInteraction]) or nobody can be.
 var ErrSignInRequired error = errors.New("cdfauth: sign-in required")
 
-// interactionKey is the key of a context's mark: true forbids to ask a person.
+// interactionKey is the key of the mark that WithoutInteraction puts into a context. If
+// its value is true, no person may be asked.
 type interactionKey struct{}
 
 // WithoutInteraction returns a context under which Token does not wait for a person:
@@ -54,24 +55,26 @@ func WithoutInteraction(ctx context.Context) context.Context {
 	return context.WithValue(ctx, interactionKey{}, true)
 }
 
+// interactionForbidden reports whether ctx has the mark of WithoutInteraction.
 func interactionForbidden(ctx context.Context) bool {
 	return ctx.Value(interactionKey{}) == true
 }
 
-// A cachedToken is a token with the moments at which its treatment changes. Nobody
-// changes one: the refresher replaces it.
+// A cachedToken is a token with the moments at which its treatment changes. It is never
+// changed: the refresher replaces it by another one.
 type cachedToken struct {
 	token   Token
-	refused bool   // Invalidate was called for it
-	fresh   moment // until then it is handed out and left alone; zero if it is refused
+	refused bool   // Invalidate was called for the token
+	fresh   moment // until then the token is handed out and not refreshed; zero if refused
 	urgent  moment // from then on callers wait for the refresh
-	dead    moment // from then on it is not handed out
+	dead    moment // from then on the token is not handed out
 }
 
-// newCachedToken works out when a token is to be refreshed: leeway before it
-// expires, but not before half of its life is over, so that a token that lives
-// shorter than the leeway is not stale on arrival. The server may ask for an earlier
-// refresh (refresh_in), but no sooner than a leeway after the token was issued.
+// newCachedToken works out when a token is to be refreshed: leeway before it expires,
+// but not before half of its life is over. Otherwise a token that lives shorter than the
+// leeway would be stale on arrival. The server may ask for an earlier refresh
+// (refresh_in), but no sooner than leeway after the token was asked for. If the token
+// has no lifetime, or a negative one, it is never valid.
 func newCachedToken(g grant, leeway time.Duration, now moment) *cachedToken {
 	life := min(g.token.Expiry().Sub(g.sent), maxLife)
 	if life <= 0 {
@@ -83,8 +86,8 @@ func newCachedToken(g grant, leeway time.Duration, now moment) *cachedToken {
 		asked := max(g.refresh.Sub(g.sent), leeway)
 		untilRefresh = min(untilRefresh, asked)
 	}
-	// The request was sent at this moment. For a token from a cache only the wall
-	// clock tells when that was.
+	// This is when the token was asked for. If only the wall clock tells that, the
+	// monotonic reading is worked out from how long ago it was.
 	sent := moment{wall: g.sent.UnixNano(), monotonic: g.monotonic}
 	if g.monotonic == 0 {
 		sent.monotonic = now.monotonic - time.Duration(now.wall-sent.wall)
@@ -98,7 +101,7 @@ func newCachedToken(g grant, leeway time.Duration, now moment) *cachedToken {
 	}
 }
 
-// valid reports whether c is there and may be handed out.
+// valid reports whether c is not nil and its token may be handed out.
 func (c *cachedToken) valid(now moment) bool {
 	return c != nil && now.before(c.dead)
 }
@@ -109,29 +112,30 @@ type refresher struct {
 	clock   clock
 	flow    string // for logs
 	leeway  time.Duration
-	logger  *slog.Logger // nil means silence
+	logger  *slog.Logger // nil if nothing is logged
 
 	// The constructor of the flow sets these two. silent gets a token without
 	// asking anybody, or fails with ErrSignInRequired. ask may ask a person; it is
 	// nil if the flow has nobody to ask.
-	silent func(context.Context) (grant, error)
-	ask    func(context.Context) (grant, error)
-	// cleanup ends what the phases may have left when a flight is over; nil if that is
-	// nothing.
+	silent phase
+	ask    phase
+	// cleanup is called at the end of a flight. It closes what the phases may have left
+	// open; nil if they leave nothing.
 	cleanup func()
 
-	session atomic.Int64          // counts sign-outs; written under mu
-	refused atomic.Pointer[Token] // the last token that Invalidate was told of; written under mu
+	session atomic.Int64          // the number of sign-outs; written under mu
+	refused atomic.Pointer[Token] // the last token that was refused, or nil; written under mu
 
 	mu        sync.Mutex
-	flight    *flight   // the refresh that is under way, nil if there is none
-	failures  int       // flights that have failed since one succeeded
-	retryAt   time.Time // until then no flight starts for the sake of a valid token
-	mustPause bool      // nor, before its time, one for the sake of callers without a token
-	refusals  int       // tokens that were refused since one was replaced unrefused
+	flight    *flight   // the refresh that is under way; nil if there is none
+	failures  int       // how many flights have failed since one succeeded
+	retryAt   time.Time // until then, no flight starts to replace a valid token
+	mustPause bool      // a flight for callers without a token waits until retryAt, too
+	refusals  int       // how many tokens were refused in a row
 	renewedAt time.Time // when Invalidate last caused a flight
 }
 
+// newRefresher returns a refresher whose phases the caller has to set.
 func newRefresher(flow string, o Options) *refresher {
 	return &refresher{
 		clock:  clock{start: time.Now()},
@@ -150,8 +154,8 @@ func (r *refresher) Token(ctx context.Context) (Token, error) {
 	return r.staleToken(ctx)
 }
 
-// staleToken is Token where there is no fresh token. It starts a flight if one is
-// due, and waits for it if the caller has to.
+// staleToken is Token if there is no fresh token. It starts a flight if one is due, and
+// waits for the flight if the caller has to.
 func (r *refresher) staleToken(ctx context.Context) (Token, error) {
 	if ctx == nil {
 		return Token{}, errors.New("cdfauth: Token was called with a nil context")
@@ -174,21 +178,21 @@ func (r *refresher) staleToken(ctx context.Context) (Token, error) {
 	}
 }
 
-// A waiter is one caller of Token, and what it found.
+// A waiter is one caller of Token, and what it found when it came.
 type waiter struct {
-	current  *cachedToken  // nil if there was none
-	valid    bool          // current could be handed out,
-	left     time.Duration // for so long
+	current  *cachedToken  // the token; nil if there was none
+	valid    bool          // current could be handed out
+	left     time.Duration // until current expires; zero unless valid
 	flight   *flight       // the flight under way; nil if there is none and none is due
-	launched bool          // this caller has launched it
-	mustWait bool          // for the flight
+	launched bool          // this caller has to launch the flight
+	mustWait bool          // this caller has to wait for the flight
 	askable  bool          // a person may be asked for the sake of this caller
 	session  int64         // refresher.session
 }
 
-// join makes the caller one of those who wait for the flight under way. If there is
-// none and one is due, the caller has launched it. It fails if the caller would have
-// to wait and its context has ended.
+// join makes the caller one of those who wait for the flight under way. If there is none
+// and one is due, the caller has to launch it. join fails if the caller would have to
+// wait and its context has ended.
 func (r *refresher) join(ctx context.Context) (*waiter, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -211,6 +215,7 @@ func (r *refresher) join(ctx context.Context) (*waiter, error) {
 	if w.flight == nil {
 		w.mustWait = false
 	}
+	// Without a valid token a flight is always due, so that there is one here.
 	if !w.valid && !interactionForbidden(ctx) {
 		w.askable = true
 		w.flight.askers++
@@ -218,9 +223,9 @@ func (r *refresher) join(ctx context.Context) (*waiter, error) {
 	return w, nil
 }
 
-// due reports whether a flight may start now. Without a valid token one always may:
-// it waits out the back-off itself, while its callers wait for it. The caller holds
-// r.mu.
+// due reports whether a flight may start now. Without a valid token it always may: such
+// a flight waits for the end of the back-off itself, and its callers wait for it. The
+// caller of due holds r.mu.
 func (r *refresher) due(current *cachedToken, now moment) bool {
 	switch {
 	case !current.valid(now):
@@ -234,8 +239,9 @@ func (r *refresher) due(current *cachedToken, now moment) bool {
 	}
 }
 
-// renewalGap returns what has to pass between two flights that Invalidate causes.
-// It doubles from the second refusal in a row on.
+// renewalGap returns the time that has to pass between two flights that Invalidate
+// causes. It is minRenewalGap for the first two refusals in a row, and doubles with each
+// further one.
 func (r *refresher) renewalGap() time.Duration {
 	doublings := min(max(r.refusals-2, 0), 10)
 	return min(minRenewalGap<<doublings, maxRenewalGap)
@@ -246,12 +252,13 @@ type outcome int
 
 const (
 	hasLanded     outcome = iota // the flight has a result
-	personIsAsked                // the flight asks a person, and this caller must not wait for one
+	personIsAsked                // the flight asks a person, for whom this caller does not wait
 	aboutToExpire                // the token that this caller has is about to expire
 	callerHasLeft                // the caller's context has ended
 )
 
-// wait waits for the flight, for no longer than the caller has to.
+// wait waits until the flight has landed, or until the caller has a reason to wait no
+// longer.
 func (w *waiter) wait(ctx context.Context) outcome {
 	asking := w.flight.asking
 	if w.askable {
@@ -275,8 +282,8 @@ func (w *waiter) wait(ctx context.Context) outcome {
 	}
 }
 
-// settle makes a token or an error of the outcome of a wait. It reports false if the
-// caller has to have another look.
+// settle turns the outcome of a wait into what Token returns. It reports false if the
+// caller has to join again.
 func (r *refresher) settle(ctx context.Context, w *waiter, o outcome) (Token, bool, error) {
 	stillValid := w.current.valid(r.clock.moment())
 	switch {
@@ -302,8 +309,9 @@ func (r *refresher) settle(ctx context.Context, w *waiter, o outcome) (Token, bo
 	}
 }
 
-// settleSuccess returns the token that the flight has brought. One without an expiry
-// is for the caller that has launched the flight, alone: each call asks for its own.
+// settleSuccess returns the token that the flight has brought. A token without an expiry
+// is only for the caller that has launched the flight. The others join again, because
+// each call of Token then asks for a token of its own.
 func (r *refresher) settleSuccess(w *waiter) (Token, bool, error) {
 	token := w.flight.token
 	if token.Expiry().IsZero() && !w.launched {
@@ -312,10 +320,9 @@ func (r *refresher) settleSuccess(w *waiter) (Token, bool, error) {
 	return token, true, nil
 }
 
-// cameTooLate reports whether a flight has failed for a reason that has nothing to
-// do with the caller: everybody who had waited for the sign-in had just left; or
-// somebody had signed out before the caller came; or it had just been found that
-// nobody could be asked.
+// cameTooLate reports whether a flight has failed for a reason from before the caller
+// joined: everybody who waited for the sign-in had left; or somebody had signed out; or
+// the flight had found nobody for whose sake a person could be asked.
 func (r *refresher) cameTooLate(w *waiter) bool {
 	f := w.flight
 	switch {
@@ -328,9 +335,9 @@ func (r *refresher) cameTooLate(w *waiter) bool {
 	}
 }
 
-// Invalidate notes that token was refused, if it is the current one. The next call
-// of Token launches a flight, within the limits of renewalGap. Until that has
-// landed, and if it fails, the token serves until it expires.
+// Invalidate notes that token was refused, if it is the current one. The next call of
+// Token launches a flight, within the limits of renewalGap. If the flight fails, or is
+// not due yet, the token is handed out until it expires.
 func (r *refresher) Invalidate(token Token) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -348,19 +355,21 @@ func (r *refresher) Invalidate(token Token) {
 	})
 }
 
-// isRefused reports whether Invalidate was last told of token. Such a token is not
-// taken from a cache again.
+// isRefused reports whether token is the last one that was refused. It is not taken out
+// of a cache again.
 func (r *refresher) isRefused(token Token) bool {
 	refused := r.refused.Load()
 	return refused != nil && sameAccessToken(*refused, token)
 }
 
+// sameAccessToken reports whether a and b are the same to an API, whatever is known of
+// them besides.
 func sameAccessToken(a, b Token) bool {
 	return a.AccessToken() == b.AccessToken()
 }
 
-// forget drops what is in memory, for a sign-out. A flight that is under way lands
-// without its token, and at once if it asks a person.
+// forget drops what is in memory, for a sign-out. A flight that is under way then fails
+// with errSignedOut. If it is asking a person, forget ends that.
 func (r *refresher) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

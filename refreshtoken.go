@@ -76,7 +76,7 @@ func (s *signIn) redeem(ctx context.Context, c msalCache, token entry) (grant, c
 	if first.Iss == "" {
 		// Found out now: a refresh token must not be spent on an answer that cannot be
 		// verified.
-		m, err := s.client.provider(ctx)
+		m, err := s.client.discoverWithRetries(ctx)
 		if err != nil {
 			return grant{}, claims{}, err
 		}

@@ -16,10 +16,10 @@ import (
 )
 
 // This file says what is accepted as an answer of the identity provider: a token
-// response (RFC 6749 §5.1) or a device authorization response (RFC 8628 §3.2). What
-// is needed of it has to be right; what is not needed may be missing or of any type,
-// as real providers have it. An answer with an error is none of these, whatever its
-// status and whatever else is in it.
+// response (RFC 6749 §5.1) or a device authorization response (RFC 8628 §3.2). The
+// fields that the package needs have to be right. Other fields may be missing or of any
+// type, since real providers send such. If an answer has an error in it, it is neither
+// response, whatever its status and its other fields.
 
 // maxBody is how many bytes an answer may have.
 const maxBody = 1 << 20
@@ -27,7 +27,7 @@ const maxBody = 1 << 20
 // maxLife bounds the lifetime of a token: beyond it, times would overflow.
 const maxLife = 100 * 365 * 24 * time.Hour
 
-// defaultLife is the lifetime of a token whose provider does not say.
+// defaultLife is the lifetime of a token if the provider does not say how long it lives.
 const defaultLife = 10 * time.Minute
 
 // A response is what is read of an HTTP response.
@@ -41,20 +41,20 @@ type response struct {
 	body          []byte
 }
 
-// A tokenResponse is what a token endpoint answers (RFC 6749 §5.1), as far as a
-// token can be used without it.
+// A tokenResponse has the fields of a token endpoint's answer (RFC 6749 §5.1) that may
+// be missing or of any type. response.grant reads those that are needed.
 type tokenResponse struct {
 	Scope        string `json:"scope"`
 	RefreshToken string `json:"refresh_token"`
-	// IDToken is of OpenID Connect Core §3.1.3.3.
+	// IDToken is defined by OpenID Connect Core §3.1.3.3.
 	IDToken string `json:"id_token"`
-	// ClientInfo is which account has signed in, in Entra's words: base64url of JSON.
+	// ClientInfo is Entra's, and says which account has signed in: base64url of JSON.
 	ClientInfo string `json:"client_info"`
-	// RefreshIn is after how many seconds Entra would like a refresh.
+	// RefreshIn is Entra's: the seconds after which it would like a refresh.
 	RefreshIn json.RawMessage `json:"refresh_in"`
-	// FamilyID is of the applications that share Entra's refresh token.
+	// FamilyID is Entra's: the family of applications that share the refresh token.
 	FamilyID string `json:"foci"`
-	// AccessToken is the token: no ID token may repeat it in an error.
+	// AccessToken is here because an error about the ID token must not show it.
 	AccessToken string `json:"access_token"`
 }
 
@@ -69,29 +69,30 @@ type deviceAuthorizationResponse struct {
 	VerificationURL string `json:"verification_url"`
 	// Message is Entra's text for the person.
 	Message string `json:"message"`
-	// ExpiresIn and Interval are for function seconds.
+	// ExpiresIn and Interval are what the function seconds reads.
 	ExpiresIn json.RawMessage `json:"expires_in"`
 	Interval  json.RawMessage `json:"interval"`
 }
 
-// A grant is a token as a flow got it, and what only the refresher and the cache need
-// to know.
+// A grant is a token that a flow has got, with what only the refresher and the cache
+// need to know about it.
 type grant struct {
 	token Token
-	// sent is when the token was asked for: its lifetime counts from then.
+	// sent is when the token was asked for. Its lifetime counts from then.
 	sent time.Time
-	// monotonic is the same by the monotonic clock (moment.monotonic); zero if the token
-	// is from a cache.
+	// monotonic is the same moment by the monotonic clock (moment.monotonic); zero if only
+	// the wall clock tells it, as for a token out of a cache.
 	monotonic time.Duration
-	// refresh is when the provider would like it refreshed; zero if it did not say.
+	// refresh is when the provider would like the token refreshed; zero if it did not say.
 	refresh time.Time
-	// response is the rest of what the provider has said; nil if the token comes from
+	// response is the rest of the provider's answer; nil if the token comes from
 	// elsewhere.
 	response *tokenResponse
 }
 
-// newResponse returns what is read of the answer of a URL besides its body. A date in it counts
-// from the answer's own Date, if it has one: the provider's clock may be another.
+// newResponse returns what the status and the header of an answer say. asked is the URL
+// of the request. A date in Retry-After is compared with the answer's own Date, because
+// the provider's clock may differ from ours. An answer without one is compared with now.
 func newResponse(resp *http.Response, asked *url.URL, now time.Time) response {
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		now = date
@@ -105,16 +106,17 @@ func newResponse(resp *http.Response, asked *url.URL, now time.Time) response {
 	if err == nil {
 		a.contentType = contentType
 	}
-	location, err := asked.Parse(resp.Header.Get("Location"))
-	if err == nil && resp.Header.Get("Location") != "" {
+	to := resp.Header.Get("Location")
+	location, err := asked.Parse(to)
+	if err == nil && to != "" {
 		shown := url.URL{Scheme: location.Scheme, Host: location.Host, Path: location.Path}
 		a.location = shown.String()
 	}
 	return a
 }
 
-// correlationID returns by what the support of the provider, or of whoever is in
-// front of it, finds the request. No standard names the header.
+// correlationID returns the identifier by which the provider's support finds the request,
+// or that of a proxy in front of it; "" if there is none. No standard names the header.
 func correlationID(h http.Header) string {
 	return cmp.Or(
 		h.Get("X-Ms-Request-Id"), // Entra
@@ -128,8 +130,8 @@ func correlationID(h http.Header) string {
 	)
 }
 
-// grant makes a token of the answer to a token request that was sent at the given
-// time.
+// grant returns the token that the answer to a token request has. sent is when the
+// request was sent. No error shows one of secrets.
 func (a response) grant(sent time.Time, secrets []string) (grant, error) {
 	var needed struct {
 		AccessToken string          `json:"access_token"`
@@ -169,7 +171,8 @@ func (a response) grant(sent time.Time, secrets []string) (grant, error) {
 }
 
 // isBearer reports whether a token_type is Bearer, in any case (RFC 6749 §5.1). If it
-// is missing, §7.1 lets the client decide. Some gateways say BearerToken.
+// is missing, it counts as Bearer: §7.1 forbids only types that the client does not
+// understand. Some gateways send BearerToken.
 func isBearer(tokenType string) bool {
 	switch strings.ToLower(strings.TrimSpace(tokenType)) {
 	case "", "bearer", "bearertoken":
@@ -178,7 +181,8 @@ func isBearer(tokenType string) bool {
 	return false
 }
 
-// deviceAuthorization reads the answer of a device authorization endpoint.
+// deviceAuthorization reads the answer of a device authorization endpoint. Only the
+// type of its device_code is checked here: the flow checks the rest.
 func (a response) deviceAuthorization() (deviceAuthorizationResponse, error) {
 	var needed struct {
 		DeviceCode string `json:"device_code"`
@@ -191,10 +195,10 @@ func (a response) deviceAuthorization() (deviceAuthorizationResponse, error) {
 	return r, nil
 }
 
-// seconds reads a number of seconds, which real servers also send as a string and
-// with a fraction. If there is none, or a string that is no number (3600s), it
-// returns missing. More than maxLife is cut to it. It reports false for what is
-// neither a number nor a string.
+// seconds reads a number of seconds. Real servers also send it as a string, or with a
+// fraction. If raw is empty, null, or a string that is no number ("3600s"), seconds
+// returns missing. It returns maxLife for more than that, and no less than -1 s for a
+// negative number. It reports false if raw is neither a number nor a string.
 func seconds(raw json.RawMessage, missing time.Duration) (time.Duration, bool) {
 	text := string(raw)
 	if text == "" || text == "null" {
@@ -211,9 +215,9 @@ func seconds(raw json.RawMessage, missing time.Duration) (time.Duration, bool) {
 	return time.Duration(n * float64(time.Second)), true
 }
 
-// read reads the JSON object of a good answer into v. Its error is that of the
-// answer, if it has one or its status is not 2xx; or it says what is wrong with the
-// answer, without showing any of it.
+// read reads the JSON object of a good answer into v. It fails if the status is not 2xx,
+// if the answer has an error in it, or if decode fails. The error is made by
+// response.error.
 func (a response) read(v any, secrets []string) error {
 	if a.status/100 != 2 || hasError(a.body) {
 		return a.error(secrets, "")

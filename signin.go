@@ -148,7 +148,7 @@ func (s *signIn) loadMetadata(ctx context.Context) error {
 	if realm != "" && s.client.entraStyle() {
 		return nil
 	}
-	_, err := s.client.provider(ctx)
+	_, err := s.client.discoverWithRetries(ctx)
 	return err
 }
 

@@ -18,36 +18,37 @@ import (
 )
 
 // This file sends requests to the identity provider. A token request (RFC 6749 §4)
-// is a POST of a form: exchange makes one anew for each attempt, lets the flow add
-// its grant and the client's authentication, and sends it. An answer is read up to
-// 1 MiB, redirects are not followed, and no error shows what was sent.
+// is a POST of a form. For each attempt, exchange makes a new one, lets the flow add its
+// grant and the client's authentication, and sends it. An answer is read up to 1 MiB,
+// redirects are not followed, and no error shows what was sent.
 //
-// send is the one function here that sends. Only Transport sends requests besides,
-// to the API.
+// All requests to the provider go through send. The only other code of the package
+// that sends requests is Transport, which sends those to the API.
 
-// attempts is how often a request is sent at most while its error may pass.
+// attempts is how often a request is sent at most, as long as its error is transient.
 const attempts = 3
 
-// byteOrderMark is what some servers, and editors on Windows, write before JSON. It
-// may be ignored (RFC 8259 §8.1).
+// byteOrderMark is what some servers, and editors on Windows, write before JSON. A
+// parser may ignore it (RFC 8259 §8.1).
 const byteOrderMark = "\ufeff"
 
 // attemptLimit is the longest that one attempt may take.
 const attemptLimit = 10 * time.Second
 
-// A tokenRequest is one POST to the identity provider: its form, and how the client
-// proves itself if not in there.
+// A tokenRequest is one POST to the identity provider: the parameters of its form, and
+// an Authorization header if the client authenticates by that.
 type tokenRequest struct {
 	url.Values
 	basicAuth string   // the value of the Authorization header; "" for none
-	secrets   []string // what must not come back in an error
+	secrets   []string // the secrets in the request, which no error may show
 }
 
 // A prepareFunc adds to a token request what the flow has to say: the parameters of
 // its grant, and what authenticates the client.
 type prepareFunc func(ctx context.Context, tokenURL string, request *tokenRequest) error
 
-// newRequest returns a request with what all of the client's requests have.
+// newRequest returns a request with the parameters that all of the client's requests
+// have.
 func (c *client) newRequest() *tokenRequest {
 	request := &tokenRequest{Values: make(url.Values, len(c.params)+6)}
 	maps.Copy(request.Values, c.params)
@@ -58,30 +59,31 @@ func (c *client) newRequest() *tokenRequest {
 	return request
 }
 
-// setAssertion authenticates the client by a JWT (RFC 7523 §2.2).
+// setAssertion adds a JWT, by which the client authenticates (RFC 7523 §2.2).
 func (r *tokenRequest) setAssertion(jwt string) {
 	r.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 	r.Set("client_assertion", jwt)
 	r.secrets = append(r.secrets, jwt)
 }
 
-// exchange gets a token from the token endpoint, in so many attempts at most, and
-// logs how that went.
+// exchange gets a token from the token endpoint. It makes as many attempts as tries
+// says at most, and logs the outcome.
 func (c *client) exchange(ctx context.Context, grantType string, tries int,
 	prepare prepareFunc) (grant, error) {
 	var got grant
 	var answer response
 	start := time.Now()
-	try, err := retry(ctx, tries, func() error {
+	tried, err := retry(ctx, tries, func() error {
 		var err error
 		got, answer, err = c.attempt(ctx, grantType, prepare)
 		return err
 	})
-	c.report(ctx, grantType, got, answer, err, try, start)
+	c.report(ctx, grantType, got, answer, err, tried, start)
 	return got, err
 }
 
-// attempt is one token request. It also returns the answer, for the log.
+// attempt sends one token request, and returns the grant that it brings. It also
+// returns the answer, for the log.
 func (c *client) attempt(ctx context.Context, grantType string,
 	prepare prepareFunc) (grant, response, error) {
 	request := c.newRequest()
@@ -104,10 +106,10 @@ func (c *client) attempt(ctx context.Context, grantType string,
 	return got, answer, err
 }
 
-// report logs a token request with its attempts. No secret, token or URL is in the
-// record.
+// report logs the outcome of exchange, of all its attempts in one record. The record
+// has no secret, no token and no URL.
 func (c *client) report(ctx context.Context, grantType string, got grant, answer response,
-	err error, try int, start time.Time) {
+	err error, tried int, start time.Time) {
 	if c.logger == nil {
 		return
 	}
@@ -122,14 +124,15 @@ func (c *client) report(ctx context.Context, grantType string, got grant, answer
 		slog.String("grant", grantType),
 		slog.String("host", answer.host),
 		slog.Int("status", answer.status),
-		slog.Int("attempts", try),
+		slog.Int("attempts", tried),
 		slog.Duration("duration", time.Since(start)),
 		slog.String("correlation_id", answer.correlationID),
 		outcome)
 }
 
-// send posts a request to the identity provider and returns the answer, whatever its
-// status. If request is nil it is a GET. What says what is sent, for errors.
+// send sends a request to the identity provider, as a POST, or as a GET if request is
+// nil. It returns the answer, whatever its status. In errors, the argument what is the
+// name of the request.
 func (c *client) send(ctx context.Context, what, rawURL string,
 	request *tokenRequest) (response, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
@@ -141,7 +144,7 @@ func (c *client) send(ctx context.Context, what, rawURL string,
 	var secrets []string
 	if request != nil {
 		secrets = request.secrets
-		// A post carries a secret, or brings one. See newTransport.
+		// A POST carries a secret, or its answer does. See newTransport.
 		httpRequest.Close = c.own != nil
 	}
 	var answer response
@@ -166,19 +169,22 @@ func (c *client) send(ctx context.Context, what, rawURL string,
 	return answer, nil
 }
 
-// usesNetHTTP reports whether requests go by net/http alone, which obeys contexts
-// and panics with nothing. What else there is has to be guarded.
+// usesNetHTTP reports whether the client's transport is net/http's own. That one returns
+// when its context ends, and does not panic. Any other one has to be called by guard.
 func (c *client) usesNetHTTP() bool {
-	if c.http.Transport == nil {
-		return true
+	transport := c.http.Transport
+	if transport == nil {
+		// A program may have set that to a transport of its own.
+		transport = http.DefaultTransport
 	}
-	_, known := c.http.Transport.(*http.Transport)
+	_, known := transport.(*http.Transport)
 	return known
 }
 
 // newHTTPRequest returns the request as net/http sends it: a POST of the form
-// (RFC 6749 §4.4.2), or a GET if request is nil. Accept has JSON alone: some
-// providers prefer to send HTML. No Origin is sent: some refuse it.
+// (RFC 6749 §4.4.2), or a GET if request is nil. The Accept header has JSON alone,
+// because some providers prefer to send HTML. No Origin header is sent, because some
+// providers refuse it.
 func newHTTPRequest(ctx context.Context, rawURL string,
 	request *tokenRequest) (*http.Request, error) {
 	method := http.MethodGet
@@ -202,8 +208,8 @@ func newHTTPRequest(ctx context.Context, rawURL string,
 	return r, nil
 }
 
-// roundTrip sends a request and reads the answer, a byte beyond maxBody at most. Its
-// error is a *url.Error.
+// roundTrip sends a request and reads the answer. It reads at most one byte more than
+// maxBody, by which send notices an answer that is too long. Its error is a *url.Error.
 func (c *client) roundTrip(r *http.Request) (response, error) {
 	resp, err := c.http.Do(r)
 	if err != nil {
@@ -221,25 +227,29 @@ func (c *client) roundTrip(r *http.Request) (response, error) {
 	return answer, nil
 }
 
-// sendError makes an error that can be shown of one that roundTrip has returned. It
-// is transient unless TLS verification has failed: that would fail again.
+// sendError turns an error of roundTrip, or of the guard around it, into one that can be
+// shown. The error is transient, unless a TLS certificate could not be verified or a
+// caller's HTTPClient has panicked: another attempt would fail in the same way.
 func (c *client) sendError(ctx context.Context, what string, err error, secrets []string) error {
 	if ctx.Err() != nil {
 		return transient{fmt.Errorf("cdfauth: %s: no answer in time: %w", what, ctx.Err())}
 	}
 	var urlError *url.Error
 	if !errors.As(err, &urlError) {
-		return err // of guard: the caller's client has panicked
+		return err // of guard: the caller's HTTPClient has panicked or ended its goroutine
 	}
 	var untrusted *tls.CertificateVerificationError
 	verificationFailed := errors.As(err, &untrusted)
-	// A *url.Error shows the URL with its query, which nobody is to see.
+	// The text of a *url.Error has the URL with its query, which may be secret.
 	for errors.As(err, &urlError) {
 		err = urlError.Err
 	}
-	// net/http quotes what it could not read: the text ends there. The error itself is
-	// dropped too if its text repeats a secret, or if it is not net/http's: it may lead
-	// to the request.
+	// net/http quotes an answer that it could not read, and a server may have put the
+	// secret into it. So the text is cut at the first quote.
+	//
+	// The error itself can show more than its text, by errors.As. It is dropped if its
+	// text was cut or had a secret, or if it comes from a caller's transport: such an
+	// error may lead to the request.
 	text, _, quotes := strings.Cut(err.Error(), `"`)
 	clean := scrub(text, 300, secrets...)
 	if !c.usesNetHTTP() || clean != text || quotes && !verificationFailed {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +81,40 @@ func TestTransportErrorHasNoRequest(t *testing.T) {
 			t.Error("the error leads to the request")
 		}
 	}
+}
+
+// TestReplacedDefaultTransportIsGuarded: a program may set http.DefaultTransport to a
+// transport of its own, which an http.Client without a Transport uses. That it panics
+// or hangs, and what its errors lead to, is treated as with any caller's transport.
+func TestReplacedDefaultTransportIsGuarded(t *testing.T) {
+	before := http.DefaultTransport
+	defer func() { http.DefaultTransport = before }()
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		token := func(answer tripper) time.Duration {
+			http.DefaultTransport = answer
+			p := cachedProvider(t, idptest.New(), nil, func(c *ClientCredentialsConfig) {
+				c.HTTPClient = &http.Client{}
+			})
+			return elapse(func() { _, err = p.Token(t.Context()) })
+		}
+		token(func(*http.Request) (*http.Response, error) { panic("out of order") })
+		if err == nil || !strings.Contains(err.Error(), "HTTPClient panicked") {
+			t.Errorf("panics: %v", err)
+		}
+		token(func(r *http.Request) (*http.Response, error) { return nil, &requestError{r} })
+		if leads := (*requestError)(nil); err == nil || errors.As(err, &leads) {
+			t.Errorf("the error %v leads to the request", err)
+		}
+		duration := token(func(*http.Request) (*http.Response, error) {
+			time.Sleep(time.Hour)
+			return nil, errors.New("too late")
+		})
+		if err == nil || duration > silentLimit {
+			t.Errorf("hangs: %v after %v", err, duration)
+		}
+		time.Sleep(2 * time.Hour) // until the requests that were given up are over
+	})
 }
 
 func unwrapped(err error) error {

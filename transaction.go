@@ -11,71 +11,72 @@ import (
 	"time"
 )
 
-// This file does a flow's work inside Update of a Cache, so that of all providers and
-// programs that share the cache one at a time redeems a refresh token, asks a person
-// or requests a token, and the others take what it has stored.
+// This file does a flow's work inside Update of a Cache. So only one of the providers
+// and programs that share the cache redeems a refresh token, asks a person or requests a
+// token at a time, and the others take what it has stored.
 //
-// Whatever is wrong with the cache costs persistence, never the token: the work is
-// then done without it. Only one thing is not: to redeem a refresh token of a cache
-// that other programs may be at work in. Two programs that redeem the same one may
-// end the sign-in (RFC 9700 §4.14.2). Where there are no turns at all, as in a folder
-// that can only be read, that risk is taken and logged.
+// If the cache does not work, the work is done without it: the token is then not saved,
+// but there is one. The exception is a refresh token in a cache that another program may
+// be using. It is not redeemed, because two programs that redeem the same one may end
+// the sign-in (RFC 9700 §4.14.2). If no program can have a turn, as in a folder that can
+// only be read, that risk is taken, and a rotation is logged.
 
 const (
-	// lastSecond is what is left of a flight's time when the wait for the cache ends.
+	// lastSecond is how long before the deadline of a phase the wait for the cache ends.
 	lastSecond = time.Second
-	// lockLimit is how long a silent flight waits for its turn. What is left is
+	// lockLimit is how long a silent phase waits for its turn. The rest of its time is
 	// enough for a look at the cache and one attempt without it.
 	lockLimit = silentLimit - peekLimit - attemptLimit - lastSecond
-	// storeLimit is how long the cache may take to store what the work has brought.
-	// One that takes longer is given up: those who wait have a token to get, and a
-	// phase that asks a person has minutes left.
+	// storeLimit is how long the cache may take to store what the work has changed. Then
+	// it is given up, so that the callers get their token. The deadline of the phase would
+	// be too late for that: a phase that asks a person has a quarter of an hour.
 	storeLimit = 5 * time.Second
 )
 
-// cacheWork is what a flow does with the content of the cache, in which it may make
-// changes. It reports whether it has made any; they are stored also if it fails.
+// cacheWork is what a flow does with the content of the cache. It may change the content
+// in place, and reports whether it has. Its changes are stored even if it fails.
 type cacheWork func(ctx context.Context, c msalCache) (got grant, changed bool, err error)
 
-// An updateFunc is what Update of a Cache calls.
+// An updateFunc is the function that Update of a Cache calls.
 type updateFunc = func(ctx context.Context, old []byte) ([]byte, error)
 
-// A transaction is one try to do a flow's work inside Update.
+// A transaction is one attempt to do a flow's work inside Update.
 type transaction struct {
 	store *tokenStore
 	work  cacheWork
-	// cache is where the tokens are.
+	// cache is the cache in use: the store's own, or its fallback.
 	cache Cache
-	// fallback is the same, if the cache was given up before; otherwise nil.
+	// fallback is the same as cache, if that is a fallback; otherwise nil.
 	fallback *fallbackCache
-	// session is the refresher's session, which SignOut ends.
+	// session is refresher.session when the transaction began. SignOut changes it.
 	session int64
-	// taken says that the work has begun, or that it will not because the cache was
-	// given up. Whoever sets it first decides which.
+	// taken decides whether the work is done inside Update. The function inside Update
+	// sets it when it begins the work, and transact when Update is over. Whoever sets it
+	// first has decided.
 	taken atomic.Bool
-	// worked is closed when the work is over, whatever the cache does afterwards. The
-	// fields below are set before.
+	// worked is closed when the work is over. The cache may still have to store what has
+	// changed. The fields below are set before.
 	worked chan struct{}
 	got    grant
 	err    error
-	// content is what is to be stored; nil if nothing was changed.
+	// content is what the cache has to store; nil if nothing was changed.
 	content []byte
-	// rotated says that a refresh token was redeemed for another one.
+	// rotated says that the provider has replaced a refresh token by another one.
 	rotated bool
 }
 
-// A fallbackCache takes the place of a cache that does not work.
+// A fallbackCache is a cache in memory, in place of one that does not work.
 type fallbackCache struct {
 	MemoryCache
 	// cause is what was wrong with the cache.
 	cause error
-	// copied says that the content is what the cache had, and still has.
+	// copied says that the refresh tokens are copies of those that the cache still has.
 	copied atomic.Bool
 }
 
-// transact does the work, once, with the content of the cache, and stores what it
-// changes there. It waits for its turn as long as patience lasts and ctx has more
-// than a second left.
+// transact does the work with the content of the cache, and stores what the work changes.
+// It never does the work twice. It waits for its turn for as long as patience says, but
+// not longer than until lastSecond before the deadline of ctx.
 func (s *tokenStore) transact(
 	ctx context.Context, patience time.Duration, work cacheWork,
 ) (grant, error) {
@@ -95,8 +96,8 @@ func (s *tokenStore) transact(
 		err = errors.New("Update did not call its function")
 	}
 	if ctx.Err() != nil || t.fallback != nil {
-		// That the flight is over, or everybody who waited for it has left, says
-		// nothing against the cache.
+		// If the phase is over, or all callers have left, nothing is wrong with the cache.
+		// And a fallback cannot be replaced by another one.
 		return grant{}, err
 	}
 	if s.ofPerson() {
@@ -111,9 +112,10 @@ func (s *tokenStore) transact(
 	return got, err
 }
 
-// giveUpCache puts a fallback in the place of a cache whose Update failed with err
-// and never called, for a flow of a person. It fails if another program may have its
-// turn, and the flow must not go on beside it.
+// giveUpCache puts a fallback in the place of a cache whose Update failed with err and
+// did not begin the work, for a flow of a person. It fails if late says that the wait
+// for the cache was too long: another program may have its turn, and the flow must not
+// go on beside it. It also fails if only a person could help and none may be asked.
 func (s *tokenStore) giveUpCache(ctx context.Context, late bool, err error) error {
 	if late {
 		return fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
@@ -123,7 +125,8 @@ func (s *tokenStore) giveUpCache(ctx context.Context, late bool, err error) erro
 	case hasNoTurns(err):
 		fallback = s.copyOfCache(ctx, err)
 	case interactionForbidden(ctx):
-		// A silent flight can do nothing in an empty cache. The next one tries again.
+		// An empty cache is of no use to a silent phase. The next flight tries the cache
+		// again.
 		return s.withCacheTrouble(ErrSignInRequired, err)
 	}
 	s.warnUnsaved(ctx, "cdfauth: the cache is not used", err)
@@ -131,10 +134,10 @@ func (s *tokenStore) giveUpCache(ctx context.Context, late bool, err error) erro
 	return nil
 }
 
-// update calls Update of the cache, and reports whether the time was up before it
-// returned. If the content makes no sense, Update fails and the work has not begun.
+// update calls Update of the cache, to do the work. It reports whether the time was up
+// when Update returned. If the content makes no sense, the work does not begin.
 func (t *transaction) update(ctx context.Context, patience time.Duration) (late bool, err error) {
-	// Each phase of a flight has a deadline.
+	// There always is a deadline: each phase of a flight has one.
 	deadline, _ := ctx.Deadline()
 	waiting, stop := context.WithDeadline(t.store.logAside(ctx), deadline.Add(-lastSecond))
 	defer stop()
@@ -163,14 +166,14 @@ func (t *transaction) update(ctx context.Context, patience time.Duration) (late 
 	return waiting.Err() != nil, err
 }
 
-// do does the work, and returns what is to be stored. What came while SignOut was
-// called is not.
+// do does the work, and returns what the cache has to store. If somebody has signed out
+// meanwhile, nothing is stored.
 func (t *transaction) do(ctx context.Context, content msalCache, old []byte) ([]byte, error) {
 	before := refreshSecrets(content)
 	got, changed, err := t.work(ctx, content)
 	t.got = got
 	t.err = err
-	// Not before: if the work panics, it has brought nothing.
+	// This is not deferred before the work: if that panics, it has brought nothing.
 	defer close(t.worked)
 	if t.store.refresher.session.Load() != t.session {
 		t.err = errSignedOut
@@ -185,7 +188,7 @@ func (t *transaction) do(ctx context.Context, content msalCache, old []byte) ([]
 	return t.content, err
 }
 
-// refreshSecrets returns all refresh tokens of a content.
+// refreshSecrets returns the set of all refresh tokens in c.
 func refreshSecrets(c msalCache) map[string]bool {
 	secrets := map[string]bool{}
 	for _, e := range c.find(refreshTokens, func(entry) bool { return true }) {
@@ -196,20 +199,22 @@ func refreshSecrets(c msalCache) map[string]bool {
 
 // isRotation reports whether a refresh token has gone and another one has come.
 func isRotation(before, after map[string]bool) bool {
-	gone := false
-	for secret := range before {
-		gone = gone || !after[secret]
-	}
-	come := false
-	for secret := range after {
-		come = come || !before[secret]
-	}
-	return gone && come
+	return hasOther(before, after) && hasOther(after, before)
 }
 
-// removeExpired removes the access tokens of this client that have expired, whoever
-// they are for, as MSAL does: a program with many scopes or parameters would fill the
-// cache with them. Those of other clients stay; each removes its own.
+// hasOther reports whether a set has an element that others does not have.
+func hasOther(set, others map[string]bool) bool {
+	for element := range set {
+		if !others[element] {
+			return true
+		}
+	}
+	return false
+}
+
+// removeExpired removes the expired access tokens of this client, of all accounts, as
+// MSAL does. Otherwise a program with many scopes or parameters would fill the cache with
+// them. Those of other clients stay: each client removes its own.
 func (s *tokenStore) removeExpired(c msalCache) {
 	now := s.client.clock.now()
 	c.remove(accessTokens, func(e entry) bool {
@@ -220,8 +225,8 @@ func (s *tokenStore) removeExpired(c msalCache) {
 }
 
 // setAside moves a file whose content makes no sense out of the way, and calls Update
-// once more. It returns err for any other cache: an encrypted one may merely have the
-// wrong key.
+// once more. If the cache is not a FileCache, setAside returns err. An encrypted cache, for
+// instance, stays where it is, because the key may be wrong instead.
 func (t *transaction) setAside(ctx context.Context, err error, inside updateFunc) error {
 	file, ok := t.cache.(interface {
 		setAside(context.Context, func([]byte) bool) error
@@ -236,14 +241,17 @@ func (t *transaction) setAside(ctx context.Context, err error, inside updateFunc
 	return t.cache.Update(ctx, inside)
 }
 
-// finish returns what the work has brought. err is the cache's: if what was changed is
-// not stored, a person's flow goes on in memory, since the refresh token in the cache
-// may be spent.
+// finish returns what the work has brought. err is that of Update. If the changes were
+// not stored, a flow of a person goes on with a fallback, since the refresh token that is
+// in the cache may be spent.
 func (t *transaction) finish(ctx context.Context, err error) (grant, error) {
 	select {
 	case <-t.worked:
 	case <-time.After(lastSecond):
 		// The work has panicked, or goes on although its time is up.
+		if err == nil {
+			err = errors.New("Update returned before its function")
+		}
 		return grant{}, err
 	}
 	s := t.store
@@ -268,19 +276,20 @@ func (t *transaction) finish(ctx context.Context, err error) (grant, error) {
 	return t.got, t.err
 }
 
+// errSpentToken says what comes of a spent refresh token that is still in the cache.
 var errSpentToken = errors.New("a program that redeems it may end the sign-in, " +
 	"and a person will have to sign in again")
 
-// hasNoTurns reports whether Update of a cache failed because nobody can write or
-// lock there. Any other error may mean that another program has its turn.
+// hasNoTurns reports whether Update of a cache failed because nobody can write or lock
+// there. After any other error, another program may have its turn.
 func hasNoTurns(err error) bool {
 	return errors.Is(err, errNoLock) ||
 		errors.Is(err, errors.ErrUnsupported) ||
 		errors.Is(err, fs.ErrPermission)
 }
 
-// copyOfCache returns what takes the place of a cache that can only be read, with the
-// same content.
+// copyOfCache returns a fallback with the content of a cache that can only be read. If
+// the content cannot be read or makes no sense, the fallback is empty.
 func (s *tokenStore) copyOfCache(ctx context.Context, cause error) *fallbackCache {
 	blob, err := s.read(ctx, 0)
 	if err != nil || isUnreadable(blob) {
@@ -291,6 +300,8 @@ func (s *tokenStore) copyOfCache(ctx context.Context, cause error) *fallbackCach
 	return fallback
 }
 
+// newFallbackCache returns a fallback with that content. cause is what is wrong with the
+// cache.
 func newFallbackCache(content []byte, cause error) *fallbackCache {
 	fallback := &fallbackCache{cause: cause}
 	_ = fallback.Update(context.Background(), func(context.Context, []byte) ([]byte, error) {

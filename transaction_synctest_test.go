@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -112,6 +113,36 @@ func TestCacheThatIgnoresItsContextCostsNoToken(t *testing.T) {
 			})
 		})
 	}
+}
+
+// hasty is a cache whose Update does not wait for what it calls, and reports success.
+// What it calls is not ended by the end of Update either.
+type hasty struct{ MemoryCache }
+
+func (c *hasty) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+	go f(context.WithoutCancel(ctx), nil)
+	time.Sleep(time.Millisecond) // so that f has begun
+	return nil
+}
+
+// TestUpdateThatDoesNotWaitBringsAnError: if the request is still under way when such
+// an Update has returned, there is no token, and Token must not report one.
+func TestUpdateThatDoesNotWaitBringsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idp := idptest.New()
+		slow := tripper(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(5 * time.Second)
+			return idp.Client().Transport.RoundTrip(r)
+		})
+		p := cachedProvider(t, idp, &hasty{}, func(c *ClientCredentialsConfig) {
+			c.HTTPClient = &http.Client{Transport: slow}
+		})
+		token, err := p.Token(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "before its function") {
+			t.Errorf("an access token of %d bytes and the error %v", len(token.AccessToken()), err)
+		}
+		time.Sleep(time.Minute) // until the request is over
+	})
 }
 
 // TestCacheThatHangsWithTheTokenIsGivenUp: once there is a token, a cache that does not
