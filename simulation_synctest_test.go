@@ -35,7 +35,7 @@ var (
 
 const month = 30 * 24 * time.Hour
 
-// What design.md promises, in its own numbers.
+// What the documentation promises, in numbers of the test's own.
 const (
 	promisedAttempts                                   = 3
 	promisedAttempt, promisedFlight, promisedAsk       = 10 * time.Second, 30 * time.Second, 15 * time.Minute
@@ -70,15 +70,16 @@ const (
 //  3. refresh.go: a call that finds a flight under way launches another. Two flights at once: 1
 //  4. refresh.go: callers wait from half of the leeway on. Waited, though the token was good: 1
 //  5. refresh.go: a failed refresh takes a valid token away. An error in place of a valid token: 1
-//  6. refresh.go: who could leave makes the flight himself, and cannot. Kept after the context had ended: 2
-//  7. refresh.go: the back-off begins a failure too late. A flight before the back-off had ended: 3
-//  8. endpoint.go: Retry-After is ignored within a flight. A request before the time that the server had asked for: 3
+//  6. flight.go: who could leave makes the flight himself, and cannot. Kept after the context had ended: 2
+//  7. flight.go: the back-off begins a failure too late. A flight before the back-off had ended: 3
+//  8. retry.go: Retry-After is ignored within a flight. A request before the time that the server had asked for: 3
 //  9. refresh.go: the gap between renewals doubles from the third refusal on. Renewed too soon: 8
-//  10. refresh.go: the goroutine of a function that was abandoned never ends. A goroutine left: 1
-//  11. refresh.go: a panic of a function of the caller is not recovered. A panic that got out: 2
-//  12. endpoint.go: a lifetime counts from the answer. Not what the provider gave: 1
-//  13. cache.go: a token that was asked for with other Params is taken from the cache. Of other parameters: 11
-//  14. cache.go: a new refresh token is kept at a sign-in alone. Redeemed twice: 1
+//  10. guard.go: the goroutine of a function that was abandoned never ends. A goroutine left: 1
+//  11. guard.go: a panic of a function of the caller is not recovered. A panic that got out: 2
+//  12. response.go: a lifetime counts from the answer. Not what the provider gave: 1
+//  13. cachedtoken.go: a token that was asked for with other Params is taken from the cache. Of other parameters: 11
+//  14. savegrant.go: a new refresh token is kept at a sign-in alone. Redeemed twice: 1
+//  15. clock.go: the monotonic clock is not looked at. No flight, though the token was dead: 7
 func TestSimulation(t *testing.T) {
 	if *simSeed != 0 {
 		for range 25 { // the engine's jitter and the order of what happens at one moment are not the seed's
