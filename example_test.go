@@ -353,7 +353,7 @@ func ExampleNewToken() {
 	fmt.Println(err)
 	// Output:
 	// my-token
-	// cdfauth: access token has a character that is not visible ASCII at byte 6 of 15 (it is wanted without the word Bearer, blanks or line ends)
+	// cdfauth: access token has a character that is not visible ASCII at byte 7 of 15 (it is wanted without the word Bearer, blanks or line ends)
 }
 
 // What an identity provider answered decides what to do.

@@ -73,7 +73,7 @@ func checkAccessToken(s string) string {
 	invisible := func(r rune) bool { return r <= ' ' || r > '~' }
 	if i := strings.IndexFunc(s, invisible); i >= 0 {
 		return fmt.Sprintf("access token has a character that is not visible ASCII at byte %d of %d"+
-			" (it is wanted without the word Bearer, blanks or line ends)", i, len(s))
+			" (it is wanted without the word Bearer, blanks or line ends)", i+1, len(s))
 	}
 	return ""
 }
