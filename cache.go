@@ -11,8 +11,9 @@ import (
 )
 
 // This file says what a Cache has to do, so that providers in several processes can
-// share one sign-in, and has the simplest one, in memory. What providers keep in a
-// Cache is not its business: it stores bytes.
+// share one sign-in. It has the simplest Cache, MemoryCache, and what all caches of the
+// package use: a check of their arguments, a mutex, and two ways to tell the provider
+// more than Update returns. A Cache stores bytes, and does not know what they mean.
 
 // A Cache stores one blob for providers, which keep tokens in it between the runs of
 // a program. It is safe for concurrent use.
@@ -45,13 +46,13 @@ type Cache interface {
 	Update(ctx context.Context, f func(ctx context.Context, old []byte) (new []byte, err error)) error
 }
 
-// errNoLock is in the error of an Update that can never succeed, because nobody can
-// lock or write there: the file is in a read-only directory, or in a file system
-// without locks. Get may work all the same.
+// errNoLock is wrapped by the error of Update if no later Update can succeed either,
+// because the file is in a read-only directory, or in a file system without locks. Get
+// may work all the same.
 var errNoLock = errors.New("cannot be locked or written here")
 
-// checkCacheCall returns an error if ctx is nil or has ended, or if usable, what else
-// a method of a Cache needs, is false.
+// checkCacheCall returns an error if ctx is nil or has ended, or if usable is false. The
+// caller sets usable to whether the Cache and its other arguments can be used.
 func checkCacheCall(ctx context.Context, usable bool) error {
 	if !usable || ctx == nil {
 		return errors.New("cdfauth: cache: the cache, the context or the function is nil or zero")
@@ -59,16 +60,17 @@ func checkCacheCall(ctx context.Context, usable bool) error {
 	return ctx.Err()
 }
 
-// asideKey is the key under which a context has the function of withAside.
+// asideKey is the key of the function that withAside puts into a context.
 type asideKey struct{}
 
-// withAside returns a context for Update of a Cache. If Update moves something out of
-// the way that it cannot use, it calls moved with the new name.
+// withAside returns a context for Update of a Cache. If Update finds a file that it
+// cannot use, and moves it out of the way, it calls moved with the file's new name.
+// The provider logs that; a Cache has no Logger.
 func withAside(ctx context.Context, moved func(path string)) context.Context {
 	return context.WithValue(ctx, asideKey{}, moved)
 }
 
-// movedAside calls the function of withAside, if there is one.
+// movedAside calls the function that withAside has put into ctx, if there is one.
 func movedAside(ctx context.Context, path string) {
 	moved, ok := ctx.Value(asideKey{}).(func(path string))
 	if ok {
@@ -76,8 +78,8 @@ func movedAside(ctx context.Context, path string) {
 	}
 }
 
-// A ctxMutex is a mutex for which one can wait under a context. The zero value is an
-// unlocked one.
+// A ctxMutex is a mutex whose lock gives up waiting when a context ends. The zero value
+// is unlocked.
 type ctxMutex struct {
 	once sync.Once
 
@@ -96,20 +98,22 @@ func (m *ctxMutex) lock(ctx context.Context) error {
 	}
 }
 
+// unlock unlocks m, which must be locked.
 func (m *ctxMutex) unlock() { <-m.holder }
 
 // A MemoryCache is a [Cache] that lives as long as the program, for providers that
 // share a sign-in. The zero value is ready for use. A MemoryCache must not be copied
 // after its first use.
 type MemoryCache struct {
+	// updating is locked during Update.
 	updating ctxMutex
 
-	// content returns the blob, into which nobody writes. A function is how the blob
-	// is kept from whoever prints the cache.
+	// content returns the blob, which nobody changes. The blob is kept inside a function
+	// so that printing the cache does not show it.
 	content atomic.Pointer[func() []byte]
 }
 
-// Get returns a copy of the content.
+// Get implements [Cache]. It fails only if ctx has ended, or if c or ctx is nil.
 func (c *MemoryCache) Get(ctx context.Context) ([]byte, error) {
 	if err := checkCacheCall(ctx, c != nil); err != nil {
 		return nil, err
@@ -117,7 +121,7 @@ func (c *MemoryCache) Get(ctx context.Context) ([]byte, error) {
 	return c.copy(), nil
 }
 
-// Update implements [Cache].
+// Update implements [Cache]. Its error is that of f or ctx, unless c, ctx or f is nil.
 func (c *MemoryCache) Update(
 	ctx context.Context,
 	f func(ctx context.Context, old []byte) (new []byte, err error),
@@ -133,14 +137,15 @@ func (c *MemoryCache) Update(
 	if err != nil {
 		return err
 	}
-	// A copy, because f's slice may be used for something else. It is nil if empty.
+	// Store a copy, because f may go on using its slice. The copy of an empty slice is
+	// nil, which means that there is no blob.
 	stored := append([]byte(nil), content...)
 	get := func() []byte { return stored }
 	c.content.Store(&get)
 	return nil
 }
 
-// copy returns a copy of the content, or nil if there is none.
+// copy returns a copy of the blob, or nil if there is none.
 func (c *MemoryCache) copy() []byte {
 	content := c.content.Load()
 	if content == nil {

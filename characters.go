@@ -13,13 +13,13 @@ import (
 
 // This file finds what does not belong to a value that somebody has copied: the
 // line end of a file, the quotes of a .env file, the byte order mark of an
-// editor, a character that cannot be seen. Only the kind of a character and its
-// place are told, never the value, which may be a secret.
+// editor, a character that cannot be seen. What it returns for errors has the kind
+// of a character and its place, never the value, which may be a secret.
 
-// decodeText returns text without a byte order mark. If the mark is that of
-// UTF-16, as Windows PowerShell writes files, it converts the text to UTF-8. No
-// secret, key or token begins with such a mark, so that the text has no other
-// reading.
+// decodeText returns text in UTF-8 and without the byte order mark that it may
+// begin with. After the mark of UTF-16, which Windows PowerShell writes, it
+// converts the text. An odd number of bytes is not UTF-16, and stays as it is. No
+// secret, key or token begins with such a mark, so that nothing else can be meant.
 func decodeText(text string) string {
 	if rest, found := strings.CutPrefix(text, "\xef\xbb\xbf"); found {
 		return rest
@@ -33,7 +33,8 @@ func decodeText(text string) string {
 	return text
 }
 
-// fromUTF16 converts UTF-16 in that byte order to UTF-8.
+// fromUTF16 converts UTF-16 without a byte order mark to UTF-8. It drops the last
+// byte of an odd number of bytes.
 func fromUTF16(text string, order binary.ByteOrder) string {
 	units := make([]uint16, len(text)/2)
 	for i := range units {
@@ -42,7 +43,8 @@ func fromUTF16(text string, order binary.ByteOrder) string {
 	return string(utf16.Decode(units))
 }
 
-// isQuoted reports whether there are quotes around s.
+// isQuoted reports whether s has quotes around it: a double quote at both ends, or a
+// single one.
 func isQuoted(s string) bool {
 	if len(s) < 2 {
 		return false
@@ -71,7 +73,8 @@ func findCharacter(s string, bad func(rune) bool) string {
 	}
 }
 
-// characterName names a character that takes so many bytes.
+// characterName names the kind of a character. The size is the number of bytes from
+// which it was decoded.
 func characterName(r rune, size int) string {
 	switch {
 	case r == utf8.RuneError && size == 1:
@@ -105,5 +108,5 @@ func notVisibleASCII(r rune) bool { return r <= ' ' || r > '~' }
 func notPrintableASCII(r rune) bool { return r < ' ' || r > '~' }
 
 // notPrintable reports whether r is a control character, a character that cannot
-// be seen or no character at all.
+// be seen, or what is decoded from a byte that is not UTF-8.
 func notPrintable(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }

@@ -9,11 +9,11 @@ import (
 )
 
 // This file is the client credentials flow (RFC 6749 §4.4): a program proves
-// who it is and gets a token for itself. One request is sent to the token
-// endpoint, a POST of grant_type, client_id, scope and Params. The program
-// proves who it is in one of three ways: with client_secret in the body, with
-// the secret in the Authorization header, or with client_assertion, a JWT that
-// somebody else has signed.
+// who it is and gets a token for itself. It sends a POST of grant_type,
+// client_id, scope and Params to the token endpoint. It proves who it is in one
+// of three ways: with client_secret in the body, with identifier and secret in
+// the Authorization header, or with client_assertion, a JWT that somebody else
+// has signed.
 
 // ClientCredentialsConfig configures [NewClientCredentials].
 type ClientCredentialsConfig struct {
@@ -33,8 +33,9 @@ type ClientCredentialsConfig struct {
 	// service account token, use [SecretFile].
 	ClientAssertion Secret
 
-	// BasicAuth sends ClientSecret in the Authorization header instead of in the
-	// body of the request.
+	// BasicAuth says that ClientID and ClientSecret are sent in the Authorization
+	// header (HTTP Basic) instead of in the body of the request. It must be false if
+	// ClientAssertion is set.
 	BasicAuth bool
 
 	// Scopes are the scopes to ask for, each in an element of its own. Without
@@ -42,8 +43,8 @@ type ClientCredentialsConfig struct {
 	Scopes []string
 
 	// Params are more parameters of the request, such as audience or resource.
-	// The constructor rejects those that the flow itself sets. They are not
-	// treated as secrets.
+	// The constructor rejects parameters that the flow itself sets. The values are
+	// not treated as secrets: errors may show them.
 	Params url.Values
 
 	Options
@@ -54,7 +55,7 @@ type ClientCredentialsConfig struct {
 type ClientCredentials struct{ refresher *refresher }
 
 // NewClientCredentials returns a provider for a program that has a client secret
-// or an assertion. It copies and checks cfg, without I/O. Its error names the
+// or an assertion. It copies and checks cfg, and does no I/O. Its error names the
 // field that is wrong.
 func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, error) {
 	const flow = "client credentials"
@@ -67,10 +68,7 @@ func NewClientCredentials(cfg ClientCredentialsConfig) (*ClientCredentials, erro
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	authenticate := func(ctx context.Context, _ string, request *tokenRequest) error {
-		return cfg.authenticate(ctx, request)
-	}
-	r.silent = client.appPhase(r, cfg.Cache, authenticate)
+	r.silent = client.appPhase(r, cfg.Cache, cfg.authenticate)
 	return &ClientCredentials{r}, nil
 }
 
@@ -88,8 +86,9 @@ func (cfg *ClientCredentialsConfig) check() error {
 	return nil
 }
 
-// Token returns an access token for the application. Its error is that of ctx,
-// an [*OAuthError], or the error of the Secret or of the network.
+// Token returns an access token for the application. Its error wraps that of ctx,
+// an [*OAuthError], or the error of the Secret or of the network; or it says what
+// is wrong with the secret, with the provider's metadata, or with its answer.
 func (p *ClientCredentials) Token(ctx context.Context) (Token, error) {
 	if p == nil || p.refresher == nil {
 		return Token{}, errNotMade
@@ -97,18 +96,22 @@ func (p *ClientCredentials) Token(ctx context.Context) (Token, error) {
 	return p.refresher.Token(ctx)
 }
 
-// Invalidate says that the API has refused t. If t is the current token, the
-// next call of Token gets another one. Calls may come at any rate: the package
-// limits how often they lead to a request.
+// Invalidate tells the provider that the API has refused t. If t is the current
+// token, the next call of Token requests another one. If the request fails, or may
+// not be sent yet, Token returns t until it expires. Invalidate may be called at
+// any rate: it leads to one refresh in 10 seconds at most.
 func (p *ClientCredentials) Invalidate(t Token) {
 	if p != nil && p.refresher != nil {
 		p.refresher.Invalidate(t)
 	}
 }
 
-// authenticate adds to a token request what proves who the client is. A request
-// must not do so in more than one way (RFC 6749 §2.3).
-func (cfg *ClientCredentialsConfig) authenticate(ctx context.Context, request *tokenRequest) error {
+// authenticate is the flow's prepareFunc. It adds to a token request what proves who
+// the client is. A request must not do so in more than one way (RFC 6749 §2.3). The
+// address of the token endpoint makes no difference here.
+func (cfg *ClientCredentialsConfig) authenticate(
+	ctx context.Context, _ string, request *tokenRequest,
+) error {
 	// RFC 7523 §2.2
 	if cfg.ClientAssertion != nil {
 		assertion, err := cfg.ClientAssertion.readLine(ctx, "ClientAssertion", assertionProblem)

@@ -23,22 +23,23 @@
 // people sign in once; Cognite's Python SDK can share that file. The other flows use
 // a cache only if Options name one. A token in a cache is used only for the
 // identity provider, client, account, scopes and parameters that it was issued for.
-// A cache that fails costs persistence, never the token.
+// If a cache fails, the provider still returns its token, but does not keep it there.
 //
 // # Secrets
 //
 // Tokens, secrets and keys are kept inside function values, never in fields.
 // Therefore every value that this package exports can be printed, logged and
 // marshalled without showing one. Errors and logs are cleared of secrets too. The
-// memory of the process is not defended. SECURITY.md has the threat model.
+// package does not protect them from whoever can read the memory of the process.
+// SECURITY.md has the threat model.
 //
 // # Concurrency
 //
 // All types and functions are safe for concurrent use. Shortly before a token
 // expires, the provider refreshes it in the background, and callers go on getting
 // the current one. They notice neither the refresh nor a short outage of the
-// identity provider. When the context of a caller ends, that caller's wait ends, and
-// nothing else does.
+// identity provider. When the context of a caller ends, the caller waits no longer.
+// The refresh goes on.
 //
 // # Compatibility
 //

@@ -10,18 +10,18 @@ import (
 	"strings"
 )
 
-// This file says where requests may go: which addresses the package takes for
-// an identity provider or an API, and what the addresses of the provider's
-// endpoints are. It sends nothing. The errors of a bad address do not show it,
-// because people put passwords into URLs.
+// This file says where requests may go: which addresses of an identity provider or
+// an API the package accepts, and which addresses the provider's endpoints have. It
+// sends nothing. An error about a bad address does not show the address, because
+// people put passwords into URLs.
 
 // Endpoint says where the identity provider is. Make one with [Entra],
-// [Authority], [Issuer], [Discovery] or [TokenURL]. If the argument of these is
-// bad, the constructor of the provider that gets the Endpoint returns the
-// error. Every address has to be https, or http for a loopback host, without
-// user name, password and fragment (RFC 6749 §3.1, §3.2). A placeholder that was
-// left in it, such as {tenant}, is an error, and so is an address of Microsoft
-// Entra ID without a tenant.
+// [Authority], [Issuer], [Discovery] or [TokenURL]. They return no error. If the
+// argument is bad, the constructor of the provider that gets the Endpoint fails.
+// Every address has to be https, or http for a loopback host, without user name,
+// password and fragment (RFC 6749 §3.1, §3.2). A placeholder that was left in an
+// address, such as {tenant}, is an error, and so is an address of Microsoft Entra
+// ID without a tenant.
 type Endpoint struct {
 	// kind is one of the kinds below, or "" for the zero Endpoint.
 	kind string
@@ -29,9 +29,10 @@ type Endpoint struct {
 	url string
 	// host is the host name of url, in lower case.
 	host string
-	// v1 says that url is of the first version of Entra's endpoints.
+	// v1 says that url belongs to the first version of Entra's endpoints.
 	v1 bool
-	// err says what is wrong with the argument. It is a *fieldError.
+	// err says what is wrong with the argument; nil if nothing is. It is a
+	// *fieldError.
 	err error
 }
 
@@ -45,11 +46,11 @@ const (
 	kindTokenURL  = "TokenURL"
 )
 
-// wellKnown follows an issuer's URL in that of its metadata (OpenID Connect
-// Discovery §4).
+// wellKnown is what has to be appended to an issuer's URL to get the URL of its
+// metadata (OpenID Connect Discovery §4).
 const wellKnown = "/.well-known/openid-configuration"
 
-// entraRoot is the address of Microsoft Entra ID, which a tenant follows.
+// entraRoot is the address of Microsoft Entra ID, to which a tenant is appended.
 const entraRoot = "https://login.microsoftonline.com/"
 
 // Entra returns the Endpoint of a tenant of Microsoft Entra ID:
@@ -66,8 +67,9 @@ func Entra(tenantID string) Endpoint {
 
 // Authority returns the Endpoint of a provider that arranges its endpoints as
 // Microsoft Entra ID does: {authorityURL}/oauth2/v2.0/authorize, …/token and
-// …/devicecode. If the path of authorityURL ends in /adfs, it is an AD FS
-// server, whose endpoints are {authorityURL}/oauth2/authorize and so on.
+// …/devicecode. If the path of authorityURL ends in /adfs, the provider is an AD FS
+// server, whose endpoints are {authorityURL}/oauth2/authorize, …/token and
+// …/devicecode.
 func Authority(authorityURL string) Endpoint {
 	e := newEndpoint(kindAuthority, authorityURL)
 	if e.err != nil {
@@ -90,23 +92,23 @@ func Authority(authorityURL string) Endpoint {
 // no difference.
 func Issuer(issuerURL string) Endpoint { return newEndpoint(kindIssuer, issuerURL) }
 
-// Discovery returns the Endpoint of an OpenID provider by what Cognite calls
-// its oauth_discovery_url. It is like [Issuer], but the metadata may name any
+// Discovery returns the Endpoint of an OpenID provider whose address Cognite's
+// documentation calls the oauth_discovery_url. It is like [Issuer], but the metadata may name any
 // issuer with the same scheme, host and port as rootURL. Prefer Issuer, which
 // checks more.
 func Discovery(rootURL string) Endpoint { return newEndpoint(kindDiscovery, rootURL) }
 
 // TokenURL returns the Endpoint of a provider of which only the token endpoint
-// is known (RFC 6749 §3.2). The flows that ask a person need other endpoints
-// too, and refuse it. At Entra the URL ends in /oauth2/v2.0/token. The older one,
-// which ends in /oauth2/token, ignores scopes, and is accepted only if Params has
-// a resource.
+// is known (RFC 6749 §3.2). The constructors of the flows that ask a person reject
+// it, because those flows need other endpoints too. At Entra the URL ends in
+// /oauth2/v2.0/token. The older URL, which ends in /oauth2/token, ignores scopes,
+// and is accepted only if Params has a resource.
 func TokenURL(tokenURL string) Endpoint { return newEndpoint(kindTokenURL, tokenURL) }
 
-// newEndpoint checks the URL and returns an Endpoint of that kind. A token
-// endpoint may have a query (RFC 6749 §3.2), and is used as it is. To the other
-// URLs a path is appended, so that they have no query. One that ends in the
-// path of the metadata, as people copy it, is taken without that path.
+// newEndpoint checks the URL and returns an Endpoint of that kind. The URL of a
+// token endpoint may have a query (RFC 6749 §3.2), and is used as it is. To a URL
+// of another kind a path is appended. Therefore it must not have a query. People
+// copy the URL of the metadata, so that newEndpoint removes wellKnown from its end.
 func newEndpoint(kind, raw string) Endpoint {
 	e := Endpoint{kind: kind}
 	if hasPlaceholder(raw) {
@@ -135,8 +137,8 @@ func newEndpoint(kind, raw string) Endpoint {
 	return e
 }
 
-// hasPlaceholder reports whether something like {tenant} or <tenant> was left in
-// a URL, where documentation has it. A browser's address bar encodes it.
+// hasPlaceholder reports whether a URL has something like {tenant} or <tenant> in it,
+// as documentation writes it, or the same as a browser's address bar encodes it.
 func hasPlaceholder(raw string) bool {
 	if strings.ContainsAny(raw, "{}<>") {
 		return true
@@ -158,12 +160,12 @@ func isEntraHost(host string) bool {
 	return false
 }
 
-// checkEntra checks the path of a URL at Entra, which begins with the tenant. It
-// sets v1 for a token endpoint and for metadata of the first version, which are
-// those without v2.0 in their path.
+// checkEntra checks the path of a URL at Entra, which has to begin with the tenant,
+// and sets e.err if something is wrong. It sets e.v1 if the URL belongs to a token
+// endpoint or to metadata of the first version, whose paths do not have v2.0.
 func (e *Endpoint) checkEntra(path string) {
 	path = strings.ToLower(strings.Trim(path, "/"))
-	tenant := path
+	tenant := path // and what follows it, if the kind is kindAuthority
 	switch e.kind {
 	case kindTokenURL:
 		v2, isV2 := strings.CutSuffix(path, "oauth2/v2.0/token")
@@ -190,8 +192,8 @@ func (e *Endpoint) checkEntra(path string) {
 }
 
 // check reports what is wrong with an Endpoint in a configuration with these
-// Params. The first version of Entra's endpoints knows no scopes. Without a
-// parameter resource, it would issue a token for something else than the scopes.
+// Params. The first version of Entra's endpoints ignores scopes. Without a parameter
+// resource, it would issue a token that is not for the scopes.
 func (e Endpoint) check(params url.Values) error {
 	switch {
 	case e.kind == "":
@@ -209,9 +211,10 @@ func (e Endpoint) check(params url.Values) error {
 	return nil
 }
 
-// address returns the URL of one of the provider's endpoints by its name in
-// Entra's paths, which is authorize, token or devicecode. It returns false if
-// the address stands in the provider's metadata instead.
+// address returns the URL of one of the provider's endpoints. The name is the last
+// part of its path at Entra: authorize, token or devicecode. If kind is kindTokenURL,
+// the name must be token. address returns false if the URL is in the provider's
+// metadata instead.
 func (e Endpoint) address(name string) (string, bool) {
 	switch e.kind {
 	case kindAuthority:
@@ -225,8 +228,9 @@ func (e Endpoint) address(name string) (string, bool) {
 	}
 }
 
-// metadataURL returns the URL of the provider's metadata. Entra has two
-// documents, and that of the endpoints above is below /v2.0.
+// metadataURL returns the URL of the provider's metadata; kind must not be
+// kindTokenURL. Entra has metadata for each version of its endpoints. Authority uses
+// the endpoints of the second version, whose metadata is below /v2.0.
 func (e Endpoint) metadataURL() string {
 	if e.kind == kindAuthority {
 		return e.url + "/v2.0" + wellKnown
@@ -234,14 +238,16 @@ func (e Endpoint) metadataURL() string {
 	return e.url + wellKnown
 }
 
-// entraStyle reports whether the provider is Entra or AD FS, or behaves so.
+// entraStyle reports whether the Endpoint was made for Entra, for AD FS, or for a
+// provider that arranges its endpoints as they do.
 func (e Endpoint) entraStyle() bool {
 	return e.kind == kindAuthority || e.kind == kindADFS
 }
 
-// parseURL parses a URL that the package may send a request to, or show to a
-// person. It returns a URL in any case, an empty one if raw is none. Its error
-// continues a sentence that begins with what the URL is.
+// parseURL parses and checks a URL that the package may send a request to, or show
+// to a person. It never returns a nil URL: if raw cannot be parsed, it returns an
+// empty one and an error. The error continues a sentence that begins with the name
+// of the URL: "is empty".
 func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -250,20 +256,21 @@ func parseURL(raw string) (*url.URL, error) {
 	return u, checkURL(raw, u)
 }
 
-// checkURL reports what is wrong with a URL, parsed and as it was given.
+// checkURL reports what is wrong with a URL. It gets the URL as it was given, and
+// parsed.
 func checkURL(raw string, u *url.URL) error {
-	host := u.Hostname()
-	loopback := net.ParseIP(host).IsLoopback() || strings.ToLower(host) == "localhost"
-	secure := u.Scheme == "https" || u.Scheme == "http" && loopback
-	switch {
-	case raw == "":
+	if raw == "" {
 		return errors.New("is empty")
-	case isQuoted(raw):
+	}
+	if isQuoted(raw) {
 		return errors.New("has quotes around it: want it without")
 	}
 	if found := findCharacter(raw, notInURL); found != "" {
 		return fmt.Errorf("has %s, which cannot be part of a URL (RFC 3986 §2)", found)
 	}
+	host := u.Hostname()
+	loopback := net.ParseIP(host).IsLoopback() || strings.ToLower(host) == "localhost"
+	secure := u.Scheme == "https" || u.Scheme == "http" && loopback
 	switch {
 	case host == "" || u.Opaque != "":
 		return errors.New("is not of the form https://host/path")
@@ -280,21 +287,22 @@ func checkURL(raw string, u *url.URL) error {
 	return nil
 }
 
-// notInURL reports whether r cannot be part of a URL. A double quote can neither,
-// and is what a line of a .env file or of a program leaves at the end of one.
+// notInURL reports whether r cannot be part of a URL. A double quote is among these
+// characters. People leave one at the end when they copy a URL from a .env file or a
+// program.
 func notInURL(r rune) bool { return r == '"' || notVisibleASCII(r) }
 
-// asciiAlphanumeric are the letters and digits of ASCII.
+// asciiAlphanumeric has the letters and digits of ASCII.
 const asciiAlphanumeric = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-// isName reports whether s is made of ASCII letters, digits and the characters
-// in also. The empty string is no name.
+// isName reports whether s consists of ASCII letters, digits and the characters in
+// also. It returns false for the empty string.
 func isName(s, also string) bool {
 	return s != "" && strings.Trim(s, asciiAlphanumeric+also) == ""
 }
 
-// badCluster is what ClusterURL returns for a name that is none. No constructor
-// takes it for a scope or an origin.
+// badCluster is what ClusterURL returns if its argument is not a valid name. No scope
+// and no URL can have a quote or a blank in it, so that constructors reject it.
 const badCluster = `"not the name of a CDF cluster"`
 
 // ClusterURL returns https://{cluster}.cognitedata.com, the origin of the API
@@ -316,8 +324,8 @@ func ClusterScopes(cluster string) []string {
 }
 
 // isCluster reports whether a cluster can have this name. A name with other
-// characters could change the host that tokens are sent to. A whole host name
-// is no cluster's.
+// characters could change the host that tokens are sent to. A name that ends in
+// cognitedata.com is a whole host name, which people give by mistake.
 func isCluster(name string) bool {
 	return isName(name, "-.") &&
 		strings.Trim(name, ".-") == name &&
@@ -326,9 +334,10 @@ func isCluster(name string) bool {
 }
 
 // originOf returns scheme, host and port of a URL in the form in which origins
-// are compared: lower case, the port explicit (RFC 6454 §4). Only ASCII letters
-// are folded. A Unicode letter that folds to an ASCII one would otherwise turn
-// one host into another.
+// are compared (RFC 6454 §4): with the host in lower case, and always with a port.
+// The host has a port unless it is the scheme's default. The scheme must be in lower
+// case. Of the host, only ASCII letters are folded: some other letters fold to ASCII
+// ones, which would turn one host into another.
 func originOf(scheme, host string) string {
 	u := url.URL{Host: host}
 	name := strings.Map(lowerASCII, u.Hostname())
@@ -342,7 +351,7 @@ func originOf(scheme, host string) string {
 	return scheme + "://" + name + ":" + port
 }
 
-// lowerASCII returns the lower case of an ASCII letter, and others as they are.
+// lowerASCII returns the lower case of an ASCII letter, and any other rune as it is.
 func lowerASCII(r rune) rune {
 	if 'A' <= r && r <= 'Z' {
 		return r - 'A' + 'a'
@@ -350,7 +359,7 @@ func lowerASCII(r rune) rune {
 	return r
 }
 
-// origin returns the originOf a URL, or "" if parseURL does not take it.
+// origin returns what originOf returns for a URL, or "" if parseURL rejects the URL.
 func origin(raw string) string {
 	u, err := parseURL(raw)
 	if err != nil {

@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// This file is the two providers of tokens from elsewhere: one token for ever, and a
-// function that gets tokens.
+// This file has the two providers whose tokens come from elsewhere: StaticProvider has
+// one token, and FuncProvider calls a function of the program.
 
-// StaticProvider hands out one given token for ever.
+// StaticProvider always returns the one token that it was given. Make one with
+// [NewStaticProvider].
 type StaticProvider struct{ token Token }
 
 // NewStaticProvider returns a provider of the given access token. The token is never
@@ -33,12 +34,14 @@ func (p *StaticProvider) Token(context.Context) (Token, error) {
 	return p.token, nil
 }
 
-// FuncProvider hands out tokens that a function of the caller's gets.
+// FuncProvider returns tokens that a function of the program gets. Make one with
+// [NewFuncProvider].
 type FuncProvider struct{ refresher *refresher }
 
 // NewFuncProvider returns a provider that gets its tokens from f. If the Token that f
 // returns has an expiry, the provider keeps it, and calls f again [DefaultLeeway]
-// before it expires. If it has none, the provider calls f for every Token.
+// before it expires. If it has none, the provider calls f for every call of Token.
+// NewFuncProvider fails if f is nil.
 //
 // The provider makes one call of f at a time. The context of f has the values of the
 // caller's, ends after 30 seconds, and is marked by [WithoutInteraction]. If f
@@ -59,10 +62,14 @@ func NewFuncProvider(f func(context.Context) (Token, error)) (*FuncProvider, err
 type tokenFunction struct {
 	f     func(context.Context) (Token, error)
 	clock *clock
-	calls ctxMutex // held during a call, so that none overtakes one that was abandoned
+
+	// calls is locked during a call of f. After a call that was abandoned, the next one
+	// waits until that has returned.
+	calls ctxMutex
 }
 
-// token calls the function.
+// token calls the function. It fails if the function does, if it returns the zero
+// Token, or if the call, or an earlier one, has not returned when ctx ends.
 func (t *tokenFunction) token(ctx context.Context) (grant, error) {
 	token, err := guard(ctx, "token function", func(ctx context.Context) (Token, error) {
 		if t.calls.lock(ctx) != nil {
@@ -95,9 +102,9 @@ func (p *FuncProvider) Token(ctx context.Context) (Token, error) {
 }
 
 // Invalidate tells the provider that the API has refused t. If t is the current
-// token, the next call of Token calls the function for another. Until there is one,
-// t is handed out until it expires. Invalidate may be called at any rate: the
-// provider limits how often it leads to a call, to one in 10 seconds at most.
+// token, the next call of Token calls the function for another one. If the function
+// fails, or may not be called yet, Token returns t until it expires. Invalidate may be
+// called at any rate: it leads to one call of the function in 10 seconds at most.
 func (p *FuncProvider) Invalidate(t Token) {
 	if p != nil && p.refresher != nil {
 		p.refresher.Invalidate(t)

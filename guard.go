@@ -9,16 +9,18 @@ import (
 	"runtime"
 )
 
-// This file calls functions that are not the package's own: a Secret, a Signer, a
-// Cache, what shows a code or opens a browser. They may panic, end their goroutine,
-// or ignore the context that they are given. None of that ends the program or keeps
-// a caller of Token waiting: it becomes an error that names the function.
+// This file calls the functions that callers provide: a Secret, a Signer, a Cache, and
+// those that show a code or open a browser. They may panic, end their goroutine, or
+// ignore the context that they are given. guard turns each of these into an error that
+// names the function, so that it neither ends the program nor keeps a caller of Token
+// waiting.
 
-// guard returns what f returns. If f panics, or has not returned when ctx ends, it
-// returns an error that says so, and f is abandoned: its goroutine ends when it
-// returns, and what it returns then is dropped.
+// guard calls f in a goroutine, and returns what f returns. If f panics or ends its
+// goroutine, guard returns an error that says so. If ctx ends first, guard returns an
+// error that wraps ctx.Err(), and abandons f: what f returns later is dropped, and its
+// goroutine ends then.
 func guard[T any](ctx context.Context, name string, f func(context.Context) (T, error)) (T, error) {
-	// An abandoned f may still write to result, so that it is read only if f has
+	// An abandoned f may write to result at any time. So result is read only if f has
 	// returned.
 	result := new(T)
 	returned, err := guarded(ctx, name, func() error {
@@ -33,14 +35,16 @@ func guard[T any](ctx context.Context, name string, f func(context.Context) (T, 
 	return *result, err
 }
 
-// guarded is guard for a function whose results are not its business: it reports
-// whether f has returned. It is apart so that it is linked once, and not for each
-// type of result.
+// guarded is guard for a function that returns an error alone. It reports false if f
+// was abandoned. It is a function of its own because guard is compiled for each type
+// of result, and this part needs to be compiled only once.
 func guarded(ctx context.Context, name string, f func() error) (returned bool, err error) {
-	// The channel has room for the result, so that an abandoned goroutine can end.
+	// The channel has room for one error, so that the goroutine of an abandoned f can
+	// end.
 	done := make(chan error, 1)
 	go func() {
-		// What is left of it if f calls runtime.Goexit.
+		// This stays the error if f calls runtime.Goexit, after which only the deferred
+		// functions run.
 		err := errors.New("cdfauth: " + name + " ended its goroutine")
 		defer func() { done <- err }()
 		defer recovered(name, &err)
@@ -57,8 +61,9 @@ func guarded(ctx context.Context, name string, f func() error) (returned bool, e
 	}
 }
 
-// recovered is to be deferred: it makes an error of a panic. The value of the panic
-// is not in it, unless it is of the runtime's making: it could be a secret.
+// recovered turns a panic of the function that defers it into an error. The error
+// shows the value of the panic only if the runtime made it. Another value could
+// contain a secret, and only its type is shown.
 func recovered(name string, err *error) {
 	switch value := recover().(type) {
 	case nil:

@@ -12,32 +12,31 @@ import (
 	"unicode"
 )
 
-// This file is what an error may show of an identity provider's answer. Texts from
-// outside are bounded, printable, and cleared of the secrets that the request
-// carried: some providers repeat them.
+// This file says what an error may show of an identity provider's answer. Each text
+// from outside is cut to a limit, made printable, and cleared of the secrets of the
+// request, because some providers repeat those in their answers.
 
-// OAuthError is an answer of the identity provider that is not the one that was
-// asked for (RFC 6749 §5.2); find it with [errors.As]. Its texts are bounded,
-// printable, and without the secrets of the request.
+// OAuthError is an answer of the identity provider that is an error (RFC 6749 §5.2),
+// or that is otherwise not what the request asked for. Find it with [errors.As]. Its
+// texts are bounded, printable, and without the secrets of the request.
 type OAuthError struct {
 	// Code is the answer's error, such as "invalid_client"; "" if it has none. If the
-	// answer is of another form than RFC 6749 defines, it is what that form has in place
-	// of the error.
+	// answer has another form than RFC 6749 defines, Code is what that form has instead.
 	Code string
-	// Description is the provider's explanation, for people; "" if it has none.
+	// Description is the provider's explanation, for people; "" if the answer has none.
 	Description string
-	// URI is of a page about the error; "" if the answer has none.
+	// URI is the address of a page about the error; "" if the answer has none.
 	URI string
-	// StatusCode is of the HTTP response; 0 if a browser brought the answer.
+	// StatusCode is the status of the HTTP response; 0 if a browser brought the answer.
 	StatusCode int
-	// CorrelationID is by what the provider's support finds the request; "" if it
-	// was not given.
+	// CorrelationID is what the provider's support can find the request by; "" if the
+	// answer has none.
 	CorrelationID string
-	// RetryAfter is how long the provider asks to be left alone; 0 if it did not.
+	// RetryAfter is how long the provider asks to be left alone; 0 if it does not ask.
 	RetryAfter time.Duration
 }
 
-// Error returns all that the provider has said.
+// Error returns a sentence with all fields but URI.
 func (e *OAuthError) Error() string {
 	var b strings.Builder
 	b.WriteString("cdfauth: the identity provider answered")
@@ -59,8 +58,8 @@ func (e *OAuthError) Error() string {
 	return b.String()
 }
 
-// isErrorCode reports whether an RFC defines the code. Callers decide on such a code,
-// so that it is never scrubbed, whatever the secret.
+// isErrorCode reports whether a specification defines the code. Programs compare such
+// codes. So scrub leaves them as they are, even if a secret has the same characters.
 func isErrorCode(code string) bool {
 	switch code {
 	case "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", // RFC 6749 §5.2
@@ -81,26 +80,32 @@ func isErrorCode(code string) bool {
 }
 
 const (
-	// scrubMax is how many bytes of a text are looked at. It is generous: what is left
-	// of a secret where the text is cut falls to the second cut, at the caller's limit.
+	// scrubMax is how many bytes of a text are looked at. It is many times the limits
+	// of callers. If this cut leaves the first bytes of a secret at the end of the text,
+	// the second cut, at the caller's limit, normally removes them.
 	scrubMax = 8 << 10
-	// scrubRun is how many bytes in a row are the trace of a secret.
+	// scrubRun is how many bytes in a row a text and a secret must have in common to be
+	// removed from the text.
 	scrubRun = 8
 )
 
-// scrub makes text from outside fit to show: printable, at most limit bytes long, and
-// without any eight bytes in a row that a secret has too, plain or encoded. A known
-// error code stays as it is.
+// scrub returns a text from outside as an error may show it: printable, at most limit
+// bytes long, and without any scrubRun bytes in a row that a secret has too, plain or
+// encoded. A secret that is shorter than scrubRun is removed where the text has all of
+// it. A code for which isErrorCode is true stays as it is.
 func scrub(text string, limit int, secrets ...string) string {
 	if text == "" || isErrorCode(text) {
 		return text
 	}
 	text = printable(text[:min(len(text), scrubMax)])
-	left := []byte(text)
-	common := make(map[string]bool) // by run of the text: a secret has it too
+	// The keys of common are the runs of the text, of scrubRun bytes each. The value
+	// becomes true if a secret has the run too.
+	common := make(map[string]bool)
 	for i := 0; i+scrubRun <= len(text); i++ {
 		common[text[i:i+scrubRun]] = false
 	}
+	// In left, zeros replace the bytes that are removed.
+	left := []byte(text)
 	for _, secret := range secrets {
 		for _, form := range encodings(secret) {
 			markCommon(common, form)
@@ -114,14 +119,16 @@ func scrub(text string, limit int, secrets ...string) string {
 			clear(left[i : i+scrubRun])
 		}
 	}
-	// Of its own, a printable text has no zeros.
+	// A printable text has no zeros. So each zero in left stands for a removed byte, and
+	// each row of zeros for a removed part.
 	left = slices.CompactFunc(left, func(a, b byte) bool { return a == 0 && b == 0 })
 	text = strings.ReplaceAll(string(left), "\x00", "[removed]")
 	return printable(text[:min(len(text), limit)])
 }
 
-// encodings returns the forms in which a secret may come back. Base64 of something
-// longer, such as Basic's pair, has it at one of three alignments.
+// encodings returns the forms in which a secret may come back: as it is, percent-encoded,
+// and in base64. In base64 of a longer text, such as the credentials of HTTP Basic, the
+// secret begins at one of three alignments, and has another form at each.
 func encodings(secret string) []string {
 	if secret == "" {
 		return nil
@@ -137,8 +144,9 @@ func encodings(secret string) []string {
 	return slices.Compact(forms)
 }
 
-// markCommon marks the runs of a text that form has too. It looks each of form's up,
-// since form may be as long as the text: an assertion in base64.
+// markCommon sets to true the runs in common that form has too. It looks each run of
+// form up, because comparing each with the whole text would take too long for a long
+// form, such as an assertion in base64.
 func markCommon(common map[string]bool, form string) {
 	for i := 0; i+scrubRun <= len(form); i++ {
 		run := form[i : i+scrubRun]
@@ -148,8 +156,8 @@ func markCommon(common map[string]bool, form string) {
 	}
 }
 
-// eraseShort sets the bytes in left to zero where text has a form that is shorter than
-// a run. Text and left are of the same length.
+// eraseShort sets the bytes in left to zero where text has form, which is shorter than
+// scrubRun. The length of left is that of text.
 func eraseShort(left []byte, text, form string) {
 	for i := 0; i+len(form) <= len(text); i++ {
 		if strings.HasPrefix(text[i:], form) {
@@ -158,13 +166,14 @@ func eraseShort(left []byte, text, form string) {
 	}
 }
 
-// printable drops what could move a terminal's cursor or hide in a log, and makes a
-// blank of what separates lines.
+// printable drops the characters of s that could move a terminal's cursor or hide in a
+// log. It replaces line ends and other white space by blanks, and trims those at the
+// ends.
 func printable(s string) string {
 	return strings.TrimSpace(strings.Map(printableRune, s))
 }
 
-// printableRune returns the rune in place of which r is shown, or -1 for none.
+// printableRune returns the rune that printable has in place of r, or -1 if it drops r.
 func printableRune(r rune) rune {
 	switch {
 	case unicode.IsSpace(r):

@@ -20,9 +20,9 @@ const DefaultLeeway = 15 * time.Second
 // Options holds what every flow shares. Several providers can use the same
 // Options. The zero value is right for most programs.
 type Options struct {
-	// Leeway is how long before its expiry a token is refreshed, but never more
-	// than half of its lifetime. Zero means DefaultLeeway. Constructors reject a
-	// negative value.
+	// Leeway is how long before its expiry a token is refreshed. If it is more
+	// than half of a token's lifetime, half of the lifetime is used. Zero means
+	// DefaultLeeway. Constructors reject a negative value.
 	Leeway time.Duration
 
 	// Cache keeps tokens for other processes and for later ones, in MSAL's
@@ -33,8 +33,9 @@ type Options struct {
 
 	// HTTPClient sends the requests to the identity provider. The package does
 	// not change it, and follows no redirect with it. Nil means a private client
-	// of the package: TLS 1.2 or later, the proxy that the environment names,
-	// and timeouts.
+	// of the package, with TLS 1.2 or later and the proxy that the environment
+	// names, which gives up on a TCP or a TLS handshake after 5 seconds. With
+	// either, a request ends after 10 seconds at most.
 	HTTPClient *http.Client
 
 	// Logger gets a record of each exchange with the identity provider and of
@@ -50,8 +51,8 @@ var errNotMade = errors.New("cdfauth: provider is nil or zero: make it with its 
 // A fieldError says what is wrong with one field of a configuration. Load and
 // FromEnv replace the field by the key or the variable that it came from.
 type fieldError struct {
-	field string
-	err   error
+	field string // the name of the field
+	err   error  // the problem, which continues the sentence that field begins
 }
 
 // badField returns a *fieldError. The problem continues the sentence that the

@@ -191,20 +191,22 @@ func repairText(text string) string {
 		`\u002b`, "+", `\u002B`, "+", `\u003d`, "=", `\u003D`, "=",
 		"\u00a0", " ", "\u00ad", "", "\u200b", "", "\u200c", "", "\u200d", "", "\u200e", "", "\u200f", "",
 		"\u2060", "", "\ufeff", "")
-	return damage.Replace(decodeUTF16(text))
+	return damage.Replace(decodeUnmarkedUTF16(decodeText(text)))
 }
 
-// decodeUTF16 returns text in UTF-8, if it is UTF-16 with a byte order mark, or with
-// the hyphens of PEM and none; otherwise as it is.
-func decodeUTF16(text string) string {
-	text = decodeText(text)
+// decodeUnmarkedUTF16 converts text in UTF-16 without a byte order mark to UTF-8. It
+// recognises UTF-16 by the hyphens of PEM, and its byte order by the zero that an ASCII
+// character has in front or behind. It returns other text as it is. decodeText does not
+// do this, because no secret but PEM has something to recognise UTF-16 by.
+func decodeUnmarkedUTF16(text string) string {
 	switch {
 	case !strings.Contains(text, "-\x00-\x00-"):
 		return text
 	case text[0] == 0:
 		return fromUTF16(text, binary.BigEndian)
+	default:
+		return fromUTF16(text, binary.LittleEndian)
 	}
-	return fromUTF16(text, binary.LittleEndian)
 }
 
 // compact returns base64 without what may stand between its characters.

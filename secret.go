@@ -14,8 +14,8 @@ import (
 )
 
 // This file is about secrets that a program was given: client secrets,
-// assertions, private keys and passphrases. A secret is a function, which the
-// package calls when it is about to use the secret. It is not kept.
+// assertions, private keys and passphrases. A Secret is a function. The package
+// calls it when it is about to use the secret, and does not keep what it returns.
 
 // Secret returns a secret when it is needed. The package calls it anew for each
 // exchange with the identity provider, so that a secret that was rotated on
@@ -26,10 +26,10 @@ import (
 // Secrets arrive with what files, shells and editors add to them. The package
 // drops what cannot be part of a secret: a byte order mark at its start, after
 // which text in UTF-16 is converted, and, but for a private key, line ends at
-// its end. An error of Token names the field and what is wrong with its secret
-// if that has quotes around it, if it has a control character or another one
-// that cannot be part of it, or if a ClientAssertion is not a JWT. No error
-// shows the secret.
+// its end. Token returns an error if a secret has quotes around it, if it has a
+// control character or another one that cannot be part of it, or if a
+// ClientAssertion is not a JWT. The error names the field and what is wrong.
+// No error shows the secret.
 type Secret func(ctx context.Context) (string, error)
 
 // SecretString returns a Secret that returns s. For the empty string it returns
@@ -42,12 +42,12 @@ func SecretString(s string) Secret {
 	return func(context.Context) (string, error) { return s, nil }
 }
 
-// SecretFile returns a Secret that reads a file each time. The contents of
-// several files, such as tls.key and tls.crt, are joined by a newline. The last
-// newline, which editors add, is dropped, and so is a byte order mark at the
-// start of a file. A file that is marked as UTF-16 is converted. A file may have
-// 1 MiB at most. Without a path, or with an empty one, SecretFile returns nil, as
-// if the field were not set.
+// SecretFile returns a Secret that reads a file each time. It joins the contents
+// of several files, such as tls.key and tls.crt, by a newline. It drops the last
+// newline, which editors add, and a byte order mark at the start of each file,
+// after which it converts text in UTF-16. The Secret returns an error if a file
+// cannot be read, or has more than 1 MiB. Without a path, or with an empty one,
+// SecretFile returns nil, as if the field were not set.
 func SecretFile(path ...string) Secret {
 	if len(path) == 0 || slices.Contains(path, "") {
 		return nil
@@ -67,15 +67,15 @@ func SecretFile(path ...string) Secret {
 	}
 }
 
-// maxSecretFile is how long a file with a secret may be, in bytes. Another file
-// is no secret.
+// maxSecretFile is how long a file with a secret may be, in bytes. A longer file
+// was named by mistake.
 const maxSecretFile = 1 << 20
 
-// errTooBig is the error of a file that is longer than it may be.
+// errTooBig is the error of a file that is longer than maxSecretFile.
 var errTooBig = errors.New("content has more than 1 MiB")
 
-// readSecretFile returns the text in a file. Its errors have the path, and never
-// the content.
+// readSecretFile returns the text in a file, as decodeText returns it. Its errors
+// show the path, and never the content.
 func readSecretFile(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -92,8 +92,9 @@ func readSecretFile(path string) (string, error) {
 	return decodeText(string(content)), nil
 }
 
-// read calls the function for a field of a configuration. Everybody calls it
-// this way: it may hang or panic, and its error has to name the field.
+// read returns the secret for a field of a configuration. All code of the package
+// calls a Secret by read, because a Secret may hang or panic, and because the
+// error has to name the field.
 func (s Secret) read(ctx context.Context, field string) (string, error) {
 	text, err := guard(ctx, field, s)
 	if err != nil {
@@ -106,8 +107,10 @@ func (s Secret) read(ctx context.Context, field string) (string, error) {
 	return text, nil
 }
 
-// readLine calls the function for a field whose secret is one line, which
-// problemOf checks. The identity provider's invalid_client would not say what is
+// readLine returns the secret for a field whose secret is one line. It fails if
+// the line has quotes around it, or if problemOf returns a problem, which
+// continues the sentence that the field's name begins. If such a secret were sent,
+// the identity provider would answer invalid_client, which does not say what is
 // wrong with it.
 func (s Secret) readLine(
 	ctx context.Context, field string, problemOf func(line string) string,
@@ -129,8 +132,9 @@ func (s Secret) readLine(
 	return line, nil
 }
 
-// clientSecretProblem says what is wrong with a client secret. RFC 6749 appendix
-// A.2 has ASCII alone, but some providers let people choose others.
+// clientSecretProblem says what is wrong with a client secret; "" if nothing is.
+// RFC 6749 appendix A.2 allows ASCII alone, but some providers let people choose
+// secrets with other characters.
 func clientSecretProblem(secret string) string {
 	if found := findCharacter(secret, notPrintable); found != "" {
 		return "has " + found + ", which cannot be part of a client secret"
@@ -138,8 +142,8 @@ func clientSecretProblem(secret string) string {
 	return ""
 }
 
-// passphraseProblem says what is wrong with a passphrase. It may have any bytes
-// but control characters, which nobody can type.
+// passphraseProblem says what is wrong with a passphrase; "" if nothing is. A
+// passphrase may have any bytes but control characters, which nobody can type.
 func passphraseProblem(passphrase string) string {
 	if found := findCharacter(passphrase, unicode.IsControl); found != "" {
 		return "has " + found + ", which cannot be part of a passphrase"
@@ -147,9 +151,10 @@ func passphraseProblem(passphrase string) string {
 	return ""
 }
 
-// assertionProblem says why an assertion is not a JWT: three parts of base64url
-// with dots between them (RFC 7515 §7.1), or five if it is encrypted (RFC 7516
-// §7.1). Nothing else of it is judged, which is for the identity provider to do.
+// assertionProblem says why an assertion is not a JWT; "" if it is one. A JWT is
+// three parts of base64url with dots between them (RFC 7515 §7.1), or five if it
+// is encrypted (RFC 7516 §7.1). Parts in the middle may be empty, as the encrypted
+// key can be. The rest is for the identity provider to check.
 func assertionProblem(assertion string) string {
 	if strings.HasPrefix(assertion, "{") {
 		return "is a JSON object: want the JWT alone"

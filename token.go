@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// This file is what everybody deals with: a Provider, and the Token that it supplies.
+// This file has the two types that every program uses: a Provider, and the Token that
+// it supplies.
 
 // A Provider supplies access tokens. It is safe for concurrent use.
 //
@@ -30,20 +31,20 @@ type Provider interface {
 // change. The zero Token holds no access token.
 type Token struct{ data func() *tokenData }
 
-// A tokenData is what a Token holds. It can be reached through a function value
-// alone, where no printer looks.
+// A tokenData is what a Token holds. A Token keeps it inside a function value, because
+// fmt, log/slog and the encoders do not look there.
 type tokenData struct {
-	header   string // the word Bearer and the access token, as SetAuthHeader sets it
-	expiry   time.Time
-	scope    string
-	username string
+	header   string    // the value of the Authorization header: "Bearer " and the access token
+	expiry   time.Time // by the wall clock, in whole seconds; zero if it is not known
+	scope    string    // separated by spaces; "" if the server did not say
+	username string    // "" unless a person has signed in
 }
 
 // bearer begins the value of the Authorization header (RFC 6750 §2.1).
 const bearer = "Bearer "
 
 // NewToken returns a Token, for the function of a [FuncProvider] and for tests. A
-// zero expiry means that it is not known. NewToken fails if accessToken is empty or
+// zero expiry means that the expiry is not known. NewToken fails if accessToken is empty or
 // has anything but visible ASCII characters in it (RFC 6750 §2.1). The error does
 // not show it.
 func NewToken(accessToken string, expiry time.Time) (Token, error) {
@@ -53,10 +54,13 @@ func NewToken(accessToken string, expiry time.Time) (Token, error) {
 	return newToken(tokenData{header: bearer + accessToken, expiry: expiry}), nil
 }
 
-// newToken returns a Token that has passed checkAccessToken. It keeps the whole
-// seconds of the expiry, as caches do, so that a token out of a cache is Equal to
-// what was put there; and of those the reading of the wall clock alone, since a
-// laptop that has slept must not be handed a dead token.
+// newToken returns a Token that holds d. The access token must have passed
+// checkAccessToken.
+//
+// newToken rounds the expiry down to whole seconds, as caches do, so that a token that
+// comes out of a cache is Equal to the one that was put there. It also removes the
+// reading of the monotonic clock, which stands still while a laptop sleeps: with it, a
+// token that has expired in the meantime would seem valid.
 func newToken(d tokenData) Token {
 	d.expiry = d.expiry.Round(0).Truncate(time.Second)
 	return Token{func() *tokenData { return &d }}
@@ -64,21 +68,22 @@ func newToken(d tokenData) Token {
 
 // checkAccessToken says what is wrong with an access token, without showing it; ""
 // if nothing is. A token goes into a header as it is, so that a line end in it would
-// be a header of somebody else's. RFC 6750's grammar is narrower, but real providers
-// go beyond it.
+// let whoever made the token add headers to the request. RFC 6750 §2.1 allows fewer
+// characters, but real providers use others too.
 func checkAccessToken(s string) string {
 	if s == "" {
 		return "access token is empty"
 	}
-	invisible := func(r rune) bool { return r <= ' ' || r > '~' }
-	if i := strings.IndexFunc(s, invisible); i >= 0 {
+	i := strings.IndexFunc(s, notVisibleASCII)
+	if i >= 0 {
 		return fmt.Sprintf("access token has a character that is not visible ASCII at byte %d of %d"+
 			" (it is wanted without the word Bearer, blanks or line ends)", i+1, len(s))
 	}
 	return ""
 }
 
-// load returns what t holds. It is empty for the zero Token.
+// load returns what t holds, and an empty tokenData for the zero Token. Nobody changes
+// what it returns.
 func (t Token) load() *tokenData {
 	if t.data == nil {
 		return &tokenData{}

@@ -9,33 +9,35 @@ import (
 	"strings"
 )
 
-// This file carries tokens to the API, and to nobody else.
+// This file sends tokens to the API, and to no other server.
 
 // Transport is an [http.RoundTripper] that sets the Authorization header on requests
-// to Origin, and replaces one that is there. Requests to others pass unchanged, and
-// the Provider is not asked for a token. This holds after redirects too: each of them
-// passes here as a request of its own.
+// to Origin, and replaces one that is there. It sends requests to other origins
+// unchanged, and does not ask the Provider for a token. This holds after redirects too,
+// because an http.Client sends the request to each new address through its Transport.
 //
-// When the API answers 401, Transport calls the Provider's Invalidate method, if it
-// has one, and asks it for a token again, [WithoutInteraction]. If that is another
-// token, and the body of the request can be had again (see [http.Request].GetBody),
-// it sends the request once more. Otherwise it returns the 401 as it is.
+// If the API answers 401, and the Provider has a method Invalidate, Transport calls
+// that method, and asks the Provider for a token again, [WithoutInteraction]. If it
+// gets another token, and the body of the request can be had again (see
+// [http.Request].GetBody), it sends the request once more, and returns the answer to
+// that. Otherwise it returns the 401 as it is.
 type Transport struct {
-	// Provider supplies the tokens. It must not be nil.
+	// Provider supplies the tokens. If it is nil, RoundTrip fails.
 	Provider Provider
 
-	// Origin is whom the tokens are for, such as ClusterURL("greenfield"): scheme,
-	// host and, unless it is the scheme's own, port (RFC 6454 §4). The scheme is
-	// https, or http for a loopback host.
+	// Origin is the server that gets the tokens, such as ClusterURL("greenfield"):
+	// scheme, host and, unless it is the scheme's default, port (RFC 6454 §4). The
+	// scheme has to be https, or http for a loopback host. If Origin is wrong,
+	// RoundTrip fails.
 	Origin string
 
-	// Base sends the requests. nil means [http.DefaultTransport].
+	// Base sends the requests. Nil means [http.DefaultTransport].
 	Base http.RoundTripper
 }
 
-// NewHTTPClient returns a client that carries the tokens of p to origin, through a
-// [Transport] on [http.DefaultTransport]. It fails if p is nil or origin is not as
-// Transport.Origin has to be.
+// NewHTTPClient returns a client that sends the tokens of p to origin, by a [Transport]
+// over [http.DefaultTransport]. It fails if p is nil, or if origin is not what
+// Transport.Origin has to be. The client has no timeout.
 func NewHTTPClient(p Provider, origin string) (*http.Client, error) {
 	t := &Transport{Provider: p, Origin: origin}
 	_, err := t.origin()
@@ -65,8 +67,8 @@ func (t *Transport) origin() (string, error) {
 	return originOf(u.Scheme, u.Host), nil
 }
 
-// RoundTrip implements [http.RoundTripper]. Its errors are the Provider's and Base's,
-// and those of a Transport whose fields are wrong.
+// RoundTrip implements [http.RoundTripper]. Its error is that of the Provider or of
+// Base, or says which field of the Transport is wrong.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	origin, err := t.origin()
 	if err != nil {
@@ -97,8 +99,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return base.RoundTrip(again)
 }
 
-// isFor reports whether r goes to origin: by its URL, and by its Host header too if
-// that is set.
+// isFor reports whether r goes to origin. Its URL has to say so, and also r.Host if
+// that is set, because the server may choose by it which site gets the request.
 func isFor(origin string, r *http.Request) bool {
 	if r.URL == nil || originOf(r.URL.Scheme, r.URL.Host) != origin {
 		return false
@@ -106,9 +108,10 @@ func isFor(origin string, r *http.Request) bool {
 	return r.Host == "" || originOf(r.URL.Scheme, r.Host) == origin
 }
 
-// replay tells the provider that refused was refused with a 401, and returns the
-// request as it may be sent once more, with another token. It returns nil if it may
-// not: there is no other token without asking a person, or the body is spent.
+// replay tells the provider that the API has refused a token, and returns r with another
+// token, to be sent once more. It returns nil if r cannot be sent again: the provider
+// has no method Invalidate, or no other token without asking a person, or the body of
+// r was read and cannot be had again.
 func (t *Transport) replay(r *http.Request, refused Token) *http.Request {
 	p, ok := t.Provider.(interface{ Invalidate(Token) })
 	if !ok {
@@ -133,7 +136,8 @@ func (t *Transport) replay(r *http.Request, refused Token) *http.Request {
 	return again
 }
 
-// token asks the provider for a token. No request is sent without one.
+// token asks the provider for a token. It fails if it gets the zero Token, so that no
+// request is sent to the API without a token.
 func (t *Transport) token(ctx context.Context) (Token, error) {
 	token, err := t.Provider.Token(ctx)
 	if err != nil {
@@ -145,8 +149,8 @@ func (t *Transport) token(ctx context.Context) (Token, error) {
 	return token, nil
 }
 
-// withToken returns a copy of r with the header: a RoundTripper must not change the
-// request that it is given.
+// withToken returns a copy of r with the token in its header. A RoundTripper must not
+// change the request that it is given.
 func withToken(r *http.Request, token Token) *http.Request {
 	c := r.WithContext(r.Context())
 	c.Header = r.Header.Clone()
@@ -154,15 +158,16 @@ func withToken(r *http.Request, token Token) *http.Request {
 	return c
 }
 
-// closeBody closes the body of a request that is not sent, as a RoundTripper has to.
+// closeBody closes the body of a request that is not sent. A RoundTripper must close the
+// body also if it fails.
 func closeBody(r *http.Request) {
 	if r.Body != nil {
 		r.Body.Close()
 	}
 }
 
-// CloseIdleConnections passes the call of [http.Client.CloseIdleConnections] on to
-// Base.
+// CloseIdleConnections closes the idle connections of Base, if Base can do so. The
+// method of http.Client of the same name calls it.
 func (t *Transport) CloseIdleConnections() {
 	if t == nil {
 		return
