@@ -156,8 +156,8 @@ func TestFileCacheLockHeld(t *testing.T) {
 func TestFileCacheKill(t *testing.T) {
 	t.Parallel()
 	kills := 500
-	if testing.Short() {
-		kills = 40
+	if testing.Short() || fips140.Enabled() {
+		kills = 40 // in FIPS mode most kills hit a process that still gathers entropy
 	}
 	var litter atomic.Int32
 	t.Run("writers", func(t *testing.T) {
@@ -195,7 +195,8 @@ func TestFileCacheKill(t *testing.T) {
 		}
 	})
 	t.Logf("%d of %d kills hit a writer before it renamed", litter.Load(), kills)
-	if litter.Load() == 0 && !testing.Short() && !fips140.Enabled() { // in that mode a writer spends its time on the random name
+	// In FIPS mode a writer spends its time on the random name.
+	if litter.Load() == 0 && !testing.Short() && !fips140.Enabled() {
 		t.Error("no kill hit a write: the test shows nothing")
 	}
 }
