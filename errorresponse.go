@@ -95,6 +95,9 @@ func jsonText(raw json.RawMessage) string {
 // a number or empty.
 func hasError(body []byte) bool {
 	r := parseErrorResponse(body)
+	if len(r.Error) == 0 {
+		return false
+	}
 	var code string
 	_ = json.Unmarshal(r.Error, &code)
 	nested := r.nested()

@@ -34,7 +34,7 @@ const defaultLife = 10 * time.Minute
 type response struct {
 	host          string
 	status        int
-	contentType   string // without parameters; "" for none
+	contentType   string // the header's value; "" for none
 	location      string // where a redirect leads, without query; "" for nowhere
 	retryAfter    time.Duration
 	correlationID string // for the provider's support
@@ -91,28 +91,45 @@ type grant struct {
 }
 
 // newResponse returns what the status and the header of an answer say. asked is the URL
-// of the request. A date in Retry-After is compared with the answer's own Date, because
-// the provider's clock may differ from ours. An answer without one is compared with now.
+// of the request, and now is the time.
 func newResponse(resp *http.Response, asked *url.URL, now time.Time) response {
-	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		now = date
-	}
-	a := response{
+	return response{
 		status:        resp.StatusCode,
-		retryAfter:    parseRetryAfter(resp.Header.Get("Retry-After"), now),
+		contentType:   resp.Header.Get("Content-Type"),
+		location:      redirectTarget(resp.Header, asked),
+		retryAfter:    waitAskedFor(resp.Header, now),
 		correlationID: correlationID(resp.Header),
 	}
-	contentType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err == nil {
-		a.contentType = contentType
+}
+
+// redirectTarget returns where a redirect leads, without its query, which may have a
+// secret; "" if the answer is no redirect.
+func redirectTarget(h http.Header, asked *url.URL) string {
+	to := h.Get("Location")
+	if to == "" {
+		return ""
 	}
-	to := resp.Header.Get("Location")
 	location, err := asked.Parse(to)
-	if err == nil && to != "" {
-		shown := url.URL{Scheme: location.Scheme, Host: location.Host, Path: location.Path}
-		a.location = shown.String()
+	if err != nil {
+		return ""
 	}
-	return a
+	shown := url.URL{Scheme: location.Scheme, Host: location.Host, Path: location.Path}
+	return shown.String()
+}
+
+// waitAskedFor returns the wait that an answer asks for in Retry-After; 0 if it asks for
+// none. A date there is compared with the answer's own Date, because the provider's clock
+// may differ from ours. If the answer has no Date, it is compared with now.
+func waitAskedFor(h http.Header, now time.Time) time.Duration {
+	value := h.Get("Retry-After")
+	if value == "" {
+		return 0
+	}
+	date, err := http.ParseTime(h.Get("Date"))
+	if err == nil {
+		now = date
+	}
+	return parseRetryAfter(value, now)
 }
 
 // correlationID returns the identifier by which the provider's support finds the request,
@@ -238,8 +255,10 @@ func (a response) decode(v any) (why string) {
 		return ""
 	case errors.As(err, &wrongType) && wrongType.Field != "":
 		return "the answer's " + wrongType.Field + " is of the wrong type"
-	case a.contentType != "":
-		return "the answer is not a JSON object (its Content-Type is " + a.contentType + ")"
 	}
-	return "the answer is not a JSON object"
+	contentType, _, err := mime.ParseMediaType(a.contentType)
+	if err != nil {
+		return "the answer is not a JSON object"
+	}
+	return "the answer is not a JSON object (its Content-Type is " + contentType + ")"
 }
