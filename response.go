@@ -134,12 +134,13 @@ func waitAskedFor(h http.Header, now time.Time) time.Duration {
 
 // correlationID returns the identifier by which the provider's support finds the request,
 // or that of a proxy in front of it; "" if there is none. No standard names the header.
+// The names are spelt as net/http keeps them, which saves Get a conversion.
 func correlationID(h http.Header) string {
 	return cmp.Or(
 		h.Get("X-Ms-Request-Id"), // Entra
 		h.Get("X-Okta-Request-Id"),
-		h.Get("X-Auth0-RequestId"),
-		h.Get("X-Amzn-RequestId"), // AWS
+		h.Get("X-Auth0-Requestid"),
+		h.Get("X-Amzn-Requestid"), // AWS
 		h.Get("X-Request-Id"),
 		h.Get("X-Correlation-Id"),
 		h.Get("X-Amz-Cf-Id"), // AWS CloudFront
@@ -249,11 +250,11 @@ func (a response) read(v any, secrets []string) error {
 // showing any of it; "" if nothing is.
 func (a response) decode(v any) (why string) {
 	err := json.Unmarshal(a.body, v)
-	var wrongType *json.UnmarshalTypeError
-	switch {
-	case err == nil && string(bytes.TrimSpace(a.body)) != "null":
+	if err == nil && string(bytes.TrimSpace(a.body)) != "null" {
 		return ""
-	case errors.As(err, &wrongType) && wrongType.Field != "":
+	}
+	var wrongType *json.UnmarshalTypeError
+	if errors.As(err, &wrongType) && wrongType.Field != "" {
 		return "the answer's " + wrongType.Field + " is of the wrong type"
 	}
 	contentType, _, err := mime.ParseMediaType(a.contentType)
