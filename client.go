@@ -123,7 +123,7 @@ func checkScopes(scopes []string) error {
 }
 
 // notInScope reports whether r cannot be part of a scope-token (RFC 6749 §3.3).
-func notInScope(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
+func notInScope(r rune) bool { return notVisibleASCII(r) || r == '"' || r == '\\' }
 
 // isReserved reports whether the flows set a parameter themselves, or whether it could
 // change what they do. Params must not have such a parameter.

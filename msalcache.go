@@ -168,8 +168,8 @@ func (c msalCache) put(section string, e entry) {
 		c[section] = entries
 	}
 	// Entries of two issuers on one host can have the same key, because MSAL's keys do not
-	// have the issuer. The entry of the other issuer is kept, and the new one gets a longer
-	// key.
+	// have the issuer. The entry of the other issuer is kept, and the new one gets "-" after
+	// its key. It is found all the same: entries are looked for by their fields.
 	key := e.key(section)
 	old, _ := entries[key].(map[string]any)
 	for e.isOfAnotherIssuer(old) {

@@ -330,9 +330,11 @@ func (r *refresher) cameTooLate(w *waiter) bool {
 		return true
 	case f.err == errSignedOut:
 		return f.session != w.session
-	default:
-		return w.askable && r.ask != nil && f.stop == nil && errors.Is(f.err, ErrSignInRequired)
+	case errors.Is(f.err, ErrSignInRequired):
+		hasAsked := f.stop != nil
+		return w.askable && r.ask != nil && !hasAsked
 	}
+	return false
 }
 
 // Invalidate notes that token was refused, if it is the current one. The next call of

@@ -169,8 +169,9 @@ func (c *client) send(ctx context.Context, what, rawURL string,
 	return answer, nil
 }
 
-// usesNetHTTP reports whether the client's transport is net/http's own. That one returns
-// when its context ends, and does not panic. Any other one has to be called by guard.
+// usesNetHTTP reports whether the client's transport is net/http's own, and there is no
+// cookie jar. That transport returns when its context ends, and does not panic. Any
+// other one, and a jar, has to be called by guard.
 func (c *client) usesNetHTTP() bool {
 	transport := c.http.Transport
 	if transport == nil {
@@ -178,7 +179,7 @@ func (c *client) usesNetHTTP() bool {
 		transport = http.DefaultTransport
 	}
 	_, known := transport.(*http.Transport)
-	return known
+	return known && c.http.Jar == nil
 }
 
 // newHTTPRequest returns the request as net/http sends it: a POST of the form

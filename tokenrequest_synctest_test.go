@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -112,6 +113,30 @@ func TestReplacedDefaultTransportIsGuarded(t *testing.T) {
 		})
 		if err == nil || duration > silentLimit {
 			t.Errorf("hangs: %v after %v", err, duration)
+		}
+		time.Sleep(2 * time.Hour) // until the requests that were given up are over
+	})
+}
+
+// A blockingJar blocks whoever asks it for cookies.
+type blockingJar struct{ http.CookieJar }
+
+func (blockingJar) Cookies(*url.URL) []*http.Cookie {
+	time.Sleep(time.Hour)
+	return nil
+}
+
+// TestCookieJarIsGuarded: net/http asks the jar of a caller's HTTPClient in the goroutine
+// of the request, without a context. A jar that blocks must not hold callers of Token.
+func TestCookieJarIsGuarded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := cachedProvider(t, idptest.New(), nil, func(c *ClientCredentialsConfig) {
+			c.HTTPClient = &http.Client{Transport: &http.Transport{}, Jar: blockingJar{}}
+		})
+		var err error
+		duration := elapse(func() { _, err = p.Token(t.Context()) })
+		if err == nil || duration > silentLimit {
+			t.Errorf("%v after %v", err, duration)
 		}
 		time.Sleep(2 * time.Hour) // until the requests that were given up are over
 	})

@@ -262,12 +262,13 @@ func (t *transaction) finish(ctx context.Context, err error) (grant, error) {
 			s.fallback.Store(newFallbackCache(t.content, err))
 		}
 	}
-	wasCopied := t.fallback != nil && t.fallback.copied.Load()
-	if t.rotated && (wasCopied || !stored) {
+	usedCopy := t.fallback != nil && t.fallback.copied.Load()
+	if t.rotated && (usedCopy || !stored) {
 		s.warn(ctx, "cdfauth: the provider has replaced a refresh token that is still in the cache",
 			errSpentToken)
 	}
-	if t.rotated && wasCopied {
+	if t.rotated && usedCopy {
+		// The fallback now has a refresh token of its own.
 		t.fallback.copied.Store(false)
 	}
 	if errors.Is(t.err, ErrSignInRequired) {
