@@ -13,7 +13,8 @@ import (
 )
 
 // This file tells which entries of a cache were issued to this client by this
-// identity provider, which people they belong to, and which of them is meant.
+// identity provider, which people they belong to, and which of these people is meant.
+// It finds that person's tokens.
 //
 // A cache file is shared: by other clients, by other providers on the same host
 // name, and by Cognite's Python SDK. The names of its entries are not enough to tell
@@ -25,15 +26,16 @@ type account struct {
 	id       string   // home_account_id; "" if the provider tells no accounts apart
 	username string   // "" if it is not known
 	names    []string // all user names: a guest has another one in each tenant
-	hints    []string // under which they have signed in, of LoginHint
+	hints    []string // the values of LoginHint under which they have signed in
 }
 
 // fieldHints is the field of an account's entry that has the values of LoginHint
 // under which the person has signed in. Others than this package ignore it.
 const fieldHints = "login_hints"
 
-// accountOf tells whose tokens a response has: by client_info if the provider sends
-// it, as Entra does, else by the subject of the ID token. MSAL does the same.
+// accountOf returns the account whose tokens a response has. Its id comes from
+// client_info if the provider sends that, as Entra does, and otherwise is the subject of
+// the ID token. MSAL does the same.
 func accountOf(r *tokenResponse, said claims) account {
 	person := account{id: said.Sub, username: said.username()}
 	person.addName(said.PreferredUsername)
@@ -49,14 +51,15 @@ func accountOf(r *tokenResponse, said claims) account {
 	return person
 }
 
-// tokenSections are the sections in which entries belong to a client. The ID tokens
-// come last: entries of others' making are recognised by them.
+// tokenSections are the sections in which entries belong to a client. Whoever removes
+// entries goes through them in this order: entries that other programs have made are
+// recognised by the ID tokens, which therefore come last.
 var tokenSections = []string{accessTokens, refreshTokens, idTokens}
 
 // issuedToUs reports whether this client got an entry from this identity provider.
 // Its key does not tell: two realms, tenants or ports of one host look the same in
-// it. Entries of our own say who issued them. Of an entry that another program made,
-// the realm tells at Entra, and the ID token of the same account elsewhere.
+// it. An entry that this package has made says who issued it. For an entry that another
+// program has made, the realm decides at Entra, and the account's ID tokens elsewhere.
 func (s *signIn) issuedToUs(c msalCache, section string, e entry) bool {
 	if !s.ofThisClient(e) {
 		return false
@@ -66,15 +69,35 @@ func (s *signIn) issuedToUs(c msalCache, section string, e entry) bool {
 	if said == issuer {
 		return true
 	}
-	// Refresh tokens have no realm: they serve all realms of an account.
+	// A refresh token has no realm, because it serves all realms of an account.
 	inRealm := section == refreshTokens || e.text("realm") == realm
 	if s.client.entraStyle() {
 		return inRealm && (said == "" || origin(said) == origin(issuer))
 	}
-	if said != "" || !inRealm && realm != "" {
+	if said != "" {
 		return false
 	}
-	return s.isOurIssuer(s.idToken(c, e.account()).Iss)
+	// The realm is not known before the metadata is.
+	if realm != "" && !inRealm {
+		return false
+	}
+	return s.isOurAccount(c, e.account())
+}
+
+// isOurAccount reports whether an account has ID tokens in the cache, and all of them
+// are this identity provider's. If some are another provider's, which knows a person by
+// the same id, an entry of the account may be of either.
+func (s *signIn) isOurAccount(c msalCache, id string) bool {
+	tokens := s.idTokens(c, id)
+	if len(tokens) == 0 {
+		return false
+	}
+	for _, said := range tokens {
+		if !s.isOurIssuer(said.Iss) {
+			return false
+		}
+	}
+	return true
 }
 
 // isOurIssuer reports whether iss is the identity provider's issuer. Before the
@@ -87,14 +110,26 @@ func (s *signIn) isOurIssuer(iss string) bool {
 	return iss == m.Issuer
 }
 
-// idToken returns the claims of an account's ID token in the cache, or none. At
-// Entra a person has one for each tenant, and they differ.
+// idToken returns the claims of an account's ID token in the cache. If there are
+// several, it prefers one that is known to be this identity provider's. It returns no
+// claims if there is none.
 func (s *signIn) idToken(c msalCache, id string) claims {
-	if id == "" {
+	tokens := s.idTokens(c, id)
+	if len(tokens) == 0 {
 		return claims{}
 	}
+	return tokens[0]
+}
+
+// idTokens returns the claims of those ID tokens of an account that may be of this
+// identity provider. Those that say so come first. At Entra a person has an ID token for
+// each tenant, and they differ: only those of the realm count.
+func (s *signIn) idTokens(c msalCache, id string) []claims {
+	if id == "" {
+		return nil
+	}
 	realm, issuer := s.realmAndIssuer()
-	tokens := c.find(idTokens, func(e entry) bool {
+	entries := c.find(idTokens, func(e entry) bool {
 		if e.account() != id || !s.ofThisClient(e) {
 			return false
 		}
@@ -104,24 +139,31 @@ func (s *signIn) idToken(c msalCache, id string) claims {
 		said := e.text(fieldIssuer)
 		return said == "" || said == issuer
 	})
-	for _, e := range tokens {
+	var ours, others []claims
+	for _, e := range entries {
 		said, err := parseIDToken(e.text("secret"))
-		if err == nil {
-			return said
+		if err != nil {
+			continue
+		}
+		if e.text(fieldIssuer) == issuer {
+			ours = append(ours, said)
+		} else {
+			others = append(others, said)
 		}
 	}
-	return claims{}
+	return append(ours, others...)
 }
 
-// selectAccount tells whose tokens this provider hands out: those of the person it
-// has handed out before, else of the one that LoginHint means, else of the only one
-// there is. It returns nil if there is nobody, or several and nothing tells which.
+// selectAccount returns the account whose tokens this provider hands out: the one whose
+// tokens it has handed out before, else the one that LoginHint means, else the only one
+// in the cache. It returns nil if there is none. It also returns nil, and reports true,
+// if there are several and nothing tells which of them is meant.
 func (s *signIn) selectAccount(c msalCache) (selected *account, several bool) {
 	selected = s.account.Load()
 	if selected != nil {
 		return selected, false
 	}
-	people := s.accounts(c)
+	people := s.people(c)
 	if s.cfg.loginHint != "" {
 		people = meantBy(s.cfg.loginHint, people)
 	}
@@ -158,9 +200,10 @@ func containsFold(names []string, name string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
 }
 
-// accounts returns the people to whom entries of ours belong. Entries without an
-// account count as a person's only while this client has no others.
-func (s *signIn) accounts(c msalCache) []account {
+// people returns the accounts to which entries of this client and this identity
+// provider belong, in the order of their ids. Entries without an account count as one
+// person's as long as this client has no entry with an account.
+func (s *signIn) people(c msalCache) []account {
 	ours := map[string]bool{}
 	haveAccounts := false
 	for _, section := range tokenSections {
@@ -183,8 +226,9 @@ func (s *signIn) accounts(c msalCache) []account {
 	return people
 }
 
-// person returns what the cache says of an account. Python's device code flow loses
-// the user name from the account's entry when it refreshes: then the ID token has it.
+// person returns what the cache says of an account. The ID token may have a user name
+// that the account's entry lacks: the device code flow of the Python SDK loses it from
+// the entry when it refreshes.
 func (s *signIn) person(c msalCache, id string) account {
 	person := account{id: id}
 	for _, e := range s.accountEntries(c, id) {
@@ -200,13 +244,15 @@ func (s *signIn) person(c msalCache, id string) account {
 	return person
 }
 
-// accountEntries returns the entries of an account: it may have one for each realm.
+// accountEntries returns the entries in which the cache describes an account. It may
+// have one for each realm.
 func (s *signIn) accountEntries(c msalCache, id string) []entry {
 	return c.find(accounts, func(e entry) bool {
 		return e.account() == id && e.text("environment") == s.environment()
 	})
 }
 
+// addName adds a user name, unless it is empty or already there.
 func (a *account) addName(name string) {
 	if name != "" && !slices.Contains(a.names, name) {
 		a.names = append(a.names, name)
@@ -242,28 +288,29 @@ func (e entry) setList(field string, texts []string) {
 type foundTokens struct {
 	lookup                // the access token
 	refreshTokens []entry // those that may be redeemed, the newest first
-	refusal       error   // why another one may not; nil if there is none
+	refusal       error   // why another one was refused before; nil if none was
 	account       account
 	several       bool // nothing tells which account is meant
 }
 
-// signInRequired says that, and why, a person has to be asked where no token was
-// found.
+// signInRequired returns the error of a silent phase that has found no token: a person
+// has to be asked, and why.
 func (f *foundTokens) signInRequired() error {
 	switch {
 	case f.several:
 		return fmt.Errorf("%w: several accounts are signed in, and LoginHint does not select one: "+
 			"set it to the user name of the one that is meant", ErrSignInRequired)
 	case f.refusal != nil:
-		// As a text: it is not a failure of this flight, and must not delay the sign-in.
+		// The refusal is not wrapped. It was an earlier flight's failure, and if it counted
+		// as one of this flight, it would delay the sign-in (refresher.countFailure).
 		return fmt.Errorf("%w: the refresh token was refused before: %v", ErrSignInRequired, f.refusal)
 	default:
 		return ErrSignInRequired
 	}
 }
 
-// search finds the tokens of the account that is meant. If nothing tells who that
-// is, it finds none.
+// search finds the tokens of the account that is meant. If it is not known which
+// account that is, search finds none.
 func (s *signIn) search(c msalCache) foundTokens {
 	selected, several := s.selectAccount(c)
 	if selected == nil {
@@ -273,8 +320,8 @@ func (s *signIn) search(c msalCache) foundTokens {
 }
 
 // tokensOf finds an account's tokens. An access token fits if it was asked for with
-// the same Params, and was granted all scopes that this provider asks for, or was
-// asked for just these before.
+// the same Params as this provider's, and if it was granted all scopes that this provider
+// asks for. It also fits if it was asked for exactly these scopes, whatever was granted.
 func (s *signIn) tokensOf(c msalCache, person account) foundTokens {
 	scope := s.client.scope
 	asked := cmp.Or(target(scope), noScopes)

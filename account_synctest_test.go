@@ -164,6 +164,49 @@ func TestOnePersonAtTwoRealms(t *testing.T) {
 			}
 		})
 	})
+	t.Run("entries that do not say who issued them", func(t *testing.T) { // as another program leaves them
+		synctest.Test(t, func(t *testing.T) {
+			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+			a, b := at(Issuer("https://idp.test/a")), at(Issuer("https://idp.test/b"))
+			signedIn(t, interactive(t, h, cache, a))
+			edit(t, cache, func(c msalCache) {
+				for _, section := range sections {
+					for _, key := range keysOf(c, section) {
+						delete(entryOf(c, section, key), fieldIssuer)
+					}
+				}
+			})
+			signedIn(t, interactive(t, h, cache, b))
+			time.Sleep(2 * time.Hour)
+			_, err := interactive(t, h, cache, b).Token(WithoutInteraction(t.Context()))
+			if err != nil {
+				t.Errorf("b's refresh, judged by a's ID token: %v", err)
+			}
+		})
+	})
+	t.Run("whose a refresh token is", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+			a, b := at(Issuer("https://idp.test/a"), "x"), at(Issuer("https://idp.test/b"), "y")
+			signedIn(t, interactive(t, h, cache, a))
+			signedIn(t, interactive(t, h, cache, b))
+			edit(t, cache, func(c msalCache) {
+				for _, section := range sections {
+					for _, key := range keysOf(c, section) {
+						delete(entryOf(c, section, key), fieldIssuer)
+					}
+				}
+			})
+			time.Sleep(2 * time.Hour)
+			sent := h.idp.Tokens()
+			for name, realm := range map[string]func(*InteractiveConfig){"a": a, "b": b} {
+				_, err := interactive(t, h, cache, realm).Token(WithoutInteraction(t.Context()))
+				if !errors.Is(err, ErrSignInRequired) || h.idp.Tokens() != sent {
+					t.Errorf("%s: %v; %d requests with a refresh token that may be the other's", name, err, h.idp.Tokens()-sent)
+				}
+			}
+		})
+	})
 }
 
 // TestTokensOfNobody: a token without an account serves only while the file has no account of the client's.

@@ -78,7 +78,7 @@ func (s *signIn) withoutAccount(ctx context.Context, old []byte, unknown error) 
 // checkNobodyElse returns an error if people are signed in, none of whom LoginHint
 // means: to report success would leave in the cache what the caller wants to be gone.
 func (s *signIn) checkNobodyElse(c msalCache) error {
-	people := s.accounts(c)
+	people := s.people(c)
 	if len(people) == 0 {
 		return nil
 	}
