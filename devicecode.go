@@ -335,7 +335,7 @@ func (d *deviceFlow) poll(ctx context.Context, code *deviceCode) (grant, error) 
 		// An approval that is on its way is not given up, even if everybody who waited
 		// has left.
 		got, response, err := d.client.attempt(context.WithoutCancel(ctx), deviceGrant,
-			d.filler(fields, code.secret))
+			d.addGrant(fields, code.secret))
 		if code.pollAgain(err) {
 			continue
 		}

@@ -330,7 +330,7 @@ func (b *browserFlow) redeem(
 	fields.Set("redirect_uri", answer.redirect.String())
 	fields.Set("code_verifier", attempt.verifier)
 	secrets := []string{answer.code(), attempt.verifier}
-	got, err := b.client.exchange(ctx, "authorization_code", 1, b.filler(fields, secrets...))
+	got, err := b.client.exchange(ctx, "authorization_code", 1, b.addGrant(fields, secrets...))
 	if err != nil {
 		return got, claims{}, err
 	}

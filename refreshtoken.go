@@ -83,7 +83,7 @@ func (s *signIn) redeem(ctx context.Context, c msalCache, token entry) (grant, c
 		first.Iss = m.Issuer
 	}
 	fields := url.Values{"refresh_token": {secret}}
-	got, err := s.client.exchange(ctx, "refresh_token", attempts, s.filler(fields, secret))
+	got, err := s.client.exchange(ctx, "refresh_token", attempts, s.addGrant(fields, secret))
 	if err != nil {
 		return grant{}, claims{}, err
 	}

@@ -13,27 +13,31 @@ import (
 	"sync/atomic"
 )
 
-// This file is what the two flows of a person share. They get a token, in this
-// order,
+// This file is what the two flows of a person share. They try these ways to get a token,
+// in this order:
 //
 //	from the cache       an access token of the person who is meant (account.go)
-//	by a refresh token   out of the cache, while no other program can (refreshtoken.go)
+//	by a refresh token   from the cache, one program at a time (refreshtoken.go)
 //	from the person      one program at a time: the others wait, and take what it gets
 //
 // The first two are the silent phase of a flight. The third is the phase that asks
-// (asking.go). What it brings is kept (savegrant.go) until somebody signs out
-// (signout.go).
+// (asking.go). What a refresh or a sign-in brings is stored (savegrant.go) until somebody
+// signs out (signout.go).
 
-// A signIn signs people in at one identity provider, and knows who has.
+// A signIn signs people in at one identity provider, and knows who has signed in.
 type signIn struct {
 	tokenStore
 	cfg       signInConfig
 	authorize authorizeFunc
 	account   atomic.Pointer[account] // whose tokens are handed out; nil until that is known
-	noCache   error                   // why there is no cache by default; nil once that was said
 
-	// refused has the refresh tokens, by fingerprint, that were refused for what this
-	// provider asks for, and why. It is emptied when a person has signed in.
+	// noDefaultCache says why there is no file at DefaultCachePath, and the cache is in
+	// memory instead. It is nil if that is not so, and once it was reported.
+	noDefaultCache error
+
+	// refused has those refresh tokens that the identity provider has refused for what
+	// this program asks for. The keys are their fingerprints, the values are the errors.
+	// It is emptied when a person has signed in.
 	refused sync.Map
 }
 
@@ -51,7 +55,8 @@ type signInConfig struct {
 	options       Options
 }
 
-// newSignIn checks what both flows are configured by. The caller sets authorize.
+// newSignIn returns a signIn, whose authorize the caller has to set. It fails if a field
+// of cfg is wrong.
 func newSignIn(cfg signInConfig) (*signIn, error) {
 	r := newRefresher(cfg.flow, cfg.options)
 	c, err := newClient(cfg.flow, cfg.endpoint, cfg.clientID, cfg.scopes, cfg.params,
@@ -70,7 +75,7 @@ func newSignIn(cfg signInConfig) (*signIn, error) {
 	}
 	s.tellPerson = s.tell
 	if s.cache == nil {
-		s.cache, s.noCache = defaultCache(c.id)
+		s.cache, s.noDefaultCache = defaultCache(c.id)
 	}
 	r.silent = s.silent
 	r.ask = s.ask
@@ -78,8 +83,8 @@ func newSignIn(cfg signInConfig) (*signIn, error) {
 	return s, nil
 }
 
-// defaultCache returns the file at DefaultCachePath or, with the reason, a cache in
-// memory where there is no such path.
+// defaultCache returns the file at DefaultCachePath. If there can be none, it returns a
+// cache in memory, and the reason.
 func defaultCache(clientID string) (Cache, error) {
 	path, err := DefaultCachePath(clientID)
 	if err != nil {
@@ -92,35 +97,39 @@ func defaultCache(clientID string) (Cache, error) {
 	return file, nil
 }
 
-// mustPrompt reports whether the person has to be asked whatever the cache has:
-// Prompt demands that once.
+// mustPrompt reports whether a person has to be asked, whatever the cache has. Prompt
+// demands that until somebody has signed in.
 func (s *signIn) mustPrompt() bool {
 	return s.cfg.prompt != "" && s.account.Load() == nil
 }
 
-// silent gets a token without asking anybody.
+// silent gets a token without asking anybody. If it cannot, but the cache has a token
+// that is due for a refresh and still valid, it returns that.
 func (s *signIn) silent(ctx context.Context) (grant, error) {
-	if s.noCache != nil {
-		s.warnUnsaved(ctx, "cdfauth: the sign-in is kept in memory alone", s.noCache)
-		s.noCache = nil
+	if s.noDefaultCache != nil {
+		s.warnUnsaved(ctx, "cdfauth: the sign-in is kept in memory alone", s.noDefaultCache)
+		s.noDefaultCache = nil
 	}
 	if s.mustPrompt() {
 		return grant{}, ErrSignInRequired
 	}
-	found, err := s.look(ctx)
+	found, err := s.searchCache(ctx)
 	if !found.fresh {
 		// The metadata may be needed to recognise our entries: load it, then look again.
 		unavailable := s.loadMetadata(ctx)
 		if unavailable != nil {
 			return found.orElse(grant{}, unavailable, s.refresher)
 		}
-		found, err = s.look(ctx)
+		found, err = s.searchCache(ctx)
 	}
 	if found.fresh {
 		return s.adopt(found), nil
 	}
 	s.warn(ctx, "cdfauth: the cache cannot be read", err)
-	if len(found.refreshTokens) == 0 && (err == nil || err == errCacheContent) {
+	// Without a refresh token there is nothing to wait for a turn for. That is not certain
+	// if the cache could not be read at all.
+	wasRead := err == nil || err == errCacheContent
+	if wasRead && len(found.refreshTokens) == 0 {
 		required := s.withCacheTrouble(found.signInRequired(), err)
 		return found.orElse(grant{}, required, s.refresher)
 	}
@@ -128,21 +137,21 @@ func (s *signIn) silent(ctx context.Context) (grant, error) {
 	return found.orElse(got, err, s.refresher)
 }
 
-// look searches the cache without waiting for those who are at work in it.
-func (s *signIn) look(ctx context.Context) (foundTokens, error) {
+// searchCache searches the cache without waiting for a turn.
+func (s *signIn) searchCache(ctx context.Context) (foundTokens, error) {
 	c, err := s.peek(ctx)
 	return s.search(c), err
 }
 
-// adopt takes an access token that was found in the cache, and from now on those of
-// its account alone.
+// adopt returns an access token that was found in the cache. From now on this provider
+// hands out tokens of the same account alone.
 func (s *signIn) adopt(found foundTokens) grant {
 	s.account.Store(&found.account)
 	return found.grant
 }
 
-// loadMetadata loads the metadata if, without it, entries of the cache are not
-// recognised or the provider cannot be reached.
+// loadMetadata loads the metadata if it is needed to recognise entries of the cache, or
+// to know the address of the token endpoint.
 func (s *signIn) loadMetadata(ctx context.Context) error {
 	realm, _ := s.realmAndIssuer()
 	if realm != "" && s.client.entraStyle() {
@@ -152,13 +161,13 @@ func (s *signIn) loadMetadata(ctx context.Context) error {
 	return err
 }
 
-// scope returns what is asked for: the configured scopes, and those that tell who
-// the person is and bring a refresh token. A provider that lists its scopes gets
-// those of the latter that it knows.
-func (s *signIn) scope(m *metadata) string {
+// scope returns the scopes to ask for: the configured ones, and openIDScopes. supported
+// are those that the identity provider's metadata lists. If it lists any, scope leaves
+// out those of openIDScopes that are not among them. Entra and AD FS know them all.
+func (s *signIn) scope(supported []string) string {
 	scopes := strings.Fields(s.client.scope)
 	for _, extra := range openIDScopes {
-		known := s.client.entraStyle() || m.Scopes == nil || slices.Contains(m.Scopes, extra)
+		known := s.client.entraStyle() || supported == nil || slices.Contains(supported, extra)
 		if known && !slices.Contains(scopes, extra) {
 			scopes = append(scopes, extra)
 		}
@@ -166,24 +175,24 @@ func (s *signIn) scope(m *metadata) string {
 	return strings.Join(scopes, " ")
 }
 
-// filler returns what adds to a token request the parameters of its grant, and those
-// that all of a person's grants have. None of secrets may come back in an error.
-func (s *signIn) filler(fields url.Values, secrets ...string) prepareFunc {
+// addGrant returns a function that adds to a token request the parameters of its grant,
+// which are fields, and those that all grants of a person have. secrets are those in
+// fields, which no error may show.
+func (s *signIn) addGrant(fields url.Values, secrets ...string) prepareFunc {
 	return func(ctx context.Context, _ string, request *tokenRequest) error {
 		maps.Copy(request.Values, fields)
 		request.secrets = append(request.secrets, secrets...)
-		m := new(metadata)
 		if s.client.entraStyle() {
-			// Entra then says which account it is, for the cache, as MSAL wants it.
+			// Entra then says which account it is, in the form in which MSAL names accounts.
 			request.Set("client_info", "1")
-		} else {
-			var err error
-			m, err = s.client.discover(ctx)
-			if err != nil {
-				return err
-			}
+			request.Set("scope", s.scope(nil))
+			return nil
 		}
-		request.Set("scope", s.scope(m))
+		m, err := s.client.discover(ctx)
+		if err != nil {
+			return err
+		}
+		request.Set("scope", s.scope(m.Scopes))
 		return nil
 	}
 }
