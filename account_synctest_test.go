@@ -451,7 +451,7 @@ func TestOutputThatBlocks(t *testing.T) {
 		r, w := io.Pipe()
 		defer r.Close()
 		p.flow().cfg.output = &patientWriter{output: w}
-		if d := elapse(func() { signedIn(t, p) }); d > 5*time.Second+writePatience+look {
+		if d := elapse(func() { signedIn(t, p) }); d > 5*time.Second+writePatience {
 			t.Errorf("signed in after %v", d)
 		}
 	})

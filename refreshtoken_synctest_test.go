@@ -109,7 +109,7 @@ func TestRefusalAtOneTenant(t *testing.T) {
 			t.Errorf("%d requests, want 1", n)
 		}
 		var tok Token
-		if d := elapse(func() { tok = signedIn(t, p) }); d > look || h.asked() != 2 || tok.Username() != ada {
+		if d := elapse(func() { tok = signedIn(t, p) }); d > tornPause || h.asked() != 2 || tok.Username() != ada {
 			t.Errorf("%q signed in %v later, after being asked %d times", tok.Username(), d, h.asked())
 		}
 		if n := h.idp.Tokens() - before; n != 2 {

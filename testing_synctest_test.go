@@ -339,8 +339,6 @@ func (d *desk) waitFor(t *testing.T, p Provider) Token {
 	return tok
 }
 
-const look = 100 * time.Millisecond // into an empty cache once more, before a person is asked
-
 // answers makes the device authorization endpoint answer with a body.
 type answers struct {
 	base http.RoundTripper
