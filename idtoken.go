@@ -15,21 +15,22 @@ import (
 )
 
 // This file reads and verifies ID tokens (OpenID Connect Core 1.0; sections below
-// are of it). They tell who has signed in, for the account in the cache and for
-// Token.Username, and that a response belongs to this sign-in. They are not proof of
-// anything else, and nobody is given access by one.
+// are of it). An ID token tells who has signed in, for the account in the cache and for
+// Token.Username, and that a response belongs to this sign-in. It proves nothing else to
+// this package, which gives nobody access because of one.
 
 // idTokenSkew is by how much the clocks of this computer and of the identity
 // provider may differ.
 const idTokenSkew = 5 * time.Minute
 
-// claims is what is read of an ID token (§2, §5.1). Oid, Tid and UPN are Entra's.
+// claims are those claims of an ID token that this package reads (§2, §5.1). Oid, Tid and
+// UPN are Entra's.
 type claims struct {
 	Iss               string
 	Sub               string
 	Aud               audience
 	Azp               string
-	Exp               float64
+	Exp               float64 // seconds since 1970, with a fraction at some providers
 	Nonce             string
 	PreferredUsername string `json:"preferred_username"`
 	Oid               string
@@ -37,16 +38,17 @@ type claims struct {
 	UPN               string
 }
 
-// username returns what the person is called: preferred_username, which older
-// versions of Entra and AD FS call upn.
+// username returns the person's user name: preferred_username, which older versions of
+// Entra and AD FS call upn.
 func (c claims) username() string {
 	return cmp.Or(c.PreferredUsername, c.UPN)
 }
 
-// An audience is the aud claim, which is a string or a list of them (§2). Of any
-// other type it names nobody, and is refused for that.
+// An audience is the aud claim, which is a string or a list of strings (§2). A claim of
+// any other type becomes an empty audience, which verifyIDToken refuses.
 type audience []string
 
+// UnmarshalJSON never fails.
 func (a *audience) UnmarshalJSON(raw []byte) error {
 	var list []string
 	if json.Unmarshal(raw, &list) == nil {
@@ -62,12 +64,13 @@ func (a *audience) UnmarshalJSON(raw []byte) error {
 
 var errNotIDToken = errors.New("cdfauth: the answer's id_token is not an ID token")
 
-// parseIDToken reads the claims of an ID token. The signature is not verified: the
-// token comes from the token endpoint itself, over TLS, which may take its place
+// parseIDToken reads the claims of an ID token. It fails if there is no sub claim, or if
+// a claim that it reads is of the wrong type. It does not verify the signature, because
+// the token comes from the token endpoint over TLS, which may take the signature's place
 // (§3.1.3.7, number 6).
 func parseIDToken(raw string) (claims, error) {
-	// A JWS has three parts (RFC 7515 §3.1). What has more is not split further: a
-	// megabyte of dots must not become a million strings.
+	// A JWS has three parts (RFC 7515 §3.1). The limit of four keeps a megabyte of dots
+	// from becoming a million strings.
 	parts := strings.SplitN(raw, ".", 4)
 	if len(parts) != 3 {
 		return claims{}, errNotIDToken
@@ -83,10 +86,11 @@ func parseIDToken(raw string) (claims, error) {
 	return said, nil
 }
 
-// verifyIDToken returns the claims of a grant's ID token after the checks that a
-// client has to make (§3.1.3.7), or no claims if the grant has no ID token. Nothing
-// of the grant may be kept before that. issuer is that of the metadata, nonce is ""
-// where none was sent; secrets are those of the request, which no error must show.
+// verifyIDToken makes the checks of a grant's ID token that a client has to make
+// (§3.1.3.7), and returns the claims. If the grant has no ID token, it returns no claims.
+// Nothing of the grant may be stored before. issuer is the one that is expected: that of
+// the metadata or, on a refresh, that of the first ID token. nonce is "" if the request
+// had none. secrets are those of the request, which no error may show.
 func (s *signIn) verifyIDToken(g grant, issuer, nonce string, secrets ...string) (claims, error) {
 	if g.response.IDToken == "" {
 		return claims{}, nil
@@ -95,9 +99,9 @@ func (s *signIn) verifyIDToken(g grant, issuer, nonce string, secrets ...string)
 	if err != nil {
 		return claims{}, err
 	}
-	// The metadata that Entra has for several tenants names none of them.
+	// Entra's metadata for several tenants has a placeholder in place of the tenant.
 	expected := strings.ReplaceAll(issuer, "{tenantid}", said.Tid)
-	oldest := s.client.clock.now().Add(-idTokenSkew).Unix()
+	earliest := s.client.clock.now().Add(-idTokenSkew).Unix()
 	switch {
 	case said.Iss == "" || said.Iss != expected: // number 2
 		secrets = append(secrets, g.response.AccessToken, g.response.RefreshToken)
@@ -109,7 +113,7 @@ func (s *signIn) verifyIDToken(g grant, issuer, nonce string, secrets ...string)
 		err = errors.New("is for several clients, and does not say to which it was issued (azp)")
 	case said.Azp != "" && said.Azp != s.client.id: // number 5
 		err = errors.New("was issued to another client (azp)")
-	case !(said.Exp > float64(oldest)): // number 9; a number that is none is not greater
+	case said.Exp <= float64(earliest): // number 9; a missing exp is 0
 		err = errors.New("has expired: is this computer's clock right?")
 	case nonce != "" && !sameSecret(nonce, said.Nonce): // number 11
 		err = errors.New("is of another sign-in (nonce)")
@@ -120,7 +124,8 @@ func (s *signIn) verifyIDToken(g grant, issuer, nonce string, secrets ...string)
 	return said, nil
 }
 
-// sameSecret compares in a time that does not tell how much of the two is the same.
+// sameSecret reports whether a and b are the same. The time that it takes does not tell
+// where they differ.
 func sameSecret(a, b string) bool {
 	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
 }
