@@ -13,50 +13,49 @@ import (
 	"slices"
 )
 
-// This file redeems a refresh token out of the cache (RFC 6749 §6). That happens
-// within a transaction: a provider that rotates refresh tokens takes one of them
-// once, and takes a second use for a theft (RFC 9700 §4.14.2).
+// This file redeems a refresh token from the cache (RFC 6749 §6). It does so within a
+// transaction, because an identity provider that rotates refresh tokens accepts each of
+// them once, and takes a second use for a theft (RFC 9700 §4.14.2).
 //
-// A refresh token that the provider refuses is dead, or it is not good for what was
-// asked for: at Entra one refresh token serves all tenants and APIs of a person, and
-// one of them may want a second factor, or may not know the person. A dead one is
-// removed from the cache. The other kind stays, for whom it serves, and this provider
-// does not redeem it again before the person has been asked.
+// If the identity provider refuses a refresh token, the token is dead, or it does not
+// serve what was asked for. At Entra one refresh token serves all tenants and APIs of a
+// person, but one of them may want a second factor, or may not know the person. A dead
+// token is removed from the cache. A token of the other kind stays there for the programs
+// that it does serve, and this program does not redeem it again before a person has
+// signed in.
 
-// maxRedemptions is how many refresh tokens are tried, each once, before a person is
-// asked.
+// maxRedemptions is how many refresh tokens redeemRefreshToken tries at most, each once.
 const maxRedemptions = 2
 
+// errOtherUser is the error of a refresh that has brought another user's ID token.
 var errOtherUser = errors.New("cdfauth: the ID token that came with a refresh is another user's")
 
-// redeemRefreshToken gets a token for the account that is meant: one that somebody
-// else has stored meanwhile, or by a refresh token. If that is refused, it tries
-// another, once: a newer one of the same account, or one that a program which takes
-// no lock (Python's) has stored since. It reports whether the content has changed.
+// redeemRefreshToken gets a token for the account that is meant: one that another program
+// has stored meanwhile, or by the newest refresh token. If that is refused, it reads the
+// cache again, since a program that takes no lock (Python's) may have stored another one,
+// and tries that. It fails with ErrSignInRequired if no refresh token is left to try. It
+// reports whether it has changed c in a way that has to be stored.
 func (s *signIn) redeemRefreshToken(ctx context.Context, c msalCache) (grant, bool, error) {
 	found := s.search(c)
 	candidates := found.refreshTokens
-	if !found.fresh && len(candidates) == 0 {
-		return grant{}, false, found.signInRequired()
-	}
-	var refusal error
+	required := found.signInRequired()
 	changed := false
-	for try := 1; !found.fresh; try++ {
-		if len(candidates) == 0 || try > maxRedemptions {
-			return grant{}, changed, fmt.Errorf("%w: %w", ErrSignInRequired, refusal)
+	for tried := 0; !found.fresh; tried++ {
+		if len(candidates) == 0 || tried == maxRedemptions {
+			return grant{}, changed, required
 		}
 		token := candidates[0]
 		got, said, err := s.redeem(ctx, c, token)
 		if err == nil {
 			return s.save(c, got, said, found.account, token), true, nil
 		}
-		answer := s.judge(err)
-		if answer == notRefused {
+		meaning := s.judge(err)
+		if meaning == notRefused {
 			return grant{}, changed, err
 		}
-		refusal = err
+		required = fmt.Errorf("%w: %w", ErrSignInRequired, err)
 		s.reload(ctx, c)
-		if answer == refusedForGood {
+		if meaning == refusedForGood {
 			s.removeRefreshToken(c, token)
 			changed = true
 		} else {
@@ -68,14 +67,15 @@ func (s *signIn) redeemRefreshToken(ctx context.Context, c msalCache) (grant, bo
 	return s.adopt(found), changed, nil
 }
 
-// redeem exchanges one refresh token. An ID token that comes with the answer has the
-// issuer and the subject of the first one (OpenID Connect Core §12.2).
+// redeem exchanges one refresh token for a token. If the answer has an ID token, that must
+// have the issuer and the subject of the first one (OpenID Connect Core §12.2). If the
+// cache does not have the first one, its issuer must be that of the metadata.
 func (s *signIn) redeem(ctx context.Context, c msalCache, token entry) (grant, claims, error) {
 	secret := token.text("secret")
 	first := s.idToken(c, token.account())
 	if first.Iss == "" {
-		// Found out now: a refresh token must not be spent on an answer that cannot be
-		// verified.
+		// The metadata is loaded before the exchange. Afterwards the refresh token would be
+		// spent, on an answer that could not be verified without it.
 		m, err := s.client.discoverWithRetries(ctx)
 		if err != nil {
 			return grant{}, claims{}, err
@@ -97,16 +97,16 @@ func (s *signIn) redeem(ctx context.Context, c msalCache, token entry) (grant, c
 	return got, said, nil
 }
 
-// A verdict is what an error of a refresh says of the refresh token.
+// A verdict is what the error of an exchange says about the refresh token.
 type verdict int
 
 const (
 	notRefused     verdict = iota // nothing: the provider was not reached, or is out of order
-	refusedForThis                // it is not good for what was asked for, for now
-	refusedForGood                // it is dead
+	refusedForThis                // the token does not serve what was asked for, at present
+	refusedForGood                // the token is dead
 )
 
-// judge tells what an error of a refresh says of the refresh token.
+// judge returns what the error of an exchange says about the refresh token.
 func (s *signIn) judge(err error) verdict {
 	var answered *OAuthError
 	if !errors.As(err, &answered) {
@@ -123,13 +123,13 @@ func (s *signIn) judge(err error) verdict {
 	}
 	var more suberror
 	errors.As(err, &more)
-	isEntra := s.client.endpoint.kind == kindAuthority
+	hasTenants := s.client.endpoint.kind == kindAuthority // Entra; AD FS has none
 	switch {
 	case more.code == "bad_token":
 		return refusedForGood
-	case more.code != "" || isEntra:
-		// Entra refuses a refresh token at one tenant also without a suberror, for
-		// instance because the person has no account there.
+	case more.code != "" || hasTenants:
+		// One of Entra's tenants may refuse a refresh token that serves at the others, for
+		// instance because it has no account for the person. Then there is no suberror.
 		return refusedForThis
 	default:
 		return refusedForGood
@@ -137,7 +137,7 @@ func (s *signIn) judge(err error) verdict {
 }
 
 // isInvalidGrant reports whether an answer means invalid_grant (RFC 6749 §5.2). Some
-// providers say so by the status, and by no error that an RFC defines.
+// providers do not send an error code that an RFC defines: then the status decides.
 func isInvalidGrant(answered *OAuthError) bool {
 	if isErrorCode(answered.Code) {
 		return answered.Code == "invalid_grant"
@@ -146,47 +146,54 @@ func isInvalidGrant(answered *OAuthError) bool {
 	return status == http.StatusBadRequest || status == http.StatusUnauthorized
 }
 
-// fingerprint tells a refresh token from others without having it.
+// fingerprint returns a hash of a refresh token, by which it can be recognised later
+// without being kept in memory.
 func fingerprint(token entry) [sha256.Size]byte {
 	return sha256.Sum256([]byte(token.text("secret")))
 }
 
-// refusalOf returns why this provider does not redeem a refresh token again before
-// the person has been asked, nil if it may.
+// refusalOf returns the error by which the identity provider has refused a refresh token
+// for what this program asks for, or nil if it has not.
 func (s *signIn) refusalOf(token entry) error {
 	refusal, _ := s.refused.Load(fingerprint(token))
 	err, _ := refusal.(error)
 	return err
 }
 
-// reload replaces c, in place, by what is in the cache a moment later, if anything
-// is.
+// reload waits a moment, and replaces what is in c by what is in the cache then. If the
+// cache is empty or cannot be read, c stays as it is.
 func (s *signIn) reload(ctx context.Context, c msalCache) {
 	blob, _ := s.read(ctx, tornPause)
-	now, _ := s.parse(ctx, blob)
-	if len(now) > 0 {
+	content, _ := s.parse(ctx, blob)
+	if len(content) > 0 {
 		clear(c)
-		maps.Copy(c, now)
+		maps.Copy(c, content)
 	}
 }
 
-// removeRefreshToken removes a refresh token, whatever the keys are under which the
-// cache has it.
+// removeRefreshToken removes all entries of this client that have the same refresh token,
+// whatever their keys are.
 func (s *signIn) removeRefreshToken(c msalCache, token entry) {
 	c.remove(refreshTokens, func(e entry) bool {
 		return sameToken(e, token) && s.issuedToUs(c, refreshTokens, e)
 	})
 }
 
-// successors returns those of tokens that are newer than the refused one, or that
-// are not among the known ones.
+// successors returns those of tokens that may serve after one was refused: those that are
+// not among the known ones, and those that were written after the refused one.
 func successors(tokens []entry, refused entry, known []entry) []entry {
-	return slices.DeleteFunc(tokens, func(e entry) bool {
-		isKnown := slices.ContainsFunc(known, func(k entry) bool { return sameToken(k, e) })
-		return isKnown && !e.written().After(refused.written())
-	})
+	var left []entry
+	for _, token := range tokens {
+		isSame := func(k entry) bool { return sameToken(k, token) }
+		isKnown := slices.ContainsFunc(known, isSame)
+		if !isKnown || token.written().After(refused.written()) {
+			left = append(left, token)
+		}
+	}
+	return left
 }
 
+// sameToken reports whether two entries have the same secret.
 func sameToken(a, b entry) bool {
 	return a.text("secret") == b.text("secret")
 }
