@@ -9,11 +9,13 @@ import (
 	"strings"
 )
 
-// This file puts what a sign-in or a refresh has brought into the cache, as MSAL for
-// Python does, so that the Python SDK finds it.
+// This file puts what a sign-in or a refresh has brought into the content of the cache, as
+// MSAL for Python does, so that the Python SDK finds it.
 
-// save keeps a grant for its account, and returns it with the account's name in the
-// token. renewed is the refresh token that was redeemed for it, nil after a sign-in.
+// save puts a grant and its ID token, whose claims are said, into c for a person, whose
+// tokens this provider hands out from now on. It returns the grant with the person's user
+// name in the token. renewed is the refresh token that was redeemed for the grant; nil
+// after a sign-in.
 func (s *signIn) save(c msalCache, g grant, said claims, person account, renewed entry) grant {
 	s.account.Store(&person)
 	g.token = newToken(tokenData{
@@ -25,26 +27,29 @@ func (s *signIn) save(c msalCache, g grant, said claims, person account, renewed
 	granted := cmp.Or(strings.TrimSpace(g.response.Scope), s.client.scope)
 	s.saveAccessToken(c, g, person.id, granted)
 	s.saveRefreshToken(c, g, person.id, granted, renewed)
-	if said.Sub != "" {
+	hasIDToken := said.Sub != ""
+	if hasIDToken {
 		c.put(idTokens, s.newEntry(idTokens, person.id, g.response.IDToken))
 	}
-	if renewed == nil && person.id != "" {
+	isSignIn := renewed == nil
+	if isSignIn && person.id != "" {
 		s.saveAccount(c, said, person)
 		s.saveHint(c, person)
 	}
 	return g
 }
 
-// saveAccessToken keeps an access token, unless it has expired.
+// saveAccessToken puts an access token into c, unless it has expired. granted are the
+// scopes that were granted.
 func (s *signIn) saveAccessToken(c msalCache, g grant, id, granted string) {
 	if g.token.Expiry().After(s.client.clock.now()) {
 		c.put(accessTokens, s.accessToken(g, id, granted))
 	}
 }
 
-// saveRefreshToken keeps a refresh token, if there is a new one. It takes the place
-// of the one that was redeemed, whose entry stays but for the secret: MSAL finds it
-// by its target, and other programs may have put fields of theirs into it.
+// saveRefreshToken puts a refresh token into c, if the grant has one. After a refresh, it
+// replaces the secret in the entry of the token that was redeemed. The other fields of that
+// entry stay: MSAL finds it by its target, and other programs may have added their own.
 func (s *signIn) saveRefreshToken(c msalCache, g grant, id, granted string, renewed entry) {
 	r := g.response
 	if r.RefreshToken == "" {
@@ -65,7 +70,8 @@ func (s *signIn) saveRefreshToken(c msalCache, g grant, id, granted string, rene
 	c.put(refreshTokens, token)
 }
 
-// saveAccount keeps who has signed in, and that the client is known at the provider.
+// saveAccount puts into c who has signed in, and the application metadata that MSAL keeps
+// for each client.
 func (s *signIn) saveAccount(c msalCache, said claims, person account) {
 	realm, issuer := s.realmAndIssuer()
 	authorityType := "MSSTS" // MSAL says so of providers that are not Microsoft's, too
@@ -89,9 +95,10 @@ func (s *signIn) saveAccount(c msalCache, said claims, person account) {
 	})
 }
 
-// saveHint keeps the LoginHint under which a person has signed in, if it is not one
-// of their user names: the next start would not recognise them by it. Nobody else is
-// meant by it from now on.
+// saveHint adds to a person's account entries the LoginHint under which they have signed
+// in, and removes it from everybody else's, so that it means this person from now on. The
+// next start would not recognise them by it otherwise. It does nothing if the hint is one
+// of the person's user names, or the user name of somebody else.
 func (s *signIn) saveHint(c msalCache, person account) {
 	hint := s.cfg.loginHint
 	if hint == "" || containsFold(person.names, hint) {
@@ -102,7 +109,7 @@ func (s *signIn) saveHint(c msalCache, person account) {
 	})
 	for _, e := range everybody {
 		if e.account() != person.id && strings.EqualFold(e.text("username"), hint) {
-			return // it is the user name of somebody else, who is still meant by it
+			return // a user name goes before a hint, so that it means that person
 		}
 	}
 	for _, e := range everybody {
