@@ -9,27 +9,30 @@ import (
 	"time"
 )
 
-// This file writes what a person is to read, and keeps no sign-in waiting for it: a
-// terminal can be stopped (Ctrl-S), a pipe can be full.
+// This file writes what a person is to read. A sign-in must not hang because of that: a
+// terminal can be stopped (Ctrl-S), and a pipe can be full.
 
-// How long one text is waited for, and how many may wait to be written. More are
-// dropped: nobody reads them.
 const (
+	// writePatience is how long Write waits until its text is written.
 	writePatience = time.Second
-	maxUnwritten  = 16
+	// maxUnwritten is how many texts may wait to be written. Further ones are dropped: if
+	// so many wait, nobody reads them.
+	maxUnwritten = 16
 )
 
-// A patientWriter writes one text after the other, each in one Write. One that blocks
-// is waited for only briefly, and what follows is written when it is done.
+// A patientWriter writes one text after the other to output, in a goroutine, and each in
+// one call of Write. If output blocks, the texts that follow wait for it, and their callers
+// do not.
 type patientWriter struct {
 	output io.Writer
 
 	mu        sync.Mutex
-	unwritten []string
+	unwritten []string      // the texts that wait, without the one that is being written
 	written   chan struct{} // closed when all is written; nil if nothing is being written
 }
 
-// Write never fails: without a terminal the sign-in goes on.
+// Write returns when the text is written, but after writePatience at the latest. It never
+// fails: without a terminal the sign-in goes on.
 func (w *patientWriter) Write(text []byte) (int, error) {
 	timer := time.NewTimer(writePatience)
 	defer timer.Stop()
@@ -40,7 +43,8 @@ func (w *patientWriter) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// add has a text written, and returns a channel that is closed when it is.
+// add appends a text to those that wait, and starts run if it is not running. It returns
+// a channel that is closed when all texts are written.
 func (w *patientWriter) add(text string) <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -54,7 +58,8 @@ func (w *patientWriter) add(text string) <-chan struct{} {
 	return w.written
 }
 
-// run writes until nothing is left to write. A panic of the Output costs the text.
+// run writes the texts that wait until there are no more. If output panics, that text is
+// lost, and the next one is written.
 func (w *patientWriter) run() {
 	for {
 		text, ok := w.next()
@@ -68,7 +73,8 @@ func (w *patientWriter) run() {
 	}
 }
 
-// next returns the text to write. It reports false when there is none.
+// next takes the first of the texts that wait. If there is none, it closes written and
+// reports false.
 func (w *patientWriter) next() (string, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
