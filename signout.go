@@ -10,25 +10,27 @@ import (
 	"strings"
 )
 
-// This file forgets a person: in memory, and in the cache. The tokens stay good at
-// the identity provider until they expire.
+// This file signs a person out: it removes their tokens from memory and from the cache. It
+// tells the identity provider nothing. There, the tokens stay valid until they expire.
 
+// errSeveralAccounts is the error of SignOut if it is not known whom to sign out.
 var errSeveralAccounts = errors.New("several accounts are signed in, " +
 	"and LoginHint does not say which one to sign out")
 
-// signOut removes the tokens of the account that is meant. It drops what is in
-// memory twice: before, and after, for what a flight has brought meanwhile.
+// signOut removes the tokens of the account that is meant, from memory and from the cache.
+// If the cache fails, they stay there, and signOut returns an error. It drops what is in
+// memory twice: at the end once more, because a flight may have brought a token meanwhile.
 func (s *signIn) signOut(ctx context.Context) error {
 	if ctx == nil {
 		return errors.New("cdfauth: SignOut was called with a nil context")
 	}
 	s.forget()
 	defer s.forget()
-	unknown := s.loadMetadata(ctx)
+	unavailable := s.loadMetadata(ctx)
 	s.client.closeIdle()
 	_, err := guarded(ctx, "Cache", func() error {
 		return s.cache.Update(s.logAside(ctx), func(ctx context.Context, old []byte) ([]byte, error) {
-			return s.withoutAccount(ctx, old, unknown)
+			return s.withoutAccount(ctx, old, unavailable)
 		})
 	})
 	if err == nil {
@@ -37,80 +39,82 @@ func (s *signIn) signOut(ctx context.Context) error {
 	return err
 }
 
-// forget drops what is in memory.
+// forget drops the tokens that are in memory.
 func (s *signIn) forget() {
 	s.refresher.forget()
 	s.fallback.Store(nil)
 }
 
-// withoutAccount returns the content of a cache without the account that is meant.
-// unknown says why the metadata is not known, without which entries of the account
-// may not have been recognised.
-func (s *signIn) withoutAccount(ctx context.Context, old []byte, unknown error) ([]byte, error) {
+// withoutAccount returns the content of a cache without the account that is meant. It
+// fails if the cache has people, and it is not known which of them is meant. unavailable
+// is the error if the metadata could not be loaded. Then an account that was not found may
+// only not have been recognised, and withoutAccount fails with that error.
+func (s *signIn) withoutAccount(
+	ctx context.Context, old []byte, unavailable error,
+) ([]byte, error) {
 	c, err := s.parse(ctx, old)
 	if err != nil {
 		return nil, err
 	}
 	person, several := s.selectAccount(c)
-	if several {
+	switch {
+	case several:
 		return nil, errSeveralAccounts
-	}
-	if person == nil && unknown != nil {
-		return nil, unknown
-	}
-	if person == nil {
+	case person == nil && unavailable != nil:
+		return nil, unavailable
+	case person == nil:
 		err = s.checkNobodyElse(c)
 		if err != nil {
 			return nil, err
 		}
 	}
-	removed := s.removeUnowned(c)
+	changed := s.removeUnowned(c)
 	if person != nil {
 		s.removeAccount(c, person.id)
-		removed = true
+		changed = true
 	}
-	if !removed {
+	if !changed {
 		return old, nil
 	}
 	return c.blob()
 }
 
 // checkNobodyElse returns an error if people are signed in, none of whom LoginHint
-// means: to report success would leave in the cache what the caller wants to be gone.
+// means. If SignOut succeeded then, it would leave in the cache what its caller wants to
+// be gone.
 func (s *signIn) checkNobodyElse(c msalCache) error {
-	people := s.people(c)
-	if len(people) == 0 {
-		return nil
-	}
 	var names []string
-	for _, person := range people {
+	for _, person := range s.people(c) {
 		names = append(names, strconv.Quote(printable(person.username)))
+	}
+	if len(names) == 0 {
+		return nil
 	}
 	return fmt.Errorf("LoginHint is %q, and nobody of that name is signed in, but %s",
 		printable(s.cfg.loginHint), strings.Join(names, ", "))
 }
 
-// removeAccount removes this client's tokens of an account, and the account itself
-// if no other client has tokens of it.
+// removeAccount removes this client's tokens of an account. It also removes the account
+// itself, unless other tokens of it are left: another client's or another provider's.
 func (s *signIn) removeAccount(c msalCache, id string) {
 	ofAccount := func(e entry) bool {
 		return e.account() == id && e.text("environment") == s.environment()
 	}
-	others := 0
+	left := 0
 	for _, section := range tokenSections {
 		c.remove(section, func(e entry) bool {
 			return ofAccount(e) && s.issuedToUs(c, section, e)
 		})
-		others += len(c.find(section, ofAccount))
+		left += len(c.find(section, ofAccount))
 	}
-	if others == 0 {
+	if left == 0 {
 		c.remove(accounts, ofAccount)
 	}
 }
 
-// removeUnowned removes this client's tokens that have no account, and reports
-// whether there were any. Python's device code flow stores such when it redeems a
-// person's refresh token. Those that are known to be of another issuer stay.
+// removeUnowned removes this client's tokens that have no account, and reports whether
+// there were any. The device code flow of the Python SDK stores such tokens when it redeems
+// a person's refresh token. Tokens stay if their entries name another issuer.
 func (s *signIn) removeUnowned(c msalCache) bool {
 	_, issuer := s.realmAndIssuer()
 	unowned := func(e entry) bool {
