@@ -136,7 +136,19 @@ func foreign(c msalCache, iss string) {
 	}
 }
 
-// TestOnePersonAtTwoRealms: who has the same subject at two realms of one host, or on two ports, is signed in at both.
+// removeIssuers makes the entries of c look as if another program had made them: they do
+// not say who issued them.
+func removeIssuers(c msalCache) {
+	for _, section := range sections {
+		for _, key := range keysOf(c, section) {
+			delete(entryOf(c, section, key), fieldIssuer)
+		}
+	}
+}
+
+// TestOnePersonAtTwoRealms: a person with the same subject at two realms of one host is
+// signed in at both. If the entries do not say who issued them, a refresh token that may
+// be either realm's goes to neither.
 func TestOnePersonAtTwoRealms(t *testing.T) {
 	t.Run("other scopes", func(t *testing.T) { // whose ID tokens alone have the same name in the cache
 		synctest.Test(t, func(t *testing.T) {
@@ -164,18 +176,12 @@ func TestOnePersonAtTwoRealms(t *testing.T) {
 			}
 		})
 	})
-	t.Run("entries that do not say who issued them", func(t *testing.T) { // as another program leaves them
+	t.Run("the other's entries do not say whose they are", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 			a, b := at(Issuer("https://idp.test/a")), at(Issuer("https://idp.test/b"))
 			signedIn(t, interactive(t, h, cache, a))
-			edit(t, cache, func(c msalCache) {
-				for _, section := range sections {
-					for _, key := range keysOf(c, section) {
-						delete(entryOf(c, section, key), fieldIssuer)
-					}
-				}
-			})
+			edit(t, cache, removeIssuers)
 			signedIn(t, interactive(t, h, cache, b))
 			time.Sleep(2 * time.Hour)
 			_, err := interactive(t, h, cache, b).Token(WithoutInteraction(t.Context()))
@@ -184,19 +190,13 @@ func TestOnePersonAtTwoRealms(t *testing.T) {
 			}
 		})
 	})
-	t.Run("whose a refresh token is", func(t *testing.T) {
+	t.Run("no entry says whose it is", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 			a, b := at(Issuer("https://idp.test/a"), "x"), at(Issuer("https://idp.test/b"), "y")
 			signedIn(t, interactive(t, h, cache, a))
 			signedIn(t, interactive(t, h, cache, b))
-			edit(t, cache, func(c msalCache) {
-				for _, section := range sections {
-					for _, key := range keysOf(c, section) {
-						delete(entryOf(c, section, key), fieldIssuer)
-					}
-				}
-			})
+			edit(t, cache, removeIssuers)
 			time.Sleep(2 * time.Hour)
 			sent := h.idp.Tokens()
 			for name, realm := range map[string]func(*InteractiveConfig){"a": a, "b": b} {

@@ -126,8 +126,8 @@ func (s *signIn) silent(ctx context.Context) (grant, error) {
 		return s.adopt(found), nil
 	}
 	s.warn(ctx, "cdfauth: the cache cannot be read", err)
-	// Without a refresh token there is nothing to wait for a turn for. That is not certain
-	// if the cache could not be read at all.
+	// Without a refresh token it is of no use to wait for a turn. If the cache could not be
+	// read at all, it may have one.
 	wasRead := err == nil || err == errCacheContent
 	if wasRead && len(found.refreshTokens) == 0 {
 		required := s.withCacheTrouble(found.signInRequired(), err)
