@@ -27,8 +27,8 @@ const maxFileID = 200
 //
 // The client id is path-escaped, and its colons too, for Windows. If that has more than
 // 200 bytes, "sha256!" and the hash of the client id stand in its place. Without HOME,
-// the home directory is that of the system's user database. It is an error if clientID
-// is empty or there is no such directory.
+// or if it is not an absolute path, the home directory is that of the system's user
+// database. It is an error if clientID is empty or there is no such directory.
 func DefaultCachePath(clientID string) (string, error) {
 	if clientID == "" {
 		return "", errors.New("cdfauth: DefaultCachePath: clientID is empty")
@@ -45,13 +45,18 @@ func DefaultCachePath(clientID string) (string, error) {
 }
 
 // userCacheDir is os.UserCacheDir, which knows the home directory from HOME alone.
-// Services and cron jobs may have no HOME, and a home directory all the same.
+// Services and cron jobs may have no HOME, and a home directory all the same. A
+// relative HOME would put the tokens wherever a program was started.
 func userCacheDir() (string, error) {
 	dir, err := os.UserCacheDir()
-	if err == nil {
+	if err == nil && filepath.IsAbs(dir) {
 		return dir, nil
 	}
 	_, homeErr := os.UserHomeDir()
+	if err == nil {
+		err = errors.New("the home directory is not an absolute path")
+		homeErr = err
+	}
 	if homeErr == nil || runtime.GOOS == "windows" || runtime.GOOS == "plan9" {
 		// HOME is not what is missing.
 		return "", err
