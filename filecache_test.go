@@ -303,3 +303,21 @@ func TestFileCacheNoDirectory(t *testing.T) {
 		t.Errorf("Update: %v", err)
 	}
 }
+
+// TestFileCacheSweepsNoOthers: a directory is nothing that a writer has left, and a
+// name without the name of this cache may be another program's temporary file.
+func TestFileCacheSweepsNoOthers(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	put(t, c, "1")
+	const temporary = "ABCDEFGHIJKLMNOPQRSTUVWXYZ.tmp"
+	others := filepath.Join(filepath.Dir(c.path), temporary)
+	must(t, os.WriteFile(others, nil, 0o600))
+	must(t, os.Mkdir(c.path+"."+temporary, 0o700))
+	put(t, c, "2")
+	for _, path := range []string{others, c.path + "." + temporary} {
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -559,3 +559,35 @@ func TestFileCacheSaysWhatItMovesAside(t *testing.T) {
 		}
 	}
 }
+
+// TestDirectoryIsPrivate if it is this user's and nobody else can enter or list it. In
+// any other one, what is there may be somebody else's.
+func TestDirectoryIsPrivate(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[os.FileMode]bool{
+		0o700: true, 0o500: true,
+		0o710: false, 0o720: false, 0o740: false, 0o701: false, 0o702: false, 0o704: false, 0o755: false, 0o777: false,
+	} {
+		dir := t.TempDir()
+		must(t, os.Chmod(dir, mode))
+		if got := isPrivate(dir); got != want {
+			t.Errorf("mode %04o: %t, want %t", mode, got, want)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if isPrivate(file) {
+		t.Error("a directory that is not there is private")
+	}
+	must(t, os.WriteFile(file, nil, 0o600))
+	if isPrivate(file) {
+		t.Error("a file is a private directory")
+	}
+	if os.Geteuid() == 0 {
+		dir := t.TempDir()
+		must(t, os.Chown(dir, 65534, 65534))
+		must(t, os.Chmod(dir, 0o700))
+		if isPrivate(dir) {
+			t.Error("another user's directory is private")
+		}
+	}
+}
