@@ -133,3 +133,41 @@ func TestRetryAfterIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestWaitsGrowWithinAFlight: each failure doubles the wait, not that of the first one
+// alone.
+func TestWaitsGrowWithinAFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Time
+		failure := errors.New("x")
+		n, err := retry(t.Context(), 5, func() error {
+			at = append(at, time.Now())
+			return transient{failure}
+		})
+		if n != 5 || len(at) != 5 || !errors.Is(err, failure) {
+			t.Fatalf("%d tries, %d calls: %v", n, len(at), err)
+		}
+		for i := 1; i < len(at); i++ {
+			longest := time.Second << (i - 1)
+			if gap := at[i].Sub(at[i-1]); gap < longest/2 || gap > longest {
+				t.Errorf("wait %d is %v, want %v to %v", i, gap, longest/2, longest)
+			}
+		}
+	})
+}
+
+// TestNoRetryForNobody: who leaves during the wait ends it, and nothing is sent for them.
+func TestNoRetryForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, cancel)
+		calls := 0
+		var n int
+		d := elapse(func() {
+			n, _ = retry(ctx, 3, func() error { calls++; return transient{errors.New("x")} })
+		})
+		if calls != 1 || n != 1 || d != time.Millisecond {
+			t.Errorf("%d calls, %d tries, %v", calls, n, d)
+		}
+	})
+}

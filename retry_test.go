@@ -44,3 +44,15 @@ func TestRetryAfterHeader(t *testing.T) {
 		}
 	}
 }
+
+// TestRetryAfterOf31Bits: more seconds than that are nonsense, and do not count.
+func TestRetryAfterOf31Bits(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"2147483647": 2147483647 * time.Second,
+		"2147483648": 0,
+	} {
+		if got := parseRetryAfter(header, time.Time{}); got != want {
+			t.Errorf("Retry-After %q is %v, want %v", header, got, want)
+		}
+	}
+}
