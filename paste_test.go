@@ -1,6 +1,11 @@
 package cdfauth
 
-import "testing"
+import (
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
 
 // TestPastedAnswer: what people paste, and what becomes of an address on its way through a browser and a terminal. The state is the proof
 // that it is the answer; host, port and path say that it is meant to be one.
@@ -57,3 +62,43 @@ func TestPastedAnswer(t *testing.T) {
 type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(b []byte) (int, error) { return f(b) }
+
+// TestPastedAnswerOfTheDefaultPort: 80 said and 80 left out are the same.
+func TestPastedAnswerOfTheDefaultPort(t *testing.T) {
+	for _, redirect := range []string{"http://localhost/", "http://localhost:80/"} {
+		for _, line := range []string{"http://localhost/?code=c", "http://localhost:80/?code=c"} {
+			u, err := parseURL(redirect)
+			must(t, err)
+			if _, ok := pastedAnswer(line, u); !ok {
+				t.Errorf("%s is not taken for %s", line, redirect)
+			}
+		}
+	}
+}
+
+// TestLastLineHasNoEnd: the end of the input ends a line as well, also if it comes
+// together with the last byte. Without a line it is an error.
+func TestLastLineHasNoEnd(t *testing.T) {
+	for _, input := range []io.Reader{strings.NewReader("a\nlast"), iotest.DataErrReader(strings.NewReader("a\nlast"))} {
+		for _, want := range []string{"a", "last"} {
+			if line, err := scanLine(input); line != want || err != nil {
+				t.Errorf("%q, %v; want %q", line, err, want)
+			}
+		}
+		if line, err := scanLine(input); line != "" || err != io.EOF {
+			t.Errorf("%q, %v; want the end", line, err)
+		}
+	}
+}
+
+// TestInputThatPanics costs the paste, and not the program.
+func TestInputThatPanics(t *testing.T) {
+	line, err := readLine(t.Context(), &brokenInput{})
+	if line != "" || err == nil || !strings.Contains(err.Error(), "Input panicked") {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
+type brokenInput struct{ _ byte }
+
+func (*brokenInput) Read([]byte) (int, error) { panic("no terminal") }
