@@ -182,3 +182,30 @@ func TestClusterNames(t *testing.T) {
 		}
 	}
 }
+
+// TestEntraV1ErrorSaysWhatIsWanted: the other token endpoint, or the other issuer.
+func TestEntraV1ErrorSaysWhatIsWanted(t *testing.T) {
+	for _, tt := range []struct {
+		endpoint Endpoint
+		want     string
+	}{
+		{TokenURL("https://login.microsoftonline.com/t/oauth2/token"), "want …/oauth2/v2.0/token instead of"},
+		{Issuer("https://sts.windows.net/t/"), "the tenant, and /v2.0"},
+		{Discovery("https://login.microsoftonline.com/t"), "the tenant, and /v2.0"},
+	} {
+		if err := tt.endpoint.check(nil); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want an error with %q", tt.endpoint.url, err, tt.want)
+		}
+		if err := tt.endpoint.check(url.Values{"resource": {"r"}}); err != nil {
+			t.Errorf("%s with a resource: %v", tt.endpoint.url, err)
+		}
+	}
+	for _, path := range []string{"/t/OAuth2/V2.0/Token", "/t/oauth2/v2.0/token/"} {
+		if err := TokenURL("https://login.microsoftonline.com" + path).check(nil); err != nil {
+			t.Errorf("%s, which is of v2: %v", path, err)
+		}
+	}
+	if err := Issuer("https://login.microsoftonline.com/t/V2.0").check(nil); err != nil {
+		t.Errorf("an issuer of v2 in upper case: %v", err)
+	}
+}
