@@ -51,7 +51,7 @@ type tokenStore struct {
 // r. The phase takes a token from the cache, or makes one exchange, for which
 // authenticate adds what proves who the client is. cache is nil if there is none.
 func (c *client) appPhase(r *refresher, cache Cache, authenticate prepareFunc) phase {
-	r.cleanup = c.closeIdle
+	r.cleanup = func(bool) { c.closeIdle() }
 	s := &tokenStore{client: c, refresher: r, cache: cache, grantType: "client_credentials"}
 	fetch := func(ctx context.Context) (grant, error) {
 		return c.exchange(ctx, s.grantType, attempts, authenticate)

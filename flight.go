@@ -92,7 +92,7 @@ func (r *refresher) fly(ctx context.Context, f *flight) {
 	defer func() {
 		_ = recover()
 		if r.cleanup != nil {
-			r.cleanup()
+			r.cleanup(r.session.Load() != f.session)
 		}
 		r.land(f, got, err)
 	}()

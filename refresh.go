@@ -120,8 +120,9 @@ type refresher struct {
 	silent phase
 	ask    phase
 	// cleanup is called at the end of a flight. It closes what the phases may have left
-	// open; nil if they leave nothing.
-	cleanup func()
+	// open, and forgets whose tokens they have found if somebody has signed out since the
+	// flight began; nil if they leave nothing.
+	cleanup func(signedOut bool)
 
 	session atomic.Int64          // the number of sign-outs; written under mu
 	refused atomic.Pointer[Token] // the last token that was refused, or nil; written under mu

@@ -79,7 +79,7 @@ func newSignIn(cfg signInConfig) (*signIn, error) {
 	}
 	r.silent = s.silent
 	r.ask = s.ask
-	r.cleanup = c.closeIdle
+	r.cleanup = s.cleanUp
 	return s, nil
 }
 
@@ -95,6 +95,15 @@ func defaultCache(clientID string) (Cache, error) {
 		return new(MemoryCache), err
 	}
 	return file, nil
+}
+
+// cleanUp is called at the end of a flight. If somebody has signed out since it began, what
+// it has found is of the person who has gone: the next one is not asked as that person.
+func (s *signIn) cleanUp(signedOut bool) {
+	s.client.closeIdle()
+	if signedOut {
+		s.account.Store(nil)
+	}
 }
 
 // mustPrompt reports whether a person has to be asked, whatever the cache has. Prompt

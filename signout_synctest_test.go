@@ -242,3 +242,69 @@ func TestSignOutOffline(t *testing.T) {
 		}
 	})
 }
+
+// A meddled cache calls functions once: read after it was read, and stored after Update
+// has called its function, which then fails.
+type meddled struct {
+	MemoryCache
+	read   func()
+	stored func()
+}
+
+func (c *meddled) Get(ctx context.Context) ([]byte, error) {
+	blob, err := c.MemoryCache.Get(ctx)
+	if meddle := c.read; meddle != nil {
+		c.read = nil
+		meddle()
+	}
+	return blob, err
+}
+
+func (c *meddled) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+	meddle := c.stored
+	if meddle == nil {
+		return c.MemoryCache.Update(ctx, f)
+	}
+	c.stored = nil
+	old, _ := c.MemoryCache.Get(ctx)
+	if _, err := f(ctx, old); err != nil {
+		return err
+	}
+	meddle()
+	return errors.New("the disk is full")
+}
+
+// TestFlightBringsNothingBackAfterSignOut: a flight that was under way when somebody
+// signed out may still come to know the person whom it has found in the cache, and keep
+// what it could not store in memory. Neither may outlive the sign-out: the next person
+// would be asked as the one who has gone, or get the tokens of that one.
+func TestFlightBringsNothingBackAfterSignOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := &meddled{}
+		blob, err := sample(t, h, "bob").Get(t.Context())
+		must(t, err)
+		put(t, cache, string(blob))
+		p := interactive(t, h, cache, nil)
+		cache.read = func() { must(t, p.SignOut(t.Context())) }
+		if _, err := p.Token(t.Context()); !errors.Is(err, errSignedOut) {
+			t.Errorf("%v, want %v", err, errSignedOut)
+		}
+		signedIn(t, p)
+		if hint := h.last().Get("login_hint"); hint != "" {
+			t.Errorf("the next person is asked as %q", hint)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := &human{idp: idptest.New()}, &meddled{}
+		p := interactive(t, h, cache, nil)
+		cache.stored = func() { must(t, p.SignOut(t.Context())) }
+		_, err := p.Token(t.Context())
+		if !errors.Is(err, errSignedOut) {
+			t.Errorf("%v, want %v", err, errSignedOut)
+		}
+		if p.flow().fallback.Load() != nil {
+			t.Error("what could not be stored is still in memory")
+		}
+	})
+}

@@ -101,7 +101,7 @@ func (s *tokenStore) transact(
 		return grant{}, err
 	}
 	if s.ofPerson() {
-		err = s.giveUpCache(ctx, late, err)
+		err = t.giveUpCache(ctx, late, err)
 		if err != nil {
 			return grant{}, err
 		}
@@ -116,7 +116,8 @@ func (s *tokenStore) transact(
 // did not begin the work, for a flow of a person. It fails if late says that the wait
 // for the cache was too long: another program may have its turn, and the flow must not
 // go on beside it. It also fails if only a person could help and none may be asked.
-func (s *tokenStore) giveUpCache(ctx context.Context, late bool, err error) error {
+func (t *transaction) giveUpCache(ctx context.Context, late bool, err error) error {
+	s := t.store
 	if late {
 		return fmt.Errorf("%w: another program has the cache: %w", ErrSignInRequired, err)
 	}
@@ -130,8 +131,18 @@ func (s *tokenStore) giveUpCache(ctx context.Context, late bool, err error) erro
 		return s.withCacheTrouble(ErrSignInRequired, err)
 	}
 	s.warnUnsaved(ctx, "cdfauth: the cache is not used", err)
-	s.fallback.Store(fallback)
+	t.useFallback(fallback)
 	return nil
+}
+
+// useFallback makes a fallback the cache in use, unless somebody has signed out since the
+// transaction began: its content is from before. SignOut changes the session first, and
+// then drops the fallback.
+func (t *transaction) useFallback(fallback *fallbackCache) {
+	t.store.fallback.Store(fallback)
+	if t.store.refresher.session.Load() != t.session {
+		t.store.fallback.CompareAndSwap(fallback, nil)
+	}
 }
 
 // update calls Update of the cache, to do the work. It reports whether the time was up
@@ -259,7 +270,7 @@ func (t *transaction) finish(ctx context.Context, err error) (grant, error) {
 	if !stored {
 		s.warnUnsaved(ctx, "cdfauth: the token was not stored", err)
 		if s.ofPerson() {
-			s.fallback.Store(newFallbackCache(t.content, err))
+			t.useFallback(newFallbackCache(t.content, err))
 		}
 	}
 	usedCopy := t.fallback != nil && t.fallback.copied.Load()
