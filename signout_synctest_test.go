@@ -308,3 +308,98 @@ func TestFlightBringsNothingBackAfterSignOut(t *testing.T) {
 		}
 	})
 }
+
+// TestSignOutOfOneOfSeveral needs a LoginHint, and the error is the one that says so.
+func TestSignOutOfOneOfSeveral(t *testing.T) {
+	eachUserFlow(t, func(t *testing.T, d *desk) {
+		cache := sample(t, d.human, "bob", "eve")
+		if err := d.userFlowWithHint(t, cache, "").SignOut(t.Context()); !errors.Is(err, errSeveralAccounts) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestSignOutOfNobodyOffline: without the metadata, an entry of the person may not be
+// recognised, and to say that nobody is signed in would be a guess.
+func TestSignOutOfNobodyOffline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := errors.New("no network")
+		p := interactive(t, &human{idp: idptest.New()}, &MemoryCache{}, func(c *InteractiveConfig) {
+			c.HTTPClient = &http.Client{Transport: tripper(func(*http.Request) (*http.Response, error) { return nil, down })}
+		})
+		if err := p.SignOut(t.Context()); err == nil || !strings.Contains(err.Error(), down.Error()) {
+			t.Errorf("%v, want one with %q", err, down)
+		}
+	})
+}
+
+// TestSignOutKeepsTheAccountElsewhere: the same id at another host is another account.
+func TestSignOutKeepsTheAccountElsewhere(t *testing.T) {
+	eachUserFlow(t, func(t *testing.T, d *desk) {
+		cache := sample(t, d.human, "bob")
+		edit(t, cache, func(c msalCache) {
+			e := maps.Clone(entryOf(c, accounts, keysOf(c, accounts)[0]))
+			e["environment"] = "other.test"
+			c.put(accounts, e)
+		})
+		must(t, d.userFlowWithHint(t, cache, "bob").SignOut(t.Context()))
+		c := read(t, cache)
+		if left := keysOf(c, accounts); len(left) != 1 || entryOf(c, accounts, left[0]).text("environment") != "other.test" {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
+// TestSignOutRemovesTokensOfNobodyFromOurIssuer, and keeps those of another one.
+func TestSignOutRemovesTokensOfNobodyFromOurIssuer(t *testing.T) {
+	eachUserFlow(t, func(t *testing.T, d *desk) {
+		cache := sample(t, d.human, "bob")
+		edit(t, cache, func(c msalCache) {
+			for _, issuer := range []string{"https://idp.test", "https://idp.test/other"} {
+				e := maps.Clone(entryOf(c, accessTokens, keysOf(c, accessTokens)[0]))
+				e["home_account_id"], e[fieldIssuer] = nil, issuer
+				c[accessTokens].(map[string]any)[issuer] = map[string]any(e)
+			}
+		})
+		must(t, d.userFlowWithHint(t, cache, "").SignOut(t.Context()))
+		if left := keysOf(read(t, cache), accessTokens); len(left) != 1 || left[0] != "https://idp.test/other" {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
+// TestSignOutForgetsWhatCameMeanwhile: while it waits for the cache, somebody may get
+// the token that is still there. It must not serve on from memory.
+func TestSignOutForgetsWhatCameMeanwhile(t *testing.T) {
+	eachUserFlow(t, func(t *testing.T, d *desk) {
+		cache := sample(t, d.human, "bob")
+		p := d.userFlowWithHint(t, cache, "bob")
+		leave := make(chan bool)
+		go cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { <-leave; return old, nil })
+		synctest.Wait()
+		done := make(chan error)
+		go func() { done <- p.SignOut(t.Context()) }()
+		synctest.Wait() // for the cache
+		signedIn(t, p)
+		close(leave)
+		must(t, <-done)
+		if _, err := p.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) {
+			t.Errorf("in memory: %v", err)
+		}
+	})
+}
+
+// TestSignOutForgetsTheFallback: what a broken cache did not store is in memory, and a
+// refresh token with it.
+func TestSignOutForgetsTheFallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := &human{idp: idptest.New()}, &unwritable{why: errors.New("disk full")}
+		p := interactive(t, h, cache, nil)
+		signedIn(t, p)
+		cache.why = nil
+		must(t, p.SignOut(t.Context()))
+		if _, err := p.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) {
+			t.Errorf("in memory: %v", err)
+		}
+	})
+}
