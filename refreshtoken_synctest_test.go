@@ -463,3 +463,20 @@ func TestHungProviderKeepsTheCache(t *testing.T) {
 		}
 	})
 }
+
+// TestRefusalsOfOpenIDConnectAreNotForGood: each error that says the person has to do
+// something (OpenID Connect Core §3.1.2.6), and says nothing of the refresh token.
+func TestRefusalsOfOpenIDConnectAreNotForGood(t *testing.T) {
+	for _, code := range []string{"interaction_required", "login_required", "consent_required"} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			cache := sample(t, h, "bob")
+			time.Sleep(2 * time.Hour)
+			h.idp.Always(idptest.JSON(400, map[string]any{"error": code}))
+			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+			if n := refreshTokensIn(t, cache); !errors.Is(err, ErrSignInRequired) || n != 1 {
+				t.Errorf("%s: %v; %d refresh tokens are left", code, err, n)
+			}
+		})
+	}
+}

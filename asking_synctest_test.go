@@ -1,0 +1,131 @@
+//go:build go1.25
+
+package cdfauth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cdfauth/internal/idptest"
+)
+
+// TestLockedCacheIsSaidOnce: a person who waits for another program's sign-in is told
+// after five seconds why nothing happens, and is not told again.
+func TestLockedCacheIsSaidOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, cache := newDesk("interactive"), &MemoryCache{}
+		put(t, cache, `{"Theirs":{}}`) // an empty one is looked into for longer
+		leave := make(chan bool)
+		go cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { <-leave; return old, nil })
+		synctest.Wait()
+		done := make(chan error)
+		p := d.start(t, cache)
+		go func() { _, err := p.Token(t.Context()); done <- err }()
+		told := func() int { return strings.Count(d.told(), "Another program") }
+		time.Sleep(siblingPatience*siblingInterval - time.Millisecond)
+		if n := told(); n != 0 {
+			t.Errorf("told %d times before five seconds", n)
+		}
+		time.Sleep(2 * time.Millisecond)
+		if n := told(); n != 1 {
+			t.Errorf("told %d times after five seconds", n)
+		}
+		time.Sleep(time.Minute)
+		if n := told(); n != 1 {
+			t.Errorf("told %d times after a minute", n)
+		}
+		close(leave)
+		must(t, <-done)
+	})
+}
+
+// TestSiblingsTokenIsSeenWithinASecond of its arrival, while the other program keeps the
+// cache. With a Prompt it does not count: the person has to be asked.
+func TestSiblingsTokenIsSeenWithinASecond(t *testing.T) {
+	for _, prompt := range []string{"", "login"} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			blob, err := sample(t, h, "bob").Get(t.Context())
+			must(t, err)
+			cache := &heldCache{leave: make(chan bool)}
+			p := interactive(t, h, cache, func(c *InteractiveConfig) { c.Prompt = prompt })
+			var took time.Duration
+			done := make(chan error)
+			start := time.Now()
+			go func() {
+				_, err := p.Token(t.Context())
+				took = time.Since(start)
+				done <- err
+			}()
+			time.Sleep(20 * time.Second)
+			cache.content = blob
+			time.Sleep(10 * time.Second)
+			close(cache.leave)
+			must(t, <-done)
+			if prompt == "" && (h.asked() != 0 || took > 20*time.Second+siblingInterval+look) {
+				t.Errorf("asked %d times, after %v", h.asked(), took)
+			}
+			if prompt != "" && (h.asked() != 1 || took < 30*time.Second) {
+				t.Errorf("with Prompt: asked %d times, after %v", h.asked(), took)
+			}
+		})
+	}
+}
+
+// heldCache is a cache in which another program is at work until it leaves.
+type heldCache struct {
+	leave   chan bool
+	content []byte
+}
+
+func (c *heldCache) Get(context.Context) ([]byte, error) { return c.content, nil }
+
+func (c *heldCache) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+	select {
+	case <-c.leave:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	content, err := f(ctx, c.content)
+	if err == nil {
+		c.content = content
+	}
+	return err
+}
+
+// TestOutageBeforeThePersonIsAsked: the error is that of the metadata, which Entra's
+// silent phase does without. Nobody is asked.
+func TestOutageBeforeThePersonIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		down := tripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("no network") })
+		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
+			c.Endpoint = Authority(tenantA)
+			c.HTTPClient = &http.Client{Transport: down}
+		})
+		_, err := p.Token(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "no network") || h.asked() != 0 {
+			t.Errorf("%v; asked %d times", err, h.asked())
+		}
+	})
+}
+
+// TestEntraNeedsNoConsentAnew: it issues a refresh token without, although it lists
+// offline_access. Others that list it do not.
+func TestEntraNeedsNoConsentAnew(t *testing.T) {
+	for endpoint, want := range map[Endpoint]string{Authority(tenantA): "", Issuer("https://idp.test"): "consent"} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			h.idp.Metadata(func(m map[string]any) { m["scopes_supported"] = []string{"openid", "offline_access"} })
+			signedIn(t, interactive(t, h, &MemoryCache{}, at(endpoint)))
+			if got := h.last().Get("prompt"); got != want {
+				t.Errorf("%s: prompt=%q, want %q", endpoint.kind, got, want)
+			}
+		})
+	}
+}
