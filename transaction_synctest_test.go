@@ -500,3 +500,48 @@ func TestContextOfUpdateEndsWithTheTransaction(t *testing.T) {
 		}
 	})
 }
+
+// punctual is a cache whose Update stores what it is given, and returns at the moment
+// at which its context ends.
+type punctual struct{ MemoryCache }
+
+func (c *punctual) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+	err := c.MemoryCache.Update(ctx, f)
+	<-ctx.Done()
+	return err
+}
+
+// TestUpdateThatReturnsAsItsContextEnds: whichever is seen first, the work was done. It
+// is not done again, its token is handed out, and the next program finds it.
+func TestUpdateThatReturnsAsItsContextEnds(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			idp, cache := idptest.New(), &punctual{}
+			token, took := get(t, cachedProvider(t, idp, cache, nil))
+			if took != storeLimit {
+				t.Errorf("after %v", took)
+			}
+			next, _ := get(t, cachedProvider(t, idp, cache, nil))
+			if !next.Equal(token) {
+				t.Error("the next program has another token")
+			}
+			wantRequests(t, idp, 1)
+		})
+	}
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			idp, cache := idptest.New(), &punctual{}
+			p, shown := device(t, idp, cache, nil)
+			token := signedIn(t, p)
+			next, shownNext := device(t, idp, cache, nil)
+			if other := signedIn(t, next); !other.Equal(token) || len(*shown) != 1 || len(*shownNext) != 0 {
+				t.Errorf("a person was asked %d times, then %d times", len(*shown), len(*shownNext))
+			}
+			until(token, -time.Second)
+			signedIn(t, p)
+			if idp.Refused() != 0 || len(*shown) != 1 {
+				t.Errorf("%d refused, asked %d times", idp.Refused(), len(*shown))
+			}
+		})
+	}
+}
