@@ -1,0 +1,41 @@
+package cdfauth
+
+import "testing"
+
+// TestTextOfAnOddNumberOfBytesIsNotUTF16, whichever mark it begins with: it stays as it
+// is, for an error to say what is wrong with it.
+func TestTextOfAnOddNumberOfBytesIsNotUTF16(t *testing.T) {
+	for text, want := range map[string]string{
+		"\xef\xbb\xbfab":     "ab",
+		"\xff\xfea\x00b\x00": "ab",
+		"\xfe\xff\x00a\x00b": "ab",
+		"\xff\xfea\x00b":     "\xff\xfea\x00b",
+		"\xfe\xff\x00a\x00":  "\xfe\xff\x00a\x00",
+		"ab":                 "ab",
+	} {
+		if got := decodeText(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestPlaceOfACharacter counts bytes, of which one character may have several.
+func TestPlaceOfACharacter(t *testing.T) {
+	for text, want := range map[string]string{
+		"ab\u00e5":    "a character that is not ASCII at its end",
+		"a\u00e5b":    "a character that is not ASCII at byte 2 of 4",
+		"\u00e5ab":    "a character that is not ASCII at its start",
+		"a\rb":        "a line end at byte 2 of 3",
+		"a\nb":        "a line end at byte 2 of 3",
+		"ab\r\n":      "a line end at its end",
+		"a\xff":       "a byte that is not UTF-8 at its end",
+		"a\ufffd":     "a character that is not ASCII at its end",
+		"ab":          "",
+		"a\u2028":     "an invisible character (U+2028) at its end",
+		"a\U0001f600": "a character that is not ASCII at its end",
+	} {
+		if got := findCharacter(text, notVisibleASCII); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
