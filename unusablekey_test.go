@@ -91,3 +91,16 @@ func oidOf(text string) asn1.ObjectIdentifier {
 	}
 	return oid
 }
+
+// TestLegacyPKCS12IsTold by the object identifiers of RC4 and RC2 (RFC 7292 appendix C):
+// OpenSSL 3 converts it only with an option. Triple DES needs none.
+func TestLegacyPKCS12IsTold(t *testing.T) {
+	for n, want := range map[byte]string{
+		1: convertLegacyPFX, 2: convertLegacyPFX, 3: convertPFX, 4: convertPFX, 5: convertLegacyPFX, 6: convertLegacyPFX,
+	} {
+		der := []byte{0x30, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01, n, 0x30}
+		if err := errPKCS12(der); !strings.HasSuffix(err.Error(), "as written by "+want) {
+			t.Errorf("%d: %v, want %s", n, err, want)
+		}
+	}
+}
