@@ -7,23 +7,24 @@ import (
 	"sync/atomic"
 )
 
-// This file is clear_cache of the Python SDK's configuration. A file is not removed
-// when the provider is made: constructors do no I/O, and other programs use the file.
+// This file is clear_cache of the Python SDK's configuration. The SDK removes the file
+// when it makes its provider. Here the first Update clears the cache, because constructors
+// do no I/O, and because other programs use the file.
 
-// clearedCache is a Cache with clear_cache: what it has counts for nothing, until
-// something is stored through it, which replaces what was there. Other processes
-// may have stored something since, and then that counts as ever.
+// A clearedCache hides what another Cache has, until the first Update that succeeds. That
+// Update begins with no content, and what it ends with takes the place of the old content.
+// From then on a clearedCache is the same as the Cache inside it.
 type clearedCache struct {
 	cache Cache
 
-	// stored is set once something was stored.
-	stored atomic.Bool
+	// cleared is set once the old content has gone.
+	cleared atomic.Bool
 }
 
-// Get returns the content, if it counts.
+// Get returns the content, or nil before the cache was cleared.
 func (c *clearedCache) Get(ctx context.Context) ([]byte, error) {
 	content, err := c.cache.Get(ctx)
-	if err != nil || !c.stored.Load() {
+	if err != nil || !c.cleared.Load() {
 		return nil, err
 	}
 	return content, nil
@@ -37,14 +38,14 @@ func (c *clearedCache) Update(
 	if err := checkCacheCall(ctx, f != nil); err != nil {
 		return err
 	}
-	return c.cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
-		if !c.stored.Load() {
+	err := c.cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
+		if !c.cleared.Load() {
 			old = nil
 		}
-		content, err := f(ctx, old)
-		if err == nil && len(content) > 0 {
-			c.stored.Store(true)
-		}
-		return content, err
+		return f(ctx, old)
 	})
+	if err == nil {
+		c.cleared.Store(true)
+	}
+	return err
 }

@@ -6,37 +6,69 @@ import (
 	"testing"
 )
 
-// TestClearedCacheCountsFromTheFirstContentStored: what fails, or stores nothing, changes
-// nothing about what was there, which does not count. After that all counts as ever.
-func TestClearedCacheCountsFromTheFirstContentStored(t *testing.T) {
-	for name, cache := range map[string]Cache{"file": fileCache(t), "memory": &MemoryCache{}} {
-		put(t, cache, "earlier")
-		c := &clearedCache{cache: cache}
-		update := func(want string, content []byte, err error) {
-			t.Helper()
-			got := c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
-				if string(old) != want {
-					t.Errorf("%s: f got %q, want %q", name, old, want)
-				}
-				return content, err
-			})
-			if !errors.Is(got, err) {
-				t.Errorf("%s: %v, want %v", name, got, err)
+// A fullCache is a Cache that can store nothing: its Update fails once f has returned.
+type fullCache struct{ MemoryCache }
+
+var errFull = errors.New("the disk is full")
+
+func (c *fullCache) Update(
+	ctx context.Context, f func(context.Context, []byte) ([]byte, error),
+) error {
+	old, err := c.Get(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = f(ctx, old)
+	if err != nil {
+		return err
+	}
+	return errFull
+}
+
+// TestClearedCacheCountsForNothingUntilItIsCleared: if the old content could not be
+// replaced, it is still what clear_cache says that nobody wants.
+func TestClearedCacheCountsForNothingUntilItIsCleared(t *testing.T) {
+	t.Parallel()
+	full := new(fullCache)
+	put(t, &full.MemoryCache, "old")
+	c := &clearedCache{cache: full}
+	for range 2 {
+		err := c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+			if old != nil {
+				t.Errorf("f was called with %q", old)
 			}
+			return []byte("new"), nil
+		})
+		if err != errFull {
+			t.Errorf("Update: %v", err)
 		}
 		wantContent(t, c, "")
-		update("", []byte("x"), errors.New("failed"))
-		wantContent(t, c, "")
-		wantContent(t, cache, "earlier")
-		update("", nil, nil)
-		put(t, cache, "another program's")
-		wantContent(t, c, "")
-		update("", []byte("ours"), nil)
-		wantContent(t, c, "ours")
-		update("ours", []byte("ours again"), nil)
-		wantContent(t, cache, "ours again")
-		if err := c.Update(t.Context(), nil); err == nil {
-			t.Errorf("%s: no function is no error", name)
-		}
+	}
+	err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) {
+		return nil, errors.New("nothing comes of it")
+	})
+	if err == nil {
+		t.Error("Update lost the error of f")
+	}
+	wantContent(t, c, "")
+	wantContent(t, full, "old")
+}
+
+// TestClearedCacheIsClearedOnce: what other programs store after an attempt that brought
+// nothing counts, and is not removed by the next attempt.
+func TestClearedCacheIsClearedOnce(t *testing.T) {
+	t.Parallel()
+	inner := new(MemoryCache)
+	put(t, inner, "old")
+	c := &clearedCache{cache: inner}
+	unchanged := func(_ context.Context, old []byte) ([]byte, error) { return old, nil }
+	must(t, c.Update(t.Context(), unchanged))
+	wantContent(t, inner, "")
+	put(t, inner, "another program's")
+	wantContent(t, c, "another program's")
+	must(t, c.Update(t.Context(), unchanged))
+	wantContent(t, inner, "another program's")
+	if err := c.Update(t.Context(), nil); err == nil {
+		t.Error("no function is no error")
 	}
 }

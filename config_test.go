@@ -129,6 +129,7 @@ func TestLoadSetsWhatIsNotSent(t *testing.T) {
 		{nil, "*cdfauth.MemoryCache"},
 		{map[string]any{"token_cache_path": file}, "*cdfauth.FileCache"},
 		{map[string]any{"token_cache_path": file, "mem_cache_only": true}, "*cdfauth.MemoryCache"},
+		{map[string]any{"token_cache_path": "~ada/x", "mem_cache_only": true}, "*cdfauth.MemoryCache"},
 		{map[string]any{"mem_cache_only": false, "clear_cache": true}, "*cdfauth.clearedCache"},
 		{map[string]any{"clear_cache": false}, "*cdfauth.MemoryCache"},
 	} {

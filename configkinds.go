@@ -165,7 +165,7 @@ func (k *personKeys) check(wrong *problems, params url.Values) {
 	if len(k.Scopes) == 0 && k.Cluster != "" && !isCluster(string(k.Cluster)) {
 		wrong.add("cdf_cluster", "is %.64q: %s", string(k.Cluster), wantCluster)
 	}
-	if k.CachePath != "" {
+	if k.CachePath != "" && !bool(k.MemoryOnly) {
 		_, err := expandHome(string(k.CachePath))
 		wrong.addError("token_cache_path", err)
 	}
