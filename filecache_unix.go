@@ -21,18 +21,20 @@ const errLocked = syscall.EWOULDBLOCK
 const openFlags = syscall.O_NOFOLLOW | syscall.O_NONBLOCK | syscall.O_NOCTTY
 
 // openCacheFile opens the cache file for reading. It refuses whatever is not a regular
-// file, belongs to another user, has another hard link, or can be written by others,
-// unless it is in a directory that only this user can enter. A mode wider than 0600 is
-// narrowed if the system lets it: the content is as good on a read-only file system.
+// file, belongs to another user, or has another hard link. It also refuses a file that
+// others can write, unless the directory is one that only this user can enter. It narrows
+// a mode wider than 0600 if it can.
 func openCacheFile(path string) (*os.File, error) {
 	return openTrusted(path, os.O_RDONLY)
 }
 
-// openToOverwrite is openCacheFile for writing.
+// openToOverwrite opens the cache file for writing, and refuses what openCacheFile refuses.
 func openToOverwrite(path string) (*os.File, error) {
 	return openTrusted(path, os.O_WRONLY)
 }
 
+// openTrusted does what openCacheFile says, with the flag of os.OpenFile for reading or
+// for writing.
 func openTrusted(path string, flag int) (*os.File, error) {
 	file, info, err := openOurs(path, flag)
 	if err != nil {
@@ -41,30 +43,41 @@ func openTrusted(path string, flag int) (*os.File, error) {
 	mode := info.Mode()
 	switch {
 	case linkCount(info) > 1:
-		err = untrusted(path, "has another hard link", true)
+		err = hasAnotherLink(path)
 	case mode&0o022 != 0 && !isPrivate(filepath.Dir(path)):
 		err = untrusted(path, fmt.Sprintf("can be written by others (mode %04o)", mode.Perm()), true)
-	case mode.Perm()&^0o600 != 0:
-		file.Chmod(mode & 0o600)
 	}
 	if err != nil {
 		file.Close()
 		return nil, err
 	}
+	narrowMode(file, info)
 	return file, nil
+}
+
+// hasAnotherLink returns the error of a file that another name leads to as well.
+func hasAnotherLink(path string) error { return untrusted(path, "has another hard link", true) }
+
+// narrowMode takes the rights of group and others from a file. It reports no error: on a
+// read-only file system the content is as good.
+func narrowMode(file *os.File, info os.FileInfo) {
+	mode := info.Mode()
+	if mode.Perm()&^0o600 != 0 {
+		file.Chmod(mode & 0o600)
+	}
 }
 
 // openLockFile opens the lock file, which it makes if need be, and locks it. It fails
 // with errLocked if somebody else has the lock. It refuses whatever is not a regular
-// file, belongs to another user, or has another hard link: to lock that could be to
-// lock another program's file. A wider mode is narrowed. A wider one is no danger
-// otherwise: the lock file has no content, and whoever can read it can lock it.
+// file, belongs to another user, or has another hard link, because that may be another
+// program's file. It does not refuse a file that others can write: the lock file has no
+// content, and whoever can read it can lock it anyway.
 func openLockFile(path string) (*os.File, error) {
-	file, info, err := openOurs(path, os.O_RDWR|os.O_CREATE)
+	file, _, err := openOurs(path, os.O_RDWR|os.O_CREATE)
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		// A lock file that is there can be locked where nothing can be written.
 		var readErr error
-		file, info, readErr = openOurs(path, os.O_RDONLY)
+		file, _, readErr = openOurs(path, os.O_RDONLY)
 		if !errors.Is(readErr, os.ErrNotExist) {
 			err = readErr
 		}
@@ -72,25 +85,39 @@ func openLockFile(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// It is locked before its links are counted: a file that was given a second link
-	// while its holder was at work is moved aside only when the holder is done.
-	err = flock(file)
-	if err == nil && linkCount(info) > 1 {
-		err = untrusted(path, "has another hard link", true)
-	}
+	err = lockAndCheck(file)
 	if err != nil {
 		file.Close()
 		return nil, err
 	}
-	if mode := info.Mode(); mode.Perm()&^0o600 != 0 {
-		file.Chmod(mode & 0o600)
-	}
 	return file, nil
 }
 
+// lockAndCheck locks the lock file, refuses it if it has another hard link, and narrows
+// its mode.
+//
+// It counts the links when it has the lock. Then a file that was given a second link while
+// its holder was at work is moved aside only when the holder is done. And a program that
+// opened the file just before another one moved it aside does not go on with its lock.
+func lockAndCheck(file *os.File) error {
+	err := flock(file)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if linkCount(info) > 1 {
+		return hasAnotherLink(file.Name())
+	}
+	narrowMode(file, info)
+	return nil
+}
+
 // moveLockAside renames what is in the place of the lock file to the name with ".bad"
-// after it. It holds a lock of the directory meanwhile: otherwise, of two programs that
-// find the same bad file, the second could rename the good one that the first has made
+// after it. Meanwhile it holds a lock of the directory. Two programs may find the same bad
+// file: without that lock, the second could rename the good file that the first has made
 // and locked since.
 func moveLockAside(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
@@ -108,7 +135,22 @@ func moveLockAside(path string) error {
 	if !isMovable(err) {
 		return err
 	}
-	return os.Rename(path, path+".bad")
+	bad := path + ".bad"
+	if isSameFile(path, bad) {
+		// Rename does nothing if both names are of one file.
+		return os.Remove(path)
+	}
+	return os.Rename(path, bad)
+}
+
+// isSameFile reports whether both names are of one file. It follows no symbolic link.
+func isSameFile(path, other string) bool {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return false
+	}
+	otherInfo, err := os.Lstat(other)
+	return err == nil && os.SameFile(info, otherInfo)
 }
 
 // flock locks a file, or fails with errLocked if somebody else has the lock. The system
@@ -126,8 +168,8 @@ func flock(file *os.File) error {
 func openOurs(path string, flag int) (*os.File, os.FileInfo, error) {
 	file, openErr := os.OpenFile(path, flag|openFlags, 0o600)
 	if openErr != nil {
-		// Each system has another error for a symbolic link, and what is another
-		// user's may not be opened at all.
+		// The error says little: each system has another one for a symbolic link, and
+		// another user's file may not be opened at all.
 		if info, err := os.Lstat(path); err == nil {
 			if err := judge(path, info); err != nil {
 				return nil, nil, err
@@ -146,9 +188,10 @@ func openOurs(path string, flag int) (*os.File, os.FileInfo, error) {
 	return file, info, nil
 }
 
-// judge returns an error if a file is not a regular one or belongs to another user. A
-// directory, a pipe or a device was not put there by mistake of a cache, and stays. So
-// does what another user may have put into a directory that others can enter.
+// judge returns an error if a file is not a regular one or belongs to another user. The
+// error says that a directory, a pipe or a device cannot be moved aside: somebody has put
+// it there for a purpose. Another user's file can be moved aside only in a directory that
+// nobody else can enter.
 func judge(path string, info os.FileInfo) error {
 	mode := info.Mode()
 	switch {
@@ -173,13 +216,14 @@ func isPrivate(dir string) bool {
 	return err == nil && info.IsDir() && isOurs(info) && info.Mode()&0o077 == 0
 }
 
+// isOurs reports whether a file belongs to this user.
 func isOurs(info os.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(stat.Uid) == os.Geteuid()
 }
 
-// linkCount returns how many names a file has: none, if it was replaced since it was
-// opened.
+// linkCount returns how many names a file has. It returns 0 if the file was replaced or
+// removed since it was opened.
 func linkCount(info os.FileInfo) uint64 {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -188,8 +232,8 @@ func linkCount(info os.FileInfo) uint64 {
 	return uint64(stat.Nlink)
 }
 
-// narrow takes the rights of group and others from a regular file of ours of one link,
-// if there is one.
+// narrow takes the rights of group and others from the file at path, if it is a regular
+// one, is ours, and has no other name.
 func narrow(path string) {
 	file, info, err := openOurs(path, os.O_RDONLY)
 	if err != nil {
@@ -197,12 +241,12 @@ func narrow(path string) {
 	}
 	defer file.Close()
 	if linkCount(info) == 1 {
-		file.Chmod(info.Mode() & 0o600)
+		narrowMode(file, info)
 	}
 }
 
-// syncFile is file.Sync on a file system that knows it. Others do not make the content
-// any less safe by saying so.
+// syncFile is file.Sync. It reports no error on a file system that cannot sync, such as
+// some of FUSE: there, the content is as safe as it can be.
 func syncFile(file *os.File) error {
 	err := file.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
@@ -211,12 +255,13 @@ func syncFile(file *os.File) error {
 	return err
 }
 
-// isBusy reports whether an error passes because another program has the file open,
-// which no other program can do to us on Unix.
-func isBusy(error) bool { return false }
+// isBusy reports whether an error passes. A signal can interrupt flock, on some network
+// file systems. Package os repeats its own system calls then, and flock is not one of
+// them. On Unix it does no harm if another program has the file open.
+func isBusy(err error) bool { return errors.Is(err, syscall.EINTR) }
 
-// isReadOnly reports whether an error is that of a read-only file system, or of one
-// that has no locks, such as some NFS.
+// isReadOnly reports whether an error is that of a read-only file system, or of a file
+// system that has no locks, such as some of NFS.
 func isReadOnly(err error) bool {
 	return errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOLCK)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -273,4 +274,23 @@ func TestSignInWhileLockIsHeld(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestFileCacheRepeatsAnInterruptedLock: a signal that arrives during flock, on a network
+// file system, is no reason to go on without the cache.
+func TestFileCacheRepeatsAnInterruptedLock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		_, err := retryWhileBusy(t.Context(), func() (*os.File, error) {
+			tries++
+			if tries < 3 {
+				return nil, &os.PathError{Op: "lock", Path: "cache.bin.lock", Err: syscall.EINTR}
+			}
+			return nil, nil
+		})
+		if err != nil || tries != 3 {
+			t.Errorf("%d tries, %v", tries, err)
+		}
+	})
 }

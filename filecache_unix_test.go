@@ -591,3 +591,35 @@ func TestDirectoryIsPrivate(t *testing.T) {
 		}
 	}
 }
+
+// TestFileCacheLockLinkedWhileOpened: a link that appears between the moment at which the
+// lock file is opened and that at which it is locked is seen too. The program that moved
+// such a file aside would otherwise leave this one with the lock of a file that is no
+// longer the lock file.
+func TestFileCacheLockLinkedWhileOpened(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	put(t, c, "1")
+	path := c.path + ".lock"
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer file.Close()
+	must(t, os.Link(path, filepath.Join(t.TempDir(), "backup")))
+	if err := lockAndCheck(file); !isMovable(err) || !strings.Contains(err.Error(), "another hard link") {
+		t.Errorf("%v, want an error that says that there is another hard link", err)
+	}
+}
+
+// TestFileCacheLockIsALinkOfTheOneAside: rename does nothing if both names are of one
+// file, as when a lock file is restored, as a hard link, from the backup for whose sake it
+// was moved aside.
+func TestFileCacheLockIsALinkOfTheOneAside(t *testing.T) {
+	t.Parallel()
+	c := fileCache(t)
+	put(t, c, "1")
+	must(t, os.Link(c.path+".lock", c.path+".lock.bad"))
+	put(t, c, "2")
+	put(t, c, "3")
+	wantContent(t, c, "3")
+	wantFiles(t, c, "", ".lock", ".lock.bad")
+}
