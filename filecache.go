@@ -15,11 +15,12 @@ import (
 
 // This file keeps a Cache in a file. A reader opens the file and takes no lock: the
 // file is only ever replaced as a whole. A writer locks a second file beside it,
-// reads, writes a temporary file, and renames it into place (filecachewrite.go). What
-// another user of the machine could have put there is neither read nor written. How
-// that is told, and how a file is locked, is in a file for each kind of system.
+// reads, writes a temporary file, and renames it into place (filecachewrite.go). A
+// FileCache neither reads nor writes what another user of the machine could have put
+// there. Each kind of system has a file of its own (filecache_unix.go and others) for how
+// the FileCache judges and locks a file.
 
-// maxCacheSize is the most that a file may have, in bytes: 1 MiB.
+// maxCacheSize is the largest content that is read or written, in bytes: 1 MiB.
 const maxCacheSize = 1 << 20
 
 const (
@@ -28,24 +29,24 @@ const (
 	firstPause   = 5 * time.Millisecond
 	longestPause = 100 * time.Millisecond
 
-	// busyLimit is how long an operation is repeated while another program has the
-	// file open, on Windows.
+	// busyLimit is for how long an operation is repeated that fails for a reason that
+	// passes (isBusy).
 	busyLimit = 2 * time.Second
 )
 
-// An untrustedError is the reason why a file is not used that is there.
+// An untrustedError says why a file, which exists, is not used.
 type untrustedError struct {
 	reason string
 
-	// movable reports whether the file can be moved aside, because nobody can have
-	// meant it to be there, and nothing is lost.
+	// movable says that the file may be moved aside, because nobody needs it where it is.
 	movable bool
 }
 
+// Error returns the reason, which continues a sentence that begins with the path.
 func (e *untrustedError) Error() string { return e.reason }
 
-// isMovable reports whether err says that a file is there which is not used, and can
-// be moved aside.
+// isMovable reports whether err is that of a file which is not used, and may be moved
+// aside.
 func isMovable(err error) bool {
 	var untrusted *untrustedError
 	return errors.As(err, &untrusted) && untrusted.movable
@@ -56,23 +57,29 @@ func isMovable(err error) bool {
 // The file is replaced as a whole: whenever a program is killed, a reader sees the
 // old content or the new. Before a person or the identity provider is asked for
 // anything, room for the new content is reserved in a temporary file, so that a full
-// disk is an error before a token is redeemed that is good for one use. Where the file
-// is mounted by itself, as into a container, it cannot be replaced and is written in
-// place: mount its directory instead.
+// disk is an error before a token is redeemed that is good for one use. A file that is
+// mounted by itself, as into a container, cannot be replaced, and is written in place. A
+// reader may then see half of the content: mount the directory instead.
 //
 // Update locks a second file, whose name has ".lock" after it. The system releases
 // the lock when a program dies. The second file stays: if it were removed, one
 // program could lock the removed one and another program a new one.
 //
 // Both files have mode 0600, and are made with their directory, of mode 0700, when
-// needed. A wider mode is narrowed. These are not trusted, which is an error of Get
-// that says so, and the next Update moves them aside, to the same name with ".bad"
-// after it, and begins anew: a symbolic link, which is never followed; a file that
-// has another hard link; a file that others can write, unless it is in a directory of
-// mode 0700 of this user; in such a directory, another user's file; content of more
-// than 1 MiB. Providers move content that they cannot read to the same name. Anything
-// else, such as a directory, a pipe or another user's file elsewhere, is an error of
-// Get and Update, and stays as it is.
+// needed. A wider mode is narrowed. A FileCache does not trust
+//
+//   - a symbolic link, which it never follows,
+//   - a file that has another hard link,
+//   - a file that others can write, unless the directory is this user's own and has mode
+//     0700,
+//   - another user's file in such a directory,
+//   - content of more than 1 MiB.
+//
+// Get then fails with an error that says so. The next Update moves the file aside, to the
+// same name with ".bad" after it, and begins with no content. Providers move content that
+// they cannot read to the same name. Anything else, such as a directory, a pipe or another
+// user's file in a directory that others can enter, is an error of Get and Update, and
+// stays as it is.
 //
 // On Windows, the access control list that files inherit is the protection: choose a
 // directory that only its user can open, such as that of [DefaultCachePath]. Without
@@ -146,8 +153,9 @@ func (c *FileCache) Update(
 	return cacheError(c.write(temp, content))
 }
 
-// setAside moves the file to the name with ".bad" after it, for a person to look at,
-// if nobody can read its content. Another process may have mended it by now.
+// setAside moves the file to the name with ".bad" after it, for a person to look at. It
+// looks at the content once more when it has the lock, because another process may have
+// replaced it: if unreadable is then false of the content, the file stays.
 func (c *FileCache) setAside(ctx context.Context, unreadable func([]byte) bool) error {
 	lock, err := c.lock(ctx)
 	if err != nil {
@@ -161,7 +169,7 @@ func (c *FileCache) setAside(ctx context.Context, unreadable func([]byte) bool) 
 	return cacheError(err)
 }
 
-// cacheError adds a prefix to an error that has the path already.
+// cacheError adds the package's prefix to an error that names the file.
 func cacheError(err error) error {
 	if err == nil {
 		return nil
@@ -169,22 +177,14 @@ func cacheError(err error) error {
 	return fmt.Errorf("cdfauth: cache: %w", err)
 }
 
-// lock makes the directory if need be, and opens and locks the lock file. It waits
-// until ctx ends while somebody else has the lock.
+// lock makes the directory if need be, and opens and locks the lock file. While somebody
+// else has the lock, it waits until ctx ends.
 func (c *FileCache) lock(ctx context.Context) (*os.File, error) {
-	path := c.path + ".lock"
-	// If this fails, so does what follows, unless the directory is there.
+	// The directory may be there although it cannot be made. So this error counts only if
+	// what follows fails too.
 	mkdirErr := os.MkdirAll(filepath.Dir(c.path), 0o700)
 	lock, err := retryWhileBusy(ctx, func() (*os.File, error) {
-		lock, err := openLockFile(path)
-		if isMovable(err) {
-			if err := moveLockAside(path); err != nil {
-				return nil, err
-			}
-			movedAside(ctx, path+".bad")
-			lock, err = openLockFile(path)
-		}
-		return lock, err
+		return lockOrMoveAside(ctx, c.path+".lock")
 	})
 	if err != nil && mkdirErr != nil {
 		err = mkdirErr
@@ -192,7 +192,22 @@ func (c *FileCache) lock(ctx context.Context) (*os.File, error) {
 	return lock, withNoLock(err)
 }
 
-// withNoLock adds errNoLock to err if it is one that stays however often one tries.
+// lockOrMoveAside opens and locks the lock file. If the file that is there is not trusted,
+// it moves that aside and makes a new one.
+func lockOrMoveAside(ctx context.Context, path string) (*os.File, error) {
+	lock, err := openLockFile(path)
+	if !isMovable(err) {
+		return lock, err
+	}
+	err = moveLockAside(path)
+	if err != nil {
+		return nil, err
+	}
+	movedAside(ctx, path+".bad")
+	return openLockFile(path)
+}
+
+// withNoLock wraps err in errNoLock if no other attempt can succeed either.
 func withNoLock(err error) error {
 	switch {
 	case err == nil:
@@ -213,7 +228,7 @@ func (c *FileCache) read(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	// Most files are smaller than this.
+	// Most files have less than 8 KiB. The buffer grows for the others.
 	content := bytes.NewBuffer(make([]byte, 0, 8<<10))
 	_, err = content.ReadFrom(io.LimitReader(file, maxCacheSize+1))
 	if err != nil {
@@ -225,28 +240,28 @@ func (c *FileCache) read(ctx context.Context) ([]byte, error) {
 	return content.Bytes(), nil
 }
 
-// untrusted returns the error that the file at path is not used.
+// untrusted returns the error of a file at path that is not used: an untrustedError in an
+// error that names the path.
 func untrusted(path, reason string, movable bool) error {
 	return &os.PathError{Op: "open", Path: path, Err: &untrustedError{reason, movable}}
 }
 
-// retryWhileBusy repeats op until ctx ends while somebody else has the lock. It
-// repeats it for busyLimit while somebody merely has the file open, which only Windows
-// minds: a virus scanner, a backup, a Python program.
+// retryWhileBusy calls op, and calls it again if it fails because somebody else has the
+// lock, until ctx ends, or because of something that passes, for busyLimit. On Windows, a
+// virus scanner, a backup or a Python program may have the file open.
 //
-// It asks again and again, because a system call that waits would go on after ctx,
-// and take the lock when nobody waits for it.
+// It polls. A system call that waits for the lock would go on after ctx has ended, and
+// take the lock when nobody wants it any more.
 func retryWhileBusy(ctx context.Context, op func() (*os.File, error)) (*os.File, error) {
 	start := time.Now()
 	pause := firstPause
 	for {
 		file, err := op()
-		switch {
-		case err == nil:
+		if err == nil {
 			return file, nil
-		case errors.Is(err, errLocked):
-		case isBusy(err) && time.Since(start) <= busyLimit:
-		default:
+		}
+		passes := errors.Is(err, errLocked) || isBusy(err) && time.Since(start) <= busyLimit
+		if !passes {
 			return nil, err
 		}
 		if !sleep(ctx, pause) {

@@ -9,12 +9,12 @@ import (
 	"unsafe"
 )
 
-// This file opens, judges and locks the files of a FileCache on Windows. Who may open
-// them is said by the access control list that they inherit from their directory, which
-// is not looked at. A file is judged once it is open, not by its name.
+// This file opens, judges and locks the files of a FileCache on Windows. A file is judged
+// once it is open, not by its name. Who may open it is up to the access control list that
+// it inherits from its directory, and that this package does not look at.
 
-// lockFileEx is in kernel32, which is in every process from its start: no other file of
-// that name is loaded.
+// lockFileEx is in kernel32.dll. Every process has that from its start, so that no other
+// file of that name can be loaded.
 var lockFileEx = syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx")
 
 // Flags of LockFileEx.
@@ -35,7 +35,8 @@ const (
 	errLocked = syscall.Errno(33)
 )
 
-// openFlags make CreateFile open a symbolic link or a directory itself, to be refused.
+// openFlags make CreateFile open a symbolic link itself, and a directory, so that judge can
+// refuse them.
 const openFlags = syscall.FILE_FLAG_OPEN_REPARSE_POINT | syscall.FILE_FLAG_BACKUP_SEMANTICS
 
 // openCacheFile opens the cache file for reading. It refuses whatever is not a regular
@@ -48,7 +49,8 @@ func openCacheFile(path string) (*os.File, error) {
 	return openTrusted(path, syscall.GENERIC_READ, share, syscall.OPEN_EXISTING)
 }
 
-// openToOverwrite is openCacheFile for writing.
+// openToOverwrite opens the cache file for writing, and refuses what openCacheFile refuses.
+// Nothing calls it on Windows, where no file is mounted by itself.
 func openToOverwrite(path string) (*os.File, error) {
 	const share = syscall.FILE_SHARE_READ
 	return openTrusted(path, syscall.GENERIC_WRITE, share, syscall.OPEN_EXISTING)
@@ -74,7 +76,7 @@ func openLockFile(path string) (*os.File, error) {
 	return file, nil
 }
 
-// openTrusted opens a file as CreateFile does, and judges it.
+// openTrusted opens a file with CreateFile, and refuses it if judge does.
 func openTrusted(path string, access, share, create uint32) (*os.File, error) {
 	name, err := syscall.UTF16PtrFromString(path)
 	if err != nil {
@@ -126,10 +128,11 @@ func moveLockAside(path string) error { return os.Rename(path, path+".bad") }
 // narrow does nothing: there are no modes.
 func narrow(string) {}
 
+// syncFile is file.Sync, which every file system of Windows has.
 func syncFile(file *os.File) error { return file.Sync() }
 
-// isBusy reports whether an error passes: somebody has the file open, or is replacing
-// it.
+// isBusy reports whether an error passes, because somebody has the file open or is
+// replacing it.
 func isBusy(err error) bool {
 	return errors.Is(err, errorSharingViolation) || errors.Is(err, syscall.ERROR_ACCESS_DENIED)
 }

@@ -12,17 +12,18 @@ import (
 	"strings"
 )
 
-// This file replaces the file of a FileCache, under its lock: room for the new content
-// is reserved in a temporary file, the content is written into that and synced, and
-// the temporary file is renamed. What is not trusted is moved aside first.
+// This file replaces the file of a FileCache, while this process has the lock: room for
+// the new content is reserved in a temporary file, the content is written into that and
+// synced, and the temporary file is renamed. A file that is not trusted is moved aside
+// first.
 
-// reserveSize is the room, in bytes, for what may be added to the content by one
-// Update: a sign-in adds three tokens, of which the largest have 16 KiB.
+// reserveSize is the room, in bytes, for what one Update may add to the content: a
+// sign-in adds three tokens, of which the largest have 16 KiB.
 const reserveSize = 32 << 10
 
-// moveAside renames what is in the place of the file. Names are renamed, not what
-// they link to, so that nothing elsewhere is touched. A mode that lets others read is
-// narrowed where that can be done.
+// moveAside renames what is in the place of the file to the name with ".bad" after it. Of
+// a symbolic link, it renames the link, and does not touch the file that the link leads
+// to. It narrows a mode that lets others read, if it can.
 func (c *FileCache) moveAside(ctx context.Context) error {
 	bad := c.path + ".bad"
 	err := c.rename(c.path, bad)
@@ -36,18 +37,18 @@ func (c *FileCache) moveAside(ctx context.Context) error {
 	return err
 }
 
+// withMountHint adds to an error what to do about a file that is mounted by itself.
 func withMountHint(err error) error {
 	return fmt.Errorf("%w (the file is mounted by itself: mount its directory)", err)
 }
 
-// reserve makes the temporary file in which write writes, with room for what was
-// there, of the length given, and for what may be added. An error here, before f was
-// called, costs nothing; afterwards it would cost the refresh token that the identity
-// provider has just put in the place of the one in the file.
+// reserve makes the temporary file that write is to write, with room for the old content,
+// which has this length, and for what may be added. An error now, before f is called,
+// costs nothing. Afterwards it would cost the refresh token that the identity provider
+// has just issued in place of the one in the file.
 //
-// The room is zeros that are written and synced: to extend a file by its length alone
-// allocates no blocks, and a network file system says only when it syncs that there
-// is no room.
+// The room is zeros that are written and synced. To set the length of a file allocates no
+// blocks, and a network file system says only when it syncs that there is no room.
 func (c *FileCache) reserve(length int) (*os.File, error) {
 	c.sweep()
 	temp := c.path + "." + rand.Text() + ".tmp"
@@ -66,33 +67,35 @@ func (c *FileCache) reserve(length int) (*os.File, error) {
 	return file, nil
 }
 
-// discard closes and removes a temporary file, if it was not renamed.
+// discard closes a temporary file, and removes it unless it was renamed.
 func discard(temp *os.File) {
 	temp.Close()
 	os.Remove(temp.Name())
 }
 
-// sweep removes the temporary files of writers that were killed. Under the lock,
-// there are no others. Where the directory cannot be listed, they stay.
+// sweep removes the temporary files of writers that were killed. There are no others,
+// because this process has the lock. Where the directory cannot be listed, they stay.
 func (c *FileCache) sweep() {
 	dir, base := filepath.Split(c.path)
-	// The names that rand.Text makes.
-	pattern := strings.Repeat("[A-Z2-7]", 26) + ".tmp"
 	entries, _ := os.ReadDir(dir)
 	for _, entry := range entries {
 		suffix, ours := strings.CutPrefix(entry.Name(), base+".")
-		if !ours || !entry.Type().IsRegular() {
-			continue
-		}
-		if matches, _ := filepath.Match(pattern, suffix); matches {
+		if ours && isTempSuffix(suffix) && entry.Type().IsRegular() {
 			os.Remove(filepath.Join(dir, entry.Name()))
 		}
 	}
 }
 
-// write replaces the file by temp with the content, or removes it if there is no
-// content. The content is synced before the file is renamed: otherwise, the new name
-// could be there without the content after a power failure.
+// isTempSuffix reports whether a name of reserve ends so: with what rand.Text returns,
+// which is 26 characters of base32, and ".tmp".
+func isTempSuffix(suffix string) bool {
+	text, isTemp := strings.CutSuffix(suffix, ".tmp")
+	return isTemp && len(text) == 26 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
+
+// write replaces the file by temp with the content, or removes the file if there is no
+// content. It syncs the content before it renames temp. Otherwise the file could be empty
+// after a power failure.
 func (c *FileCache) write(temp *os.File, content []byte) error {
 	if len(content) > maxCacheSize {
 		return &os.PathError{Op: "write", Path: c.path, Err: errors.New("content has more than 1 MiB")}
@@ -115,7 +118,8 @@ func (c *FileCache) write(temp *os.File, content []byte) error {
 	return err
 }
 
-// overwrite replaces the content of file, in the blocks that it has.
+// overwrite replaces the content of file. It writes before it truncates, so that it needs
+// no room but what the file has.
 func overwrite(file *os.File, content []byte) error {
 	if _, err := file.WriteAt(content, 0); err != nil {
 		return err
@@ -127,8 +131,8 @@ func overwrite(file *os.File, content []byte) error {
 }
 
 // writeInPlace writes into the file, which is mounted by itself and can neither be
-// replaced nor removed. A reader may see half of the content, and waits for the rest
-// as it does for a Python program's.
+// replaced nor removed. A reader may see half of the content. A provider then reads it
+// again, as it does when a Python program is writing.
 func (c *FileCache) writeInPlace(content []byte) error {
 	file, err := openToOverwrite(c.path)
 	if err != nil {
@@ -141,27 +145,32 @@ func (c *FileCache) writeInPlace(content []byte) error {
 	return err
 }
 
+// rename renames a file in the directory of the cache.
 func (c *FileCache) rename(from, to string) error {
 	return c.change(func() error { return os.Rename(from, to) })
 }
 
+// remove removes the file, if there is one.
 func (c *FileCache) remove() error {
-	return c.change(func() error {
-		err := os.Remove(c.path)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-		return err
-	})
+	err := c.change(func() error { return os.Remove(c.path) })
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
-// change does what changes the directory, and syncs the directory. What cannot be
-// synced, as on Windows and some network file systems, is changed all the same.
+// change calls op, which renames or removes a file, and then syncs the directory, so that
+// the change outlasts a power failure. It reports no error of the sync: on Windows and on
+// some network file systems, a directory cannot be synced.
 func (c *FileCache) change(op func() error) error {
 	_, err := retryWhileBusy(context.Background(), func() (*os.File, error) { return nil, op() })
-	if dir, err := os.Open(filepath.Dir(c.path)); err == nil {
+	if err != nil {
+		return err
+	}
+	dir, openErr := os.Open(filepath.Dir(c.path))
+	if openErr == nil {
 		dir.Sync()
 		dir.Close()
 	}
-	return err
+	return nil
 }
