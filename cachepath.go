@@ -14,21 +14,24 @@ import (
 	"strings"
 )
 
-// This file says where the tokens of a client are kept if the program does not say:
+// This file says where the tokens of a client are kept if the program does not say where:
 // in the cache directory of the user, in a file for each client.
 
-// maxFileID is the length of a client id, in bytes as escaped, up to which it is in the
-// name of the file. File systems allow 255 bytes, and the names of the lock file and
-// of temporary files are longer.
+// maxFileID is the length, in bytes, of the longest escaped client id that is part of the
+// file's name. File systems allow names of 255 bytes. The rest is for what stands around
+// the client id, and for what the names of the lock file and of temporary files add.
 const maxFileID = 200
 
 // DefaultCachePath returns where the tokens of a client are kept, for each user of the
 // system: {os.UserCacheDir}/cdfauth/cognitetokencache.{clientID}.bin.
 //
-// The client id is path-escaped, and its colons too, for Windows. If that has more than
-// 200 bytes, "sha256!" and the hash of the client id stand in its place. Without HOME,
-// or if it is not an absolute path, the home directory is that of the system's user
-// database. It is an error if clientID is empty or there is no such directory.
+// The client id is path-escaped, and so are its colons, for Windows. If the escaped client
+// id has more than 200 bytes, "sha256!" and the hash of the client id stand in its place.
+// If HOME is not set, or is not an absolute path, the home directory is that of the
+// system's user database.
+//
+// DefaultCachePath fails if clientID is empty, or if the user has no cache directory. It
+// makes no directory.
 func DefaultCachePath(clientID string) (string, error) {
 	if clientID == "" {
 		return "", errors.New("cdfauth: DefaultCachePath: clientID is empty")
@@ -58,7 +61,7 @@ func userCacheDir() (string, error) {
 		homeErr = err
 	}
 	if homeErr == nil || runtime.GOOS == "windows" || runtime.GOOS == "plan9" {
-		// HOME is not what is missing.
+		// Something other than HOME is missing.
 		return "", err
 	}
 	account, userErr := user.Current()

@@ -15,13 +15,13 @@ import (
 
 // This file reads the configuration of Cognite's Python SDK. A configuration is one
 // JSON object with one key, the kind of credentials, whose value is an object of
-// that kind's keys: the structs of configkinds.go. All that is wrong is told at
-// once, by the names that the author of the configuration knows, and without a value
-// that could be a secret.
+// that kind's keys: the structs of configkinds.go. One error tells all that is wrong, by
+// the names that the author of the configuration knows, and without a value that could be
+// a secret.
 
 // Load returns the provider that a configuration describes. The configuration is JSON
 // of the form that CredentialProvider.load of Cognite's Python SDK takes: an object
-// with one key, which is the kind of credentials, and with an object of these keys:
+// with one key, the kind of credentials. Its value is an object with these keys:
 //
 //	token               token (or the token itself in place of the object)
 //	client_credentials  token_url, client_id, client_secret; scopes; all others are
@@ -37,13 +37,17 @@ import (
 //	                    token_cache_path, mem_cache_only, clear_cache
 //
 // All kinds but token also take token_expiry_leeway_seconds. A key that is not in the
-// list is an error, unless all others are parameters. A null is as good as no key.
+// list is an error, unless all others are parameters. A key whose value is null counts as
+// missing.
 //
-// A cdf_cluster stands for the scopes IDENTITY and user_impersonation of that cluster,
-// if scopes are missing. A device_code needs one of the two, as in the SDK; an empty
-// list of scopes says that none is wanted. A token_cache_path that begins with ~/ is in
-// the user's home directory. With clear_cache, Load ignores what the cache contains, and
-// the first sign-in replaces it.
+// If scopes are missing or empty, a cdf_cluster stands for the scopes IDENTITY and
+// user_impersonation of that cluster. A device_code needs one of the two, as in the SDK.
+// An empty list of scopes says that none is wanted.
+//
+// A token_cache_path that begins with ~/ is in the user's home directory. With
+// mem_cache_only, the path does not count. With clear_cache, the provider ignores what the
+// cache contains, until its first attempt to sign somebody in, or its SignOut. That
+// replaces or removes the content, even if nobody signs in.
 //
 // Load takes from o what the configuration does not say. Its error names each key that
 // is wrong.
@@ -61,7 +65,7 @@ func Load(config []byte, o Options) (Provider, error) {
 	}
 	value := top[kind]
 	var keys map[string]json.RawMessage
-	if kind == "token" && jsonType(value) == "a string" {
+	if kind == "token" && jsonType(value) == jsonString {
 		keys = map[string]json.RawMessage{"token": value}
 	} else if json.Unmarshal(value, &keys) != nil || keys == nil {
 		return nil, fmt.Errorf("cdfauth: Load: %s is %s: want an object of its keys",
@@ -76,8 +80,9 @@ func Load(config []byte, o Options) (Provider, error) {
 	return provider, nil
 }
 
-// newProvider returns the provider for credentials that were read, from a
-// configuration or from the environment. What was wrong with these is in wrong.
+// newProvider returns the provider for credentials, which were read from a configuration
+// or from the environment. Reading them has noted in wrong what is wrong with them. The
+// error of newProvider has all of that, and what check or the constructor finds.
 func newProvider(credentials kindConfig, o Options, wrong *problems) (Provider, error) {
 	credentials.check(wrong)
 	if err := wrong.err(); err != nil {
@@ -93,12 +98,14 @@ func newProvider(credentials kindConfig, o Options, wrong *problems) (Provider, 
 
 // problems are what is wrong with a configuration.
 type problems struct {
-	// variables has the name of an environment variable by the key that it stands
-	// for. It is nil if the keys are from a configuration.
+	// variables maps a key to the name of the environment variable that its value came
+	// from. It is nil if the values came from a configuration.
 	variables map[string]string
 
-	// names are those of the keys that have a problem, texts the sentences about them.
+	// names are the names of the keys and variables that have a problem.
 	names []string
+
+	// texts are the sentences about the problems.
 	texts []string
 }
 
@@ -111,7 +118,7 @@ func (p *problems) name(key string) string {
 }
 
 // add notes what is wrong with a key. The problem continues the sentence that the name
-// of the key begins. A key has one problem: what is added later follows from it.
+// of the key begins. Only the first problem of a key counts: the others follow from it.
 func (p *problems) add(key, problem string, args ...any) {
 	name := p.name(key)
 	if slices.Contains(p.names, name) {
@@ -121,8 +128,8 @@ func (p *problems) add(key, problem string, args ...any) {
 	p.texts = append(p.texts, name+" "+fmt.Sprintf(problem, args...))
 }
 
-// addError notes a constructor's error. If the key is "", the field that the error
-// names says which key is wrong.
+// addError notes an error, if there is one, as a problem of the key. If key is "", the
+// problem is that of the key which belongs to the field that the error names.
 func (p *problems) addError(key string, err error) {
 	var wrong *fieldError
 	switch {
@@ -136,7 +143,7 @@ func (p *problems) addError(key string, err error) {
 	}
 }
 
-// require notes that a key is missing, if its value is empty.
+// require notes that a key is missing if its value is empty.
 func (p *problems) require(key string, value configText) {
 	if value == "" {
 		p.add(key, "is missing")
@@ -152,7 +159,7 @@ func (p *problems) err() error {
 }
 
 // keyOfField returns the key that a field of the constructors' configurations comes from.
-// A field that comes from none, such as Leeway, keeps its name.
+// For a field that comes from no key, such as Leeway in Options, it returns the field's name.
 func keyOfField(field string) string {
 	switch field {
 	case "ClientID":
@@ -176,9 +183,9 @@ func keyOfField(field string) string {
 }
 
 // decode sets the fields of credentials, a pointer to a struct, to the values of the
-// keys that their json tags name. Unlike package json it tells the case of a key apart,
-// reads on after a bad value, and knows which keys are left: parameters, if a field has
-// the tag "*", and unknown otherwise.
+// keys that their json tags name. If a field has the tag "*", all other keys are parameters
+// and go there. Otherwise they are problems. Unlike package json, decode takes a key in the
+// right case only, and goes on after a bad value.
 func (p *problems) decode(values map[string]json.RawMessage, credentials any) {
 	fields := reflect.ValueOf(credentials).Elem()
 	left := maps.Clone(values)
@@ -187,7 +194,8 @@ func (p *problems) decode(values map[string]json.RawMessage, credentials any) {
 	for _, field := range reflect.VisibleFields(fields.Type()) {
 		key := field.Tag.Get("json")
 		if key == "" {
-			continue // a struct whose fields follow
+			// This is an embedded struct, whose fields follow.
+			continue
 		}
 		target := fields.FieldByIndex(field.Index).Addr().Interface()
 		if key == "*" {
@@ -212,9 +220,10 @@ func (p *problems) decode(values map[string]json.RawMessage, credentials any) {
 	}
 }
 
-// decodeValue sets target to the value of a key. Null counts as no value.
+// decodeValue sets target to the value of a key. If there is no value, or it is null,
+// target stays as it is.
 func (p *problems) decodeValue(key string, raw json.RawMessage, target any) {
-	if len(raw) == 0 || jsonType(raw) == "null" {
+	if len(raw) == 0 || jsonType(raw) == jsonNull {
 		return
 	}
 	if err := json.Unmarshal(raw, target); err != nil {
@@ -230,46 +239,57 @@ func addParam(params *url.Values, name string, value configText) {
 	params.Set(name, string(value))
 }
 
-// jsonType names the type of a JSON value. It never shows the value.
+// The types of JSON values, as errors name them.
+const (
+	jsonString  = "a string"
+	jsonObject  = "an object"
+	jsonList    = "a list"
+	jsonBoolean = "a boolean"
+	jsonNull    = "null"
+	jsonNumber  = "a number"
+)
+
+// jsonType returns the type of a JSON value, which must be valid and without blanks around
+// it. It never shows the value.
 func jsonType(raw json.RawMessage) string {
 	switch raw[0] {
 	case '"':
-		return "a string"
+		return jsonString
 	case '{':
-		return "an object"
+		return jsonObject
 	case '[':
-		return "a list"
+		return jsonList
 	case 't', 'f':
-		return "a boolean"
+		return jsonBoolean
 	case 'n':
-		return "null"
+		return jsonNull
 	}
-	return "a number"
+	return jsonNumber
 }
 
-// A configText is a string. A number is taken as it is written: YAML makes numbers of
-// identifiers that have digits alone.
+// A configText is a string. It takes a number as it is written, because YAML makes numbers
+// of identifiers that consist of digits.
 type configText string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (t *configText) UnmarshalJSON(raw []byte) error {
 	switch jsonType(raw) {
-	case "a string":
+	case jsonString:
 		return json.Unmarshal(raw, (*string)(t))
-	case "a number":
+	case jsonNumber:
 		*t = configText(raw)
 		return nil
 	}
 	return fmt.Errorf("is %s: want a string", jsonType(raw))
 }
 
-// A configScopes is a list of scopes, or one string of them, separated by blanks. It is
-// nil if the configuration does not say, and empty if it says that none is wanted.
+// A configScopes is a list of scopes, or one string of scopes separated by blanks. It is
+// nil if the configuration has no scopes, and empty if it says that none is wanted.
 type configScopes []string
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *configScopes) UnmarshalJSON(raw []byte) error {
-	if jsonType(raw) != "a list" {
+	if jsonType(raw) != jsonList {
 		var all configText
 		if err := all.UnmarshalJSON(raw); err != nil {
 			return err
@@ -297,7 +317,7 @@ type configFlag bool
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (f *configFlag) UnmarshalJSON(raw []byte) error {
-	if jsonType(raw) != "a boolean" {
+	if jsonType(raw) != jsonBoolean {
 		return fmt.Errorf("is %s: want true or false", jsonType(raw))
 	}
 	return json.Unmarshal(raw, (*bool)(f))

@@ -13,8 +13,8 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestClearCacheIgnoresTheContentUntilASignIn: what was in the cache does not count,
-// until something was stored in its place.
+// TestClearCacheIgnoresTheContentUntilASignIn: what was in the cache does not count. It
+// stays there until the provider tries to sign somebody in.
 func TestClearCacheIgnoresTheContentUntilASignIn(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "cache.bin")

@@ -13,25 +13,25 @@ import (
 )
 
 // This file has the kinds of credentials that a configuration of Cognite's Python SDK
-// can be of. Each is a struct: its fields are the keys that the kind has, check says
-// what is wrong with their values, and provider calls the constructor. FromEnv fills
-// the same structs.
+// can be of. Each is a struct. Its fields are the keys that the kind has, check says what
+// is wrong with their values, and provider calls the constructor. FromEnv fills the same
+// structs.
 
 // A kindConfig has the values of one kind of credentials.
 type kindConfig interface {
-	// check notes what is wrong with the values, as far as it can be told by one key
-	// alone. The constructor checks the rest.
+	// check notes what is wrong with the values, so that one error has all of it. It
+	// leaves to the constructor what the constructor's error says as well.
 	check(wrong *problems)
 
-	// provider returns the provider for values that check found nothing wrong with.
-	// It takes from o what they do not say.
+	// provider returns the provider, if check has found nothing wrong. It takes from o
+	// what the values do not say.
 	provider(o Options) (Provider, error)
 }
 
 // kindNames are the kinds, for errors.
 const kindNames = "client_certificate, client_credentials, device_code, interactive, token"
 
-// newCredentials returns the struct of a kind, without values. It is nil if there is
+// newCredentials returns the struct of a kind, without values. It returns nil if there is
 // no such kind.
 func newCredentials(kind string) kindConfig {
 	switch kind {
@@ -54,7 +54,7 @@ type staticToken struct {
 	Token configText `json:"token"`
 }
 
-// check implements kindConfig. A bad access token is not shown.
+// check implements kindConfig. It does not show the token, not even a bad one.
 func (c *staticToken) check(wrong *problems) {
 	wrong.require("token", c.Token)
 	if problem := checkAccessToken(string(c.Token)); problem != "" {
@@ -62,7 +62,7 @@ func (c *staticToken) check(wrong *problems) {
 	}
 }
 
-// provider implements kindConfig. A token that is given has no use for Options.
+// provider implements kindConfig. It needs no Options, because it sends no request.
 func (c *staticToken) provider(Options) (Provider, error) {
 	return NewStaticProvider(string(c.Token))
 }
@@ -110,8 +110,8 @@ type certificateCredentials struct {
 	Leeway       configSeconds `json:"token_expiry_leeway_seconds"`
 }
 
-// check implements kindConfig. What is wrong with the certificate itself, Token says:
-// constructors do not parse it.
+// check implements kindConfig. It does not parse the certificate, and neither does the
+// constructor: the first Token says what is wrong with that.
 func (c *certificateCredentials) check(wrong *problems) {
 	wrong.require("authority_url", c.AuthorityURL)
 	wrong.require("client_id", c.ClientID)
@@ -132,9 +132,9 @@ func (c *certificateCredentials) provider(o Options) (Provider, error) {
 	})
 }
 
-// personKeys are the keys that the two kinds for a person have in common. Either
-// AuthorityURL or DiscoveryURL says where the identity provider is. Cluster stands for
-// its scopes if Scopes is empty. If MemoryOnly is set, CachePath does not count.
+// personKeys are the keys that the kinds device_code and interactive have in common. Either
+// AuthorityURL or DiscoveryURL says where the identity provider is. If Scopes is empty,
+// Cluster stands for its scopes. If MemoryOnly is set, CachePath does not count.
 type personKeys struct {
 	AuthorityURL configText    `json:"authority_url"`
 	DiscoveryURL configText    `json:"oauth_discovery_url"`
@@ -148,7 +148,7 @@ type personKeys struct {
 	Leeway       configSeconds `json:"token_expiry_leeway_seconds"`
 }
 
-// check notes what is wrong with the keys, of credentials with these parameters.
+// check notes what is wrong with the keys of credentials that have these parameters.
 func (k *personKeys) check(wrong *problems, params url.Values) {
 	wrong.require("client_id", k.ClientID)
 	switch {
@@ -197,7 +197,9 @@ func personScopes(cluster string) []string {
 	return []string{origin + "/IDENTITY", origin + "/user_impersonation"}
 }
 
-// options returns o with what the keys say of it.
+// options returns o with the leeway and the cache that the keys say. With ClearCache, it
+// has to name the cache itself, in order to clear it: the constructor would take the one at
+// DefaultCachePath.
 func (k *personKeys) options(o Options) (Options, error) {
 	o.Leeway = k.Leeway.orElse(o.Leeway)
 	switch {
@@ -214,7 +216,8 @@ func (k *personKeys) options(o Options) (Options, error) {
 		}
 		o.Cache = cache
 	case bool(k.ClearCache) && o.Cache == nil:
-		// Without a home directory there is no cache to clear.
+		// If there is no such path, the constructor takes a cache in memory, in which
+		// there is nothing to clear.
 		path, err := DefaultCachePath(string(k.ClientID))
 		if err != nil {
 			return o, nil
@@ -231,9 +234,9 @@ func (k *personKeys) options(o Options) (Options, error) {
 	return o, nil
 }
 
-// expandHome returns a path in which ~ stands for the user's home directory, as in a
-// shell. Other forms of ~, such as ~ada, are refused: a directory of that name is
-// hardly meant.
+// expandHome returns path with the user's home directory in place of a ~ at its start, as a
+// shell does. It refuses other forms of ~, such as ~ada: nobody means a directory of that
+// name.
 func expandHome(path string) (string, error) {
 	if !strings.HasPrefix(path, "~") {
 		return path, nil
@@ -326,7 +329,7 @@ func (c *browserCredentials) config(o Options) (InteractiveConfig, error) {
 }
 
 // A configSeconds is a number of seconds, or a string of one. It is 0 if the configuration
-// does not say.
+// has none.
 type configSeconds time.Duration
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -340,7 +343,7 @@ func (s *configSeconds) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// orElse returns the leeway, or the other one if the configuration does not say.
+// orElse returns the leeway, or the other one if the configuration has none.
 func (s configSeconds) orElse(other time.Duration) time.Duration {
 	if s == 0 {
 		return other
@@ -348,7 +351,7 @@ func (s configSeconds) orElse(other time.Duration) time.Duration {
 	return time.Duration(s)
 }
 
-// A configPort is a number, or a string of one.
+// A configPort is a whole number, or a string of one. The constructor checks its range.
 type configPort int
 
 // UnmarshalJSON implements json.Unmarshaler.

@@ -22,11 +22,13 @@ const encryptedCacheKeySize = 32
 // encryptedCacheVersion is the first byte of what is stored.
 const encryptedCacheVersion = 1
 
-// encryptedCachePurpose is authenticated with the content, as additional data. The
-// key may be in use elsewhere: without it, a message of another purpose would pass
-// for the content of a cache.
+// encryptedCachePurpose is authenticated with the content, as additional data. A key may
+// also be in use for another purpose. Without the additional data, a message that was
+// encrypted for that purpose would pass for the content of a cache.
 const encryptedCachePurpose = "\x01cdfauth token cache"
 
+// errNotOurCiphertext is the error of content that cannot be decrypted. Which of the three
+// it is cannot be told.
 var errNotOurCiphertext = errors.New(
 	"cdfauth: EncryptCache: the content was made with another key or none, or was changed")
 
@@ -34,19 +36,19 @@ var errNotOurCiphertext = errors.New(
 type encryptedCache struct {
 	cache Cache
 
-	// cipher returns the cipher. A function is how the key is kept from whoever
-	// prints the cache.
+	// cipher returns the cipher. The cipher is kept inside a function so that printing
+	// the cache does not show the key.
 	cipher func() cipher.AEAD
 }
 
 // EncryptCache returns a Cache that keeps its content in c, encrypted with
-// AES-256-GCM.
+// AES-256-GCM. It fails if c is nil or if key does not have 32 bytes.
 //
 // The key is 32 random bytes that the caller keeps elsewhere, such as in the system's
-// key store; EncryptCache copies it. Content that was made with another key or with
-// none, or that was changed, is an error of Get and Update, and stays as it is.
-// EncryptCache cannot notice that somebody removed the content or put older content
-// back, because that was made with the key too.
+// key store. EncryptCache copies it. If the content in c was made with another key or with
+// none, or was changed, Get and Update fail, and the content stays as it is. EncryptCache
+// cannot notice that somebody removed the content, or put older content back, which was
+// made with the key too.
 func EncryptCache(c Cache, key []byte) (Cache, error) {
 	if c == nil {
 		return nil, errors.New("cdfauth: EncryptCache: c is nil: want a Cache")
@@ -95,19 +97,20 @@ func (c *encryptedCache) Update(
 			return nil, err
 		}
 		if bytes.Equal(content, old) {
-			// Encrypted anew, equal content would differ, and be written.
+			// The same content, encrypted once more, would differ and be written.
 			return stored, nil
 		}
 		return c.encrypt(content), nil
 	})
 }
 
+// encrypt returns what is stored for content.
 func (c *encryptedCache) encrypt(content []byte) []byte {
 	version := []byte{encryptedCacheVersion}
 	return c.cipher().Seal(version, nil, content, []byte(encryptedCachePurpose))
 }
 
-// decrypt returns the content of what encrypt made. Nothing stored is no content.
+// decrypt returns the content that encrypt got, or nil if nothing is stored.
 func (c *encryptedCache) decrypt(stored []byte) ([]byte, error) {
 	if len(stored) == 0 {
 		return nil, nil

@@ -11,7 +11,7 @@ import (
 
 // This file reads the environment variables of the Cognite toolkit. LOGIN_FLOW says
 // which kind of credentials they are for, and PROVIDER which defaults they have. The
-// variables fill the structs of configkinds.go, which check them and make the provider.
+// values go into the structs of configkinds.go, which check them and make the provider.
 
 // FromEnv returns the provider that the environment variables of the Cognite toolkit
 // describe, with the toolkit's defaults. A nil getenv means os.Getenv. LOGIN_FLOW is
@@ -27,9 +27,10 @@ import (
 //	                    Cognite's app registration)
 //
 // If both IDP_AUTHORITY_URL and IDP_DISCOVERY_URL are set, device_code uses the latter,
-// unless PROVIDER is entra_id, and interactive the former.
+// unless PROVIDER is entra_id, and interactive the former. If PROVIDER is entra_id, an
+// authority that is made of IDP_TENANT_ID or IDP_TOKEN_URL counts as IDP_AUTHORITY_URL.
 //
-// IDP_SCOPES has scopes, separated by commas. Their default is, for device_code, the
+// IDP_SCOPES has scopes, separated by commas or blanks. Their default is, for device_code, the
 // IDENTITY and user_impersonation of CDF_CLUSTER, and otherwise [ClusterScopes] of
 // CDF_CLUSTER, or IDENTITY and user_impersonation if PROVIDER is auth0. IDP_AUDIENCE is
 // a parameter of client_credentials, and of device_code unless PROVIDER is entra_id. Its
@@ -71,16 +72,20 @@ const entraTokenPath = "/oauth2/v2.0/token"
 
 // A toolkit is the Cognite toolkit's environment.
 type toolkit struct {
+	// getenv returns the value of a variable, or "" if it is not set.
 	getenv func(string) string
 
-	// idp is the PROVIDER, and flow the LOGIN_FLOW.
-	idp, flow string
+	// idp is the value of PROVIDER, flow that of LOGIN_FLOW. Both are valid.
+	idp  string
+	flow string
 
+	// wrong has what is wrong with the variables.
 	wrong *problems
 }
 
-// fromToolkit returns the credentials that the environment is for, and what is wrong
-// with it so far. There are none if it is not known which.
+// fromToolkit returns the credentials that are in the environment, and what is wrong with
+// its variables so far. The credentials are nil if LOGIN_FLOW or PROVIDER is wrong, because
+// it is then not known which variables count.
 func fromToolkit(getenv func(string) string) (kindConfig, *problems) {
 	t := &toolkit{getenv: getenv, wrong: &problems{variables: map[string]string{
 		"token":               "CDF_TOKEN",
@@ -108,9 +113,8 @@ func fromToolkit(getenv func(string) string) (kindConfig, *problems) {
 	}
 }
 
-// text returns the value of a variable. Blanks around it are dropped, and a pair of
-// quotes: the toolkit's template has quotes, which most loaders of .env files drop,
-// and some keep.
+// text returns the value of a variable without blanks and a pair of quotes around it. The
+// toolkit's template has quotes. Most loaders of .env files drop them, and some do not.
 func (t *toolkit) text(name string) configText {
 	value := strings.TrimSpace(t.getenv(name))
 	last := len(value) - 1
@@ -120,8 +124,8 @@ func (t *toolkit) text(name string) configText {
 	return configText(value)
 }
 
-// oneOf returns the value of a variable that has to be one of these, in lower case.
-// The first is the default.
+// oneOf returns the value of a variable in lower case, or the first valid value if the
+// variable is not set. Any value that is not valid is a problem.
 func (t *toolkit) oneOf(name string, valid ...string) string {
 	value := strings.ToLower(string(t.text(name)))
 	if value == "" {
@@ -133,8 +137,8 @@ func (t *toolkit) oneOf(name string, valid ...string) string {
 	return value
 }
 
-// clientCredentials reads the variables of the flow client_credentials. Those that the
-// provider cdf has no use for may be there for other programs.
+// clientCredentials reads the variables of the flow client_credentials. For the provider
+// cdf it ignores the others, which may be there for other programs.
 func (t *toolkit) clientCredentials() kindConfig {
 	c := &secretCredentials{
 		ClientID:     t.text("IDP_CLIENT_ID"),
@@ -160,9 +164,9 @@ func (t *toolkit) clientCredentials() kindConfig {
 	return c
 }
 
-// deviceCode reads the variables of the flow device_code. An audience would keep the
-// provider from the tokens that the toolkit has in the cache of entra_id: the toolkit
-// sends none there.
+// deviceCode reads the variables of the flow device_code. For entra_id it sets no audience,
+// since the toolkit sends none there, and tokens that were requested with an audience are
+// kept apart from those without. So both find the same tokens in the cache.
 func (t *toolkit) deviceCode() kindConfig {
 	c := &deviceCredentials{personKeys: t.personKeys()}
 	if t.idp != "entra_id" {
@@ -178,7 +182,7 @@ func (t *toolkit) interactive() kindConfig {
 	return &browserCredentials{personKeys: t.personKeys()}
 }
 
-// personKeys reads the variables that both flows of a person have.
+// personKeys reads the variables that device_code and interactive have in common.
 func (t *toolkit) personKeys() personKeys {
 	k := personKeys{
 		AuthorityURL: t.text("IDP_AUTHORITY_URL"),
@@ -190,7 +194,8 @@ func (t *toolkit) personKeys() personKeys {
 	if k.AuthorityURL == "" && t.idp == "entra_id" {
 		k.AuthorityURL = t.entraAuthority()
 	}
-	// One environment may be for several flows, with addresses for each.
+	// If both are set, one is dropped: an environment may be meant for several flows, and
+	// have an address for each.
 	switch {
 	case k.AuthorityURL == "" || k.DiscoveryURL == "":
 	case t.flow == "device_code" && t.idp != "entra_id":
@@ -201,8 +206,9 @@ func (t *toolkit) personKeys() personKeys {
 	return k
 }
 
-// entraAuthority returns the address of the tenant, by its name or out of the address of
-// its token endpoint. It is empty if neither is set.
+// entraAuthority returns the address of an Entra tenant, from IDP_TENANT_ID or from the
+// tenant's token endpoint in IDP_TOKEN_URL. It returns "" if neither is set. It records
+// which variable a problem of the address is to be called by.
 func (t *toolkit) entraAuthority() configText {
 	tenant := t.tenant()
 	if tenant != "" {
@@ -219,8 +225,8 @@ func (t *toolkit) entraAuthority() configText {
 	return ""
 }
 
-// tenant returns the address of the Entra tenant that IDP_TENANT_ID names. It is empty
-// if that is not set. A bad name is a problem.
+// tenant returns the address of the Entra tenant that IDP_TENANT_ID names, or "" if that
+// variable is not set. A bad name is a problem.
 func (t *toolkit) tenant() configText {
 	id := string(t.text("IDP_TENANT_ID"))
 	if id == "" {
