@@ -60,8 +60,9 @@ func (c certificate) hasKey(public crypto.PublicKey) bool {
 	return ok && key.Equal(public)
 }
 
-// checkCertificates refuses certificates none of which belongs to the key. If some
-// of them cannot be read, it is left to chainOf to say so where one is needed.
+// checkCertificates refuses certificates none of which belongs to the key. It accepts
+// them if one cannot be read, since that may be the key's: chainOf says so if the key's
+// is needed.
 func checkCertificates(certificates []certificate, public crypto.PublicKey) error {
 	for _, c := range certificates {
 		if c.Certificate == nil || c.hasKey(public) {
@@ -74,27 +75,32 @@ func checkCertificates(certificates []certificate, public crypto.PublicKey) erro
 	return badField("Certificate", "has no certificate that belongs to the private key")
 }
 
-// chainOf returns the certificate of the key and, link by link, its issuers. The
-// chain is empty if there is no certificate, or none that can be read, and none is
-// needed. Certificates that are not on the path are left out.
+// chainOf returns the certificate of the key and, link by link, its issuers. Other
+// certificates are left out. The chain is empty if there is no certificate of the key.
+// That is an error if one is needed and there is a certificate that cannot be read.
 //
-// Around a renewal, files have the old certificate and the new one. A given
-// thumbprint picks one of them. Without, one that is valid is preferred, and of
-// those the one that is valid for longest.
+// Around a renewal, files have the old certificate and the new one. A thumbprint picks
+// one of them. Without a thumbprint, chainOf prefers certificates that are valid, and
+// of those the one that is valid for longest. It does so for the issuers, too.
 func chainOf(
 	key keyPair, thumbprint []byte, needed bool, now time.Time,
 ) ([]*x509.Certificate, error) {
-	var own, others []*x509.Certificate
 	problem := ""
+	var readable []certificate
 	for _, c := range key.certificates {
-		switch {
-		case c.Certificate == nil:
+		if c.Certificate == nil {
 			problem = c.problem
-		case c.hasKey(key.public):
-			own = append(own, c.Certificate)
+			continue
 		}
-		if c.Certificate != nil {
-			others = append(others, c.Certificate)
+		readable = append(readable, c)
+	}
+	slices.SortStableFunc(readable, func(a, b certificate) int {
+		return validUntil(b, now).Compare(validUntil(a, now))
+	})
+	var own []certificate
+	for _, c := range readable {
+		if c.hasKey(key.public) {
+			own = append(own, c)
 		}
 	}
 	if len(own) == 0 {
@@ -103,47 +109,40 @@ func chainOf(
 		}
 		return nil, nil
 	}
-	preferValid(own, now)
 	first := own[0]
 	if len(thumbprint) > 0 {
-		i := slices.IndexFunc(own, func(c *x509.Certificate) bool { return matches(c, thumbprint) })
+		i := slices.IndexFunc(own, func(c certificate) bool { return c.matches(thumbprint) })
 		if i < 0 {
 			return nil, errThumbprint(first, thumbprint)
 		}
 		first = own[i]
 	}
-	preferValid(others, now)
-	return appendIssuers(first, others), nil
-}
-
-// preferValid sorts certificates by how long each is still valid.
-func preferValid(certificates []*x509.Certificate, now time.Time) {
-	slices.SortStableFunc(certificates, func(a, b *x509.Certificate) int {
-		return validUntil(b, now).Compare(validUntil(a, now))
-	})
+	return withIssuers(first, readable), nil
 }
 
 // validUntil returns the end of the certificate's validity; the zero time if it is
 // not valid now.
-func validUntil(c *x509.Certificate, now time.Time) time.Time {
+func validUntil(c certificate, now time.Time) time.Time {
 	if now.Before(c.NotBefore) || now.After(c.NotAfter) {
 		return time.Time{}
 	}
 	return c.NotAfter
 }
 
-// appendIssuers returns the certificate and those of its issuers that are there, in
-// the order that x5c wants (RFC 7515 §4.1.6).
-func appendIssuers(first *x509.Certificate, others []*x509.Certificate) []*x509.Certificate {
-	chain := []*x509.Certificate{first}
+// withIssuers returns a certificate and behind it those of its issuers that are among
+// others, in the order that x5c wants (RFC 7515 §4.1.6). Of several that fit it takes
+// the first.
+func withIssuers(first certificate, others []certificate) []*x509.Certificate {
+	chain := []*x509.Certificate{first.Certificate}
 	for len(chain) < maxChain {
-		i := slices.IndexFunc(others, func(c *x509.Certificate) bool {
-			return issued(c, chain[len(chain)-1]) && !slices.ContainsFunc(chain, c.Equal)
+		last := chain[len(chain)-1]
+		i := slices.IndexFunc(others, func(c certificate) bool {
+			return issued(c.Certificate, last) && !slices.ContainsFunc(chain, c.Equal)
 		})
 		if i < 0 {
 			break
 		}
-		chain = append(chain, others[i])
+		chain = append(chain, others[i].Certificate)
 	}
 	return chain
 }
@@ -190,15 +189,17 @@ func hashOfThumbprint(thumbprint []byte) crypto.Hash {
 	return crypto.SHA256
 }
 
-// matches reports whether the thumbprint is that of the certificate, or cannot be
-// compared with it.
-func matches(c *x509.Certificate, thumbprint []byte) bool {
-	sum := thumbprintOf(c, hashOfThumbprint(thumbprint))
+// matches reports whether the thumbprint is that of the certificate. It believes what
+// it cannot compute: in FIPS 140 mode, every thumbprint of SHA-1.
+func (c certificate) matches(thumbprint []byte) bool {
+	sum := thumbprintOf(c.Certificate, hashOfThumbprint(thumbprint))
 	return sum == nil || bytes.Equal(sum, thumbprint)
 }
 
-func errThumbprint(c *x509.Certificate, thumbprint []byte) error {
-	sum := thumbprintOf(c, hashOfThumbprint(thumbprint))
+// errThumbprint refuses a thumbprint that is of none of the key's certificates. c is
+// the one that is preferred.
+func errThumbprint(c certificate, thumbprint []byte) error {
+	sum := thumbprintOf(c.Certificate, hashOfThumbprint(thumbprint))
 	return badField("Thumbprint", "is %s, and the certificate of the key in Certificate has %s:"+
 		" leave Thumbprint out, or set it to that", hexOf(thumbprint), hexOf(sum))
 }
@@ -206,31 +207,33 @@ func errThumbprint(c *x509.Certificate, thumbprint []byte) error {
 // hexOf writes a thumbprint as Entra's portal shows it.
 func hexOf(thumbprint []byte) string { return strings.ToUpper(hex.EncodeToString(thumbprint)) }
 
-// thumbprintLabels are what tools print before a thumbprint, in lower case.
+// thumbprintLabels are what tools print before a thumbprint, in lower case and without
+// blanks.
 var thumbprintLabels = []string{
 	"fingerprint=",                 // openssl x509 -fingerprint
 	"hash(sha1):", "hash(sha256):", // certutil
-	"thumbprint=", "thumbprint:", "sha1:", "sha256:", "0x",
+	"thumbprint:", // Format-List of PowerShell
+	"thumbprint=", "sha1:", "sha256:", "0x",
 }
 
 // parseThumbprint reads a thumbprint as people paste it: with colons, blanks, hyphens,
-// quotes, the invisible mark that Windows copies along with it, or what openssl or
-// certutil print before it.
+// quotes, the invisible mark that Windows copies along with it, or what a tool prints
+// before it.
 func parseThumbprint(text string) ([]byte, error) {
-	digits := strings.ToLower(text)
+	digits := compact(strings.ToLower(text))
 	for _, label := range thumbprintLabels {
 		if i := strings.LastIndex(digits, label); i >= 0 {
 			digits = digits[i+len(label):]
 		}
 	}
-	digits = strings.NewReplacer(":", "", "-", "").Replace(compact(digits))
+	digits = strings.NewReplacer(":", "", "-", "").Replace(digits)
 	thumbprint, err := hex.DecodeString(digits)
 	size := len(thumbprint)
 	if err == nil && (size == crypto.SHA1.Size() || size == crypto.SHA256.Size()) {
 		return thumbprint, nil
 	}
 	found := text
-	if strings.Contains(text, beginMark) { // a key in the wrong field, maybe
+	if strings.Contains(text, beginMark) { // it may be a private key
 		found = "-----BEGIN…"
 	}
 	return nil, badField("Thumbprint", "is %.100q: want the 40 hexadecimal digits of SHA-1"+

@@ -132,7 +132,11 @@ func TestThumbprintAsItIsPasted(t *testing.T) {
 			"SHA1:" + digits,
 			"SHA256: " + digits,
 			"Thumbprint: " + digits,
+			"Thumbprint : " + digits, // from Format-List of PowerShell
+			"Thumbprint=" + digits,
+			"'" + digits + "'",
 			"Cert Hash(sha1): " + digits,
+			"Cert Hash(sha256): " + digits,
 			"0x" + digits,
 		} {
 			got, err := parseThumbprint(text)
