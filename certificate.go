@@ -91,8 +91,9 @@ type ClientCertificateConfig struct {
 	Options
 }
 
-// check reports the first field that only this flow has and that is wrong. It leaves
-// the key alone, which is not read before it is needed.
+// check reports the first field that is wrong, of those that only this flow has. It
+// does not read the key, which nobody needs before the first Token, and it leaves
+// Thumbprint to parseThumbprint.
 func (cfg *ClientCertificateConfig) check() error {
 	switch {
 	case cfg.Certificate == nil && cfg.Signer == nil:
@@ -103,14 +104,9 @@ func (cfg *ClientCertificateConfig) check() error {
 	case cfg.SendChain && cfg.Certificate == nil:
 		return badField("SendChain", "wants the chain in Certificate, which is missing")
 	}
-	if cfg.Thumbprint != "" {
-		if _, err := parseThumbprint(cfg.Thumbprint); err != nil {
-			return err
-		}
-	}
 	alg, known := algorithmNamed(cfg.Algorithm)
 	if cfg.Algorithm != "" && !known {
-		return badField("Algorithm", "is %.20q: want %s", cfg.Algorithm, algorithmNames)
+		return badField("Algorithm", "is %.20q: want one of %s", cfg.Algorithm, algorithmNames())
 	}
 	certified := cfg.Certificate != nil || cfg.Thumbprint != ""
 	return providerOfEndpoint(cfg.Endpoint).check("Algorithm", alg.kind, certified)
@@ -160,7 +156,8 @@ type assertionSigner struct {
 	now        func() time.Time
 }
 
-// newAssertionSigner checks what only this flow has of cfg. now is the wall clock.
+// newAssertionSigner checks those fields of cfg that only this flow has. now is the
+// wall clock.
 func newAssertionSigner(
 	cfg ClientCertificateConfig, now func() time.Time,
 ) (*assertionSigner, error) {
@@ -169,7 +166,11 @@ func newAssertionSigner(
 	}
 	s := &assertionSigner{cfg: cfg, parse: cachedKeys(), now: now}
 	if cfg.Thumbprint != "" {
-		s.thumbprint, _ = parseThumbprint(cfg.Thumbprint) // checked
+		thumbprint, err := parseThumbprint(cfg.Thumbprint)
+		if err != nil {
+			return nil, err
+		}
+		s.thumbprint = thumbprint
 	}
 	return s, nil
 }
@@ -223,14 +224,14 @@ func (s *assertionSigner) assertion(ctx context.Context, tokenURL string) (strin
 	})
 }
 
-// key reads what the configuration's functions yield, and parses it if it has
-// changed. Foreign functions may fail or hang, so they are guarded.
+// key calls the functions of the configuration, which may fail or hang and are
+// guarded, and parses what they return if that has changed.
 func (s *assertionSigner) key(ctx context.Context) (keyPair, error) {
 	var source keySource
 	var signer crypto.Signer
 	var err error
 	if s.cfg.Signer != nil {
-		signer, source.held, err = s.askSigner(ctx)
+		signer, source.signerPublic, err = s.askSigner(ctx)
 		if err != nil {
 			return keyPair{}, err
 		}
@@ -257,8 +258,8 @@ func (s *assertionSigner) key(ctx context.Context) (keyPair, error) {
 	return key, nil
 }
 
-// askSigner returns the Signer's key, and its public key in DER. To marshal that
-// also checks what Public has returned.
+// askSigner returns the Signer's key, and its public key in DER. A Signer's Public may
+// return anything, and x509 refuses to marshal what is no public key.
 func (s *assertionSigner) askSigner(ctx context.Context) (crypto.Signer, string, error) {
 	signer, err := guard(ctx, "Signer", s.cfg.Signer)
 	if err != nil {
@@ -273,7 +274,8 @@ func (s *assertionSigner) askSigner(ctx context.Context) (crypto.Signer, string,
 	return signer, string(public), err
 }
 
-// An identityProvider is one that has wants of its own: see Algorithm.
+// An identityProvider is one of those that take only some keys: see Algorithm in
+// ClientCertificateConfig. otherProvider takes all.
 type identityProvider string
 
 const (
@@ -282,10 +284,10 @@ const (
 	otherProvider identityProvider = ""
 )
 
-// providerOf recognises a provider by its token endpoint, to which every kind of
-// Endpoint leads.
+// providerOf recognises a provider by the path of its token endpoint. Every kind of
+// Endpoint leads to one. The query is ignored: Azure AD B2C names its policy there.
 func providerOf(tokenURL string) identityProvider {
-	path, _, _ := strings.Cut(strings.ToLower(tokenURL), "?") // where Azure AD B2C names its policy
+	path, _, _ := strings.Cut(strings.ToLower(tokenURL), "?")
 	path = strings.TrimSuffix(path, "/")
 	switch {
 	case strings.HasSuffix(path, "/oauth2/v2.0/token"):
@@ -296,8 +298,8 @@ func providerOf(tokenURL string) identityProvider {
 	return otherProvider
 }
 
-// providerOfEndpoint is providerOf before the token endpoint is known. Where
-// metadata will name it, it returns otherProvider.
+// providerOfEndpoint recognises a provider before its token endpoint is known. It
+// returns otherProvider if only metadata will name the token endpoint.
 func providerOfEndpoint(e Endpoint) identityProvider {
 	switch e.kind {
 	case kindAuthority:
@@ -310,8 +312,10 @@ func providerOfEndpoint(e Endpoint) identityProvider {
 	return otherProvider
 }
 
-// check refuses what the provider would refuse: keys of another kind than RSA, which
-// are from field, and keys without a thumbprint. kind is "" while it is not known.
+// check refuses the keys that the provider would refuse: those of another kind than
+// RSA, and those without a thumbprint. kind is the kind of the key, or "" while it is
+// not known, and field is the field of the configuration that tells it. certified says
+// that there is a thumbprint, or may be one when the key is read.
 func (p identityProvider) check(field, kind string, certified bool) error {
 	switch {
 	case p == otherProvider:
@@ -410,8 +414,10 @@ func (s *assertionSigner) algorithm(
 		}
 		return alg, nil
 	}
-	modern := provider == entra || len(s.thumbprint) > 0
-	if key.kind == "RSA" && modern && len(thumbprint) == crypto.SHA256.Size() {
+	// Entra knows PS256. So does a provider for which somebody has chosen SHA-256 for
+	// Thumbprint. A thumbprint that was derived from Certificate says nothing of others.
+	knowsPS256 := provider == entra || len(s.thumbprint) > 0
+	if key.kind == "RSA" && knowsPS256 && len(thumbprint) == crypto.SHA256.Size() {
 		alg, _ := algorithmNamed("PS256")
 		return alg, nil
 	}

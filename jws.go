@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"strings"
 )
 
 // This file signs: it makes a JSON Web Signature in compact form (RFC 7515 §7.1)
@@ -28,7 +29,8 @@ type jwsHeader struct {
 	Chain          [][]byte `json:"x5c,omitempty"`      // §4.1.6, which json writes in base64
 }
 
-// setThumbprint sets the parameter that its length tells: x5t or x5t#S256.
+// setThumbprint sets x5t to a thumbprint of SHA-1, or x5t#S256 to one of SHA-256. It
+// tells them apart by their length, and does nothing for none.
 func (h *jwsHeader) setThumbprint(sum []byte) {
 	switch len(sum) {
 	case crypto.SHA1.Size():
@@ -68,8 +70,14 @@ var algorithms = []algorithm{
 	{name: "EdDSA", kind: "Ed25519"},
 }
 
-// algorithmNames is for errors.
-const algorithmNames = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA"
+// algorithmNames lists the names of all algorithms, for errors.
+func algorithmNames() string {
+	var names []string
+	for _, a := range algorithms {
+		names = append(names, a.name)
+	}
+	return strings.Join(names, ", ")
+}
 
 // algorithmNamed returns the algorithm with that name. ok is false if there is none.
 func algorithmNamed(name string) (found algorithm, ok bool) {
@@ -81,8 +89,8 @@ func algorithmNamed(name string) (found algorithm, ok bool) {
 	return algorithm{}, false
 }
 
-// defaultAlgorithm returns the algorithm that every recipient of such a key's
-// signatures knows. kind comes from keyKind.
+// defaultAlgorithm returns the algorithm that everybody knows who verifies signatures
+// of such a key. kind comes from keyKind.
 func defaultAlgorithm(kind string) algorithm {
 	for _, a := range algorithms {
 		if a.kind == kind {
@@ -94,8 +102,9 @@ func defaultAlgorithm(kind string) algorithm {
 
 // sign returns the JWS of header, which names the algorithm a, and of claims. An
 // error names field, the field of the configuration that the signer is from.
-func (a algorithm) sign(ctx context.Context, field string, signer crypto.Signer,
-	header jwsHeader, claims any) (string, error) {
+func (a algorithm) sign(
+	ctx context.Context, field string, signer crypto.Signer, header jwsHeader, claims any,
+) (string, error) {
 	input := segment(header) + "." + segment(claims) // RFC 7515 §5.1
 	signature, err := a.signInput(ctx, field, signer, input)
 	if err != nil {
@@ -113,8 +122,9 @@ func segment(v any) string {
 
 // signInput returns the signature of a JWS signing input. The signer may be a
 // device that hangs or fails, so it is guarded.
-func (a algorithm) signInput(ctx context.Context, field string, signer crypto.Signer,
-	input string) ([]byte, error) {
+func (a algorithm) signInput(
+	ctx context.Context, field string, signer crypto.Signer, input string,
+) ([]byte, error) {
 	digest := []byte(input) // what Ed25519 signs (RFC 8037 §3.1)
 	if a.hash != 0 {
 		h := a.hash.New()

@@ -15,10 +15,11 @@ import (
 	"strings"
 )
 
-// This file decrypts private keys: PKCS#8 (RFC 5958 §3) with PBES2 (RFC 8018 §6.2),
-// of PBKDF2 and of AES or triple DES in CBC mode. OpenSSL has written no other by
-// itself since 1.1.0; triple DES is what `openssl req` of 3.0 does. What is
-// encrypted otherwise is refused, by name and with the command that converts it.
+// This file decrypts private keys: PKCS#8 (RFC 5958 §3) with PBES2 (RFC 8018 §6.2), by
+// PBKDF2 and by AES or triple DES in CBC mode. Since 1.1.0, OpenSSL encrypts in no other
+// way unless it is told to; the req command of 3.0 is what uses triple DES. A key that
+// is encrypted in another way is refused, with the name of that way and the command
+// that converts the key.
 
 const (
 	// maxSalt limits a salt, in bytes. OpenSSL writes 8 or 16.
@@ -28,8 +29,8 @@ const (
 	maxIterations = 5_000_000
 )
 
-// The commands that make of a private key one that this package reads. Each is run
-// by a test.
+// The commands that encrypt a private key in the way that this package reads. A test
+// runs each.
 const (
 	convertKey = "`openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256" +
 		" -in old.key -out new.key`"
@@ -42,10 +43,11 @@ const (
 )
 
 var (
+	// errDamagedEncryption is for what is not as RFC 5958 and RFC 8018 have it.
 	errDamagedEncryption = badField("Certificate",
 		"has an ENCRYPTED PRIVATE KEY that is damaged")
-	// errWrongPassphrase is one answer whatever it was that showed it, so that
-	// nobody learns more by trying.
+	// errWrongPassphrase does not say how the passphrase turned out to be wrong, so
+	// that somebody who tries passphrases learns nothing else.
 	errWrongPassphrase = badField("Passphrase",
 		"does not decrypt the private key in Certificate")
 )
@@ -88,13 +90,13 @@ type cbcCipher struct {
 // false for schemes that are not read.
 func cipherOf(scheme asn1.ObjectIdentifier) (c cbcCipher, ok bool) {
 	switch scheme.String() {
-	case "2.16.840.1.101.3.4.1.2":
+	case "2.16.840.1.101.3.4.1.2": // aes128-CBC-PAD
 		return cbcCipher{16, aes.BlockSize, aes.NewCipher, true}, true
-	case "2.16.840.1.101.3.4.1.22":
+	case "2.16.840.1.101.3.4.1.22": // aes192-CBC-PAD
 		return cbcCipher{24, aes.BlockSize, aes.NewCipher, true}, true
-	case "2.16.840.1.101.3.4.1.42":
+	case "2.16.840.1.101.3.4.1.42": // aes256-CBC-PAD
 		return cbcCipher{32, aes.BlockSize, aes.NewCipher, true}, true
-	case "1.2.840.113549.3.7": // des-ede3-cbc
+	case "1.2.840.113549.3.7": // des-EDE3-CBC
 		return cbcCipher{24, des.BlockSize, des.NewTripleDESCipher, false}, true
 	}
 	return cbcCipher{}, false
@@ -118,57 +120,79 @@ func hashOf(prf asn1.ObjectIdentifier) crypto.Hash {
 
 // decryptPKCS8 returns the PKCS#8 key that is encrypted in der.
 func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
-	var key encryptedKey
-	var params pbes2Params
-	if !unmarshalDER(der, &key) {
-		return nil, errDamagedEncryption
-	}
-	if !key.Algorithm.Algorithm.Equal(oidPBES2) {
-		return nil, errEncryption(key.Algorithm.Algorithm)
-	}
-	if !unmarshalDER(key.Algorithm.Parameters.FullBytes, &params) {
-		return nil, errDamagedEncryption
-	}
-	if !params.KDF.Algorithm.Equal(oidPBKDF2) {
-		return nil, errEncryption(params.KDF.Algorithm)
-	}
-	cbc, ok := cipherOf(params.Cipher.Algorithm)
-	if !ok {
-		return nil, errEncryption(params.Cipher.Algorithm)
-	}
-	kdf, err := readPBKDF2(params.KDF.Parameters, cbc.keySize)
+	key, err := readPBES2(der)
 	if err != nil {
 		return nil, err
-	}
-	var iv []byte
-	size := len(key.Data)
-	if !unmarshalDER(params.Cipher.Parameters.FullBytes, &iv) || len(iv) != cbc.blockSize ||
-		size == 0 || size%cbc.blockSize != 0 {
-		return nil, errDamagedEncryption
 	}
 	if passphrase == "" {
 		return nil, badField("Passphrase",
 			"is missing, and the private key in Certificate is encrypted")
 	}
-	if !cbc.approved && fips140.Enabled() {
+	if !key.cbc.approved && fips140.Enabled() {
 		return nil, badField("Certificate", "has a private key that is encrypted with 3DES,"+
 			" which FIPS 140 mode does not allow: want AES, as written by %s", convertFIPSKey)
 	}
-	secret, err := kdf.derive(passphrase, cbc.keySize)
+	secret, err := key.kdf.derive(passphrase, key.cbc.keySize)
 	if err != nil {
 		return nil, err
 	}
-	block, err := cbc.new(secret)
-	if err != nil { // not for keys of the right size
+	block, err := key.cbc.new(secret)
+	if err != nil { // cannot be: secret has the size that the cipher wants
 		return nil, errDamagedEncryption
 	}
-	plain := make([]byte, size)
-	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, key.Data)
-	return unpad(plain, cbc.blockSize)
+	plain := make([]byte, len(key.data))
+	cipher.NewCBCDecrypter(block, key.iv).CryptBlocks(plain, key.data)
+	return unpad(plain, key.cbc.blockSize)
 }
 
-// readPBKDF2 returns the parameters of PBKDF2, which is to make a key of keySize
-// bytes, once they are known to be harmless.
+// A pbes2Key is a key that is encrypted with PBES2, taken apart.
+type pbes2Key struct {
+	kdf  pbkdf2Params
+	cbc  cbcCipher
+	iv   []byte // a block
+	data []byte // one or more blocks
+}
+
+// readPBES2 takes an encrypted key apart. It refuses one that is damaged, that is
+// encrypted in another way, or that would take too much work.
+func readPBES2(der []byte) (key pbes2Key, err error) {
+	var outer encryptedKey
+	if !unmarshalDER(der, &outer) {
+		return key, errDamagedEncryption
+	}
+	if !outer.Algorithm.Algorithm.Equal(oidPBES2) {
+		return key, errEncryption(outer.Algorithm.Algorithm)
+	}
+	var params pbes2Params
+	if !unmarshalDER(outer.Algorithm.Parameters.FullBytes, &params) {
+		return key, errDamagedEncryption
+	}
+	if !params.KDF.Algorithm.Equal(oidPBKDF2) {
+		return key, errEncryption(params.KDF.Algorithm)
+	}
+	known := false
+	key.cbc, known = cipherOf(params.Cipher.Algorithm)
+	if !known {
+		return key, errEncryption(params.Cipher.Algorithm)
+	}
+	key.kdf, err = readPBKDF2(params.KDF.Parameters, key.cbc.keySize)
+	if err != nil {
+		return key, err
+	}
+	if !unmarshalDER(params.Cipher.Parameters.FullBytes, &key.iv) ||
+		len(key.iv) != key.cbc.blockSize {
+		return key, errDamagedEncryption
+	}
+	key.data = outer.Data
+	if len(key.data) == 0 || len(key.data)%key.cbc.blockSize != 0 {
+		return key, errDamagedEncryption
+	}
+	return key, nil
+}
+
+// readPBKDF2 returns the parameters of PBKDF2, which is to make a key of keySize bytes.
+// It refuses those that are damaged, that have an unknown hash, or that would take too
+// much work.
 func readPBKDF2(raw asn1.RawValue, keySize int) (kdf pbkdf2Params, err error) {
 	switch {
 	case !unmarshalDER(raw.FullBytes, &kdf):
@@ -189,7 +213,7 @@ func readPBKDF2(raw asn1.RawValue, keySize int) (kdf pbkdf2Params, err error) {
 func (kdf pbkdf2Params) derive(passphrase string, size int) ([]byte, error) {
 	hash := hashOf(kdf.PRF.Algorithm)
 	secret, err := pbkdf2.Key(hash.New, passphrase, kdf.Salt, kdf.Iterations, size)
-	if err != nil { // only for what FIPS 140 forbids (SP 800-132 §5.1)
+	if err != nil { // only in FIPS 140 mode (SP 800-132 §5.1)
 		return nil, badField("Certificate", "has a private key that FIPS 140 mode refuses to"+
 			" decrypt: it has %d bytes of salt and %v, and 16 are wanted, and not SHA-1, as written by %s",
 			len(kdf.Salt), hash, convertFIPSKey)
@@ -236,16 +260,20 @@ func errEncryption(id asn1.ObjectIdentifier) error {
 	return errEncryptedWith(name, convert)
 }
 
-// errEncryptedRFC1421 is for a key that is encrypted as headers of PEM say (RFC 1421
-// §4.6.1.1). Its encryption key comes from one round of MD5.
-func errEncryptedRFC1421(headers string) error {
-	const name = "Proc-Type: 4,ENCRYPTED"
-	if strings.Contains(headers, "DES-CBC") || strings.Contains(headers, "RC2") {
-		return errEncryptedWith(name, convertLegacyKey)
+// errEncryptedRFC1421 refuses a key that is encrypted as RFC 1421 §4.6.1.1 describes,
+// with a key that comes from one round of MD5. body is all of the block. The cipher
+// stands behind DEK-Info; what follows is base64, in which RC2 may stand by chance.
+func errEncryptedRFC1421(body string) error {
+	_, info, _ := strings.Cut(body, "DEK-Info:")
+	info = strings.TrimSpace(info)
+	convert := convertKey
+	if strings.HasPrefix(info, "DES-CBC") || strings.HasPrefix(info, "RC2") {
+		convert = convertLegacyKey
 	}
-	return errEncryptedWith(name, convertKey)
+	return errEncryptedWith("Proc-Type: 4,ENCRYPTED", convert)
 }
 
+// errEncryptedWith refuses a key that is encrypted in the way of that name.
 func errEncryptedWith(name, convert string) error {
 	return badField("Certificate", "has a private key that is encrypted with %.60s:"+
 		" want PBES2 with PBKDF2 and AES-CBC, as written by %s", name, convert)

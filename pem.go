@@ -23,16 +23,17 @@ import (
 type pemBlock struct {
 	// label is what stands behind BEGIN, such as PRIVATE KEY.
 	label string
-	// headers are those of RFC 1421 §4.6, which encrypted keys of old have.
-	headers string
-	// der is the content, or nil if there is a problem.
+	// der is the content; nil if it cannot be decoded, or if rfc1421 is set.
 	der []byte
-	// problem says what is wrong with the block, as the end of a sentence; "" if
-	// nothing is.
+	// rfc1421 is what stands between BEGIN and END if the block is encrypted as RFC
+	// 1421 §4.6.1.1 describes; "" if it is not.
+	rfc1421 string
+	// problem says why the block cannot be read, as the end of a sentence; "" if it
+	// can.
 	problem string
 }
 
-// Labels of RFC 7468 and of OpenSSL. Each is written here as it should be.
+// Labels of RFC 7468 and of OpenSSL.
 const (
 	labelKey          = "PRIVATE KEY"           // RFC 7468 §10
 	labelEncryptedKey = "ENCRYPTED PRIVATE KEY" // RFC 7468 §11
@@ -45,9 +46,10 @@ const (
 	labelRequest      = "CERTIFICATE REQUEST" // RFC 7468 §7
 	labelPublicKey    = "PUBLIC KEY"          // RFC 7468 §13
 	labelPKCS7        = "PKCS7"               // RFC 7468 §8
-	labelPKCS12       = "PKCS12"              // has no PEM of its own
+	labelPKCS12       = "PKCS12"              // of ours, since PKCS#12 has no PEM
 )
 
+// knownLabels are those that cutLabel mends.
 var knownLabels = []string{labelKey, labelEncryptedKey, labelRSAKey, labelECKey, labelOpenSSHKey,
 	labelCert, labelX509Cert, labelTrustedCert, labelRequest, labelPublicKey, labelPKCS7}
 
@@ -121,18 +123,20 @@ func scanBlock(text string) (block pemBlock, rest string) {
 	end, ended := strings.CutPrefix(tail, endMark)
 	if !found || !ended {
 		block.problem = fmt.Sprintf("has no line -----END %s-----: it was cut off,"+
-			" as some do with a value of several lines", label)
+			" perhaps by a program that keeps only one line of a value", label)
 		return block, text[len(body):]
 	}
 	endLabel, rest := cutLabel(end)
 	if endLabel != label {
-		block.problem = fmt.Sprintf("ends with -----END %s-----", endLabel)
+		// What stands behind END instead may be of a key, and is not shown.
+		block.problem = fmt.Sprintf("does not end with -----END %s-----", label)
 		return block, rest
 	}
-	block.headers, body = cutHeaders(body)
-	if strings.Contains(block.headers, "ENCRYPTED") {
+	if strings.Contains(body, "Proc-Type") && strings.Contains(body, "ENCRYPTED") {
+		block.rfc1421 = body
 		return block, rest
 	}
+	body = dropHeaders(body)
 	der, ok := decodeBase64(body)
 	switch {
 	case ok && len(der) > 0:
@@ -145,8 +149,8 @@ func scanBlock(text string) (block pemBlock, rest string) {
 	return block, rest
 }
 
-// cutLabel returns the label that text begins with, as it should be written, and the
-// text behind the hyphens that follow it.
+// cutLabel returns the label that text begins with, and the text behind the hyphens
+// that follow it. In a known label it mends the blanks: ECPRIVATEKEY is EC PRIVATE KEY.
 func cutLabel(text string) (label, rest string) {
 	n := strings.IndexFunc(text, func(r rune) bool {
 		return !('A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == ' ' || r == '\t')
@@ -164,27 +168,23 @@ func cutLabel(text string) (label, rest string) {
 	return label, rest
 }
 
-// cutHeaders cuts the headers of RFC 1421 §4.6 off the body of a block. They are the
-// lines with a colon, which base64 never has. If the line breaks are gone, the
-// headers of an encrypted key cannot be told from it, and it is all headers.
-func cutHeaders(body string) (headers, rest string) {
-	if strings.Contains(body, "Proc-Type") && strings.Contains(body, "ENCRYPTED") {
-		return body, ""
-	}
-	rest = strings.TrimLeft(body, " \t\r\n")
+// dropHeaders returns the body of a block without its headers (RFC 1421 §4.6). They
+// are the lines at its beginning with a colon, which base64 never has.
+func dropHeaders(body string) string {
 	for {
-		line, next, found := strings.Cut(rest, "\n")
+		body = strings.TrimLeft(body, " \t\r\n")
+		line, next, found := strings.Cut(body, "\n")
 		if !found || !strings.Contains(line, ":") {
-			return headers, rest
+			return body
 		}
-		headers += line + "\n"
-		rest = strings.TrimLeft(next, " \t\r\n")
+		body = next
 	}
 }
 
-// repairText undoes what programs do to a whole text. They write a line break, a
-// blank, a slash, a plus or an equals sign in a string of theirs as an escape; editors
-// and web pages add invisible characters.
+// repairText undoes what programs do to a whole text. In a string of JSON or YAML they
+// write a line break, a tab, a slash, a plus or an equals sign as an escape. Editors
+// and web pages add invisible characters. Bytes that are not UTF-8 stay as they are,
+// so that a file in DER is still recognised.
 func repairText(text string) string {
 	damage := strings.NewReplacer(
 		`\r`, "\n", `\n`, "\n", `\t`, " ", `\/`, "/",
@@ -209,7 +209,8 @@ func decodeUnmarkedUTF16(text string) string {
 	}
 }
 
-// compact returns base64 without what may stand between its characters.
+// compact returns base64 without what is no part of it: white space, invisible
+// characters, quotes, and what stands between the lines of a string in source text.
 func compact(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -220,7 +221,8 @@ func compact(text string) string {
 	}, text)
 }
 
-// decodeBase64 reads base64 or base64url (RFC 4648 §4, §5), with padding or without.
+// decodeBase64 reads base64 or base64url (RFC 4648 §4, §5), with padding or without. If
+// it is not ok, data is what stands before the damage.
 func decodeBase64(text string) (data []byte, ok bool) {
 	text = strings.TrimRight(compact(text), "=")
 	text = strings.NewReplacer("-", "+", "_", "/").Replace(text)
@@ -240,8 +242,8 @@ func problemOfBase64(text string) string {
 	return "is not whole: its base64 has a character too few or too many"
 }
 
-// labelOfDER tells what a file in DER is by its first bytes, and returns the label
-// that it would have in PEM; "" for what is none of them.
+// labelOfDER recognises a key, certificate or container in DER by its first bytes, and
+// returns the label that it would have in PEM; "" for everything else.
 func labelOfDER(der []byte) string {
 	content := contentOfSequence(der)
 	switch {
@@ -269,23 +271,24 @@ func labelOfDER(der []byte) string {
 	return ""
 }
 
+// hasPrefix reports whether b begins with the bytes of prefix.
 func hasPrefix(b []byte, prefix string) bool { return strings.HasPrefix(string(b), prefix) }
 
-// contentOfSequence returns what of a SEQUENCE's content is there (X.690 §8.1), or nil
-// if der does not begin with one.
+// contentOfSequence returns the content of the SEQUENCE that der begins with (X.690
+// §8.1), as far as der has it. It returns nil if der does not begin with one.
 func contentOfSequence(der []byte) []byte {
 	switch {
 	case len(der) < 6 || der[0] != 0x30:
 		return nil
-	case der[1] <= 0x80: // the length itself, or BER without one
+	case der[1] <= 0x80: // this byte is the length, or says that BER has none
 		return der[2:]
-	case der[1] <= 0x83: // so many bytes of length
-		return der[2+der[1]&0x7f:]
+	case der[1] <= 0x83: // the length is in the next one, two or three bytes
+		return der[2+int(der[1]-0x80):]
 	}
 	return nil
 }
 
-// The commands that make PEM of what is none. Each is run by a test.
+// The commands that make PEM of other formats. A test runs each.
 const (
 	convertPFX       = "`openssl pkcs12 -in old.pfx -aes256 -out new.pem`"
 	convertLegacyPFX = "`openssl pkcs12 -legacy -in old.pfx -aes256 -out new.pem`"
@@ -295,7 +298,8 @@ const (
 	convertDERKey    = "`openssl pkey -inform der -in old.key -out new.key`"
 )
 
-// convertDER returns the command for a file in DER.
+// convertDER returns the command that makes PEM of a file in DER. label is what
+// labelOfDER calls it.
 func convertDER(label string) string {
 	switch label {
 	case labelPKCS12:

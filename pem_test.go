@@ -147,7 +147,7 @@ func TestUnreadableKeyIsNamed(t *testing.T) {
 		{"the first line alone", first, "has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----: it was cut off"},
 		{"cut off", key[:100], "has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----: it was cut off"},
 		{"cut off before the certificate", key[:100] + cert, "has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----: it was cut off"},
-		{"the end of another", strings.Replace(key, "END PRIVATE", "END PUBLIC", 1), "has PRIVATE KEY, but it ends with -----END PUBLIC KEY-----"},
+		{"the end of another", strings.Replace(key, "END PRIVATE", "END PUBLIC", 1), "has PRIVATE KEY, but it does not end with -----END PRIVATE KEY-----"},
 		{"a line is missing", strings.Replace(key, line, "", 1), "has a private key that is damaged"},
 		{"masked", strings.Replace(key, line[:8], "********", 1), "has PRIVATE KEY, but it has '*' in it, which is not base64"},
 		{"shortened", strings.Replace(key, line[:20], "…", 1), "has PRIVATE KEY, but it has '…' in it, which is not base64"},
@@ -166,6 +166,8 @@ func TestUnreadableKeyIsNamed(t *testing.T) {
 		{"DER before a certificate", der + "\n" + cert, "has PRIVATE KEY, but it is binary (DER): want PEM, as written by `openssl pkey -inform der"},
 		{"DER behind a certificate", cert + "\n" + der, "has PRIVATE KEY, but it is binary (DER): want PEM, as written by `openssl pkey -inform der"},
 		{"PKCS#12 cut off", "MIIKXgIBAzCC!", "is PKCS#12 (.pfx, .p12): want PEM, as written by `openssl pkcs12"},
+		{"bare base64 cut off", line[:61], "has PRIVATE KEY in base64 that is damaged or cut off: want it whole"},
+		{"bare base64 masked", line + "\n********\n", "has PRIVATE KEY in base64 that is damaged or cut off: want it whole"},
 		{"OpenSSH", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n", "has a key of OpenSSH, for which no identity provider has a use: want RSA"},
 		{"a format of old", "-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n", "has DSA PRIVATE KEY, which is not read: want RSA"},
 	} {
@@ -177,6 +179,11 @@ func TestUnreadableKeyIsNamed(t *testing.T) {
 		if strings.Contains(err.Error(), line[:12]) || strings.Contains(tt.want, "PKCS#12") != strings.Contains(err.Error(), "PKCS#12") {
 			t.Errorf("%s: shows the key, or speaks of PKCS#12: %v", tt.name, err)
 		}
+	}
+	// The line breaks are gone, and the last hyphens: a key seems to be a label.
+	glued := "-----BEGIN PRIVATE KEY-----MCow-----END PRIVATE KEY S3CR3T -----BEGIN PRIVATE KEY-----"
+	if _, err := parseText(glued, ""); err == nil || strings.Contains(err.Error(), "S3CR3T") {
+		t.Errorf("what stands behind END: %v", err)
 	}
 }
 
@@ -197,8 +204,7 @@ func readsAsEncodingPEM(text string) *pem.Block {
 		for !found && len(blocks) > 0 {
 			b := blocks[0]
 			blocks = blocks[1:]
-			encrypted := strings.Contains(b.headers, "ENCRYPTED")
-			found = b.label == block.Type && (bytes.Equal(b.der, block.Bytes) || encrypted)
+			found = b.label == block.Type && (bytes.Equal(b.der, block.Bytes) || b.rfc1421 != "")
 		}
 		if !found && len(block.Bytes) > 0 && slices.Contains(knownLabels, block.Type) {
 			return block

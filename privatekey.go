@@ -9,14 +9,14 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
-	"strings"
+	"slices"
 	"sync"
 )
 
 // This file makes a private key, with the certificates beside it, of the text of
-// Certificate. It refuses a text with several keys, keys that are too weak or that no
-// provider takes, and says which it was and what to make instead. Others may write
-// to where the text is from: hence the limits.
+// Certificate. It refuses a text with several keys, and a key that is too weak or that
+// no provider takes; the words for these errors are in unusablekey.go. It limits what
+// it parses, because others may write to the file or store that the text is from.
 
 const (
 	// maxKeyText limits the text, in bytes. A key with a long chain has 20 KiB, a
@@ -31,15 +31,15 @@ const (
 // A keySource is all that a keyPair is made from. While it stays the same, there is
 // nothing to parse.
 type keySource struct {
-	text       string // of Certificate
-	passphrase string
-	// held is the public key, in DER, of the private key that a Signer holds; ""
-	// if the private key is in text.
-	held string
+	text       string // of Certificate; "" if there is none
+	passphrase string // "" if there is none
+	// signerPublic is the public key, in DER, of the private key that a Signer holds;
+	// "" if the private key is in text.
+	signerPublic string
 }
 
-// A keyPair is a private key with its certificates. It is kept in function values
-// alone, never in a field of what a provider leads to.
+// A keyPair is a private key with its certificates. No field that a provider leads to
+// may hold one, because whatever prints the provider would print the key.
 type keyPair struct {
 	// field is the field of the configuration that the private key is from.
 	field string
@@ -52,8 +52,9 @@ type keyPair struct {
 	certificates []certificate
 }
 
-// cachedKeys returns a function that is parseKeys, but parses a source again only
-// after another one has been parsed. A source that is wrong displaces nothing.
+// cachedKeys returns a function that does what parseKeys does, and remembers the last
+// source that was parsed without an error. It does not parse that source again. It
+// remembers in variables of the function, which nothing prints.
 func cachedKeys() func(keySource) (keyPair, error) {
 	var mu sync.Mutex
 	var last keyPair
@@ -81,56 +82,60 @@ func parseKeys(source keySource) (keyPair, error) {
 			" want a private key, its certificate and the chain", maxKeyText>>10)
 	}
 	blocks := readPEM(source.text)
-	pair := keyPair{field: "Certificate"}
+	pair, err := readKey(source, blocks)
+	if err != nil {
+		return keyPair{}, err
+	}
+	pair.kind, err = keyKind(pair.field, pair.public)
+	if err != nil {
+		return keyPair{}, err
+	}
 	for _, b := range blocks {
 		if b.isCertificate() {
 			pair.certificates = append(pair.certificates, readCertificate(b))
 		}
 	}
-	var err error
-	if source.held != "" {
-		pair.field = "Signer"
-		err = checkBesideSigner(source.text, blocks)
-		pair.public, _ = x509.ParsePKIXPublicKey([]byte(source.held))
-	} else {
-		pair.signer, err = findPrivateKey(source, blocks)
-		if err == nil {
-			pair.public = pair.signer.Public()
-		}
-	}
-	if err == nil {
-		pair.kind, err = keyKind(pair.field, pair.public)
-	}
-	if err == nil {
-		err = checkCertificates(pair.certificates, pair.public)
-	}
+	err = checkCertificates(pair.certificates, pair.public)
 	if err != nil {
 		return keyPair{}, err
 	}
 	return pair, nil
 }
 
-// checkBesideSigner refuses a text that is more or less than the certificates of a
-// Signer's key.
-func checkBesideSigner(text string, blocks []pemBlock) error {
-	certificates := 0
-	for _, b := range blocks {
-		if b.isKey() {
-			return badField("Certificate", "has a private key although Signer is set: want one of them")
+// readKey returns the key of a source, without its kind and its certificates.
+func readKey(source keySource, blocks []pemBlock) (keyPair, error) {
+	if source.signerPublic != "" {
+		err := checkBesideSigner(source.text, blocks)
+		if err != nil {
+			return keyPair{}, err
 		}
-		if b.isCertificate() {
-			certificates++
-		}
+		// If this fails, public is nil, which keyKind refuses.
+		public, _ := x509.ParsePKIXPublicKey([]byte(source.signerPublic))
+		return keyPair{field: "Signer", public: public}, nil
 	}
-	if text != "" && certificates == 0 {
+	signer, err := findPrivateKey(source, blocks)
+	if err != nil {
+		return keyPair{}, err
+	}
+	return keyPair{field: "Certificate", signer: signer, public: signer.Public()}, nil
+}
+
+// checkBesideSigner refuses a text that has a private key, or no certificate. Without
+// a text there is nothing to refuse.
+func checkBesideSigner(text string, blocks []pemBlock) error {
+	switch {
+	case slices.ContainsFunc(blocks, pemBlock.isKey):
+		return badField("Certificate", "has a private key although Signer is set: want one of them")
+	case text != "" && !slices.ContainsFunc(blocks, pemBlock.isCertificate):
 		return badField("Certificate", "has no PEM block CERTIFICATE, and Signer has the key:"+
 			" want one, or leave Certificate out")
 	}
 	return nil
 }
 
-// findPrivateKey returns the private key of a text. Several are refused, since a
-// guess would sign with one that nobody chose, but the same key twice is one key.
+// findPrivateKey returns the private key of a text. It refuses several, since it would
+// have to guess which one was meant. The same key twice is one key. A block that cannot
+// be read is none, and matters only if it is all there is.
 func findPrivateKey(source keySource, blocks []pemBlock) (crypto.Signer, error) {
 	var keys []pemBlock
 	for _, b := range blocks {
@@ -150,10 +155,10 @@ func findPrivateKey(source keySource, blocks []pemBlock) (crypto.Signer, error) 
 	return nil, badField("Certificate", "has %d private keys: want exactly one", len(keys))
 }
 
-// sameKey reports whether two blocks have the same key. Encrypted keys are compared
-// as they are.
+// sameKey reports whether two blocks have the same key. It does not decrypt: an
+// encrypted key is the same as another one only if their bytes are.
 func sameKey(a, b pemBlock) bool {
-	if a.headers == b.headers && bytes.Equal(a.der, b.der) {
+	if a.rfc1421 == b.rfc1421 && bytes.Equal(a.der, b.der) {
 		return true
 	}
 	one := parseDER(a.der)
@@ -169,8 +174,8 @@ func sameKey(a, b pemBlock) bool {
 func parsePrivateKey(block pemBlock, passphrase string) (crypto.Signer, error) {
 	der := block.der
 	switch {
-	case strings.Contains(block.headers, "ENCRYPTED"):
-		return nil, errEncryptedRFC1421(block.headers)
+	case block.rfc1421 != "":
+		return nil, errEncryptedRFC1421(block.rfc1421)
 	case len(der) > maxKeyDER:
 		return nil, badField("Certificate", "has a private key of %d bytes: want up to %d",
 			len(der), maxKeyDER)

@@ -63,13 +63,16 @@ func TestParseKeysErrors(t *testing.T) {
 	broken = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: append([]byte{0x30, 0x03}, broken[:10]...)}))
 	pfx := testKey(t, "refused.pfx")
 	pbes := func(p pbes2) string { return encrypt(t, der, "correct", p) }
+	rfc1421 := func(info string) string {
+		return "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: " + info + "\n-----END RSA PRIVATE KEY-----\n"
+	}
 	for _, tt := range []struct {
 		name string
 		from keySource
 		want string // in the error, after the prefix
 	}{
 		{"empty", keySource{}, "Certificate has no private key: want a PEM block PRIVATE KEY, "},
-		{"no PEM", keySource{text: "MIIB..."}, "Certificate is PKCS#12"},
+		{"no PEM", keySource{text: "MIIB..."}, "Certificate has no private key: want a PEM block PRIVATE KEY, "},
 		{"certificate alone", keySource{text: otherCert}, "Certificate has no private key (it has CERTIFICATE): want"},
 		{"half a block", keySource{text: p256[:len(p256)-40]}, "Certificate has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----"},
 		{"two keys", keySource{text: p256 + testKey(t, "rsa-pkcs1.pem")}, "Certificate has 2 private keys: want exactly one"},
@@ -83,15 +86,17 @@ func TestParseKeysErrors(t *testing.T) {
 		{"X25519", keySource{text: testKey(t, "x25519.pem")}, "Certificate has a key of X25519 or X448, which cannot sign: want RSA"},
 		{"damaged key", keySource{text: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der[:len(der)-1]}))}, "Certificate has a private key that is damaged"},
 
-		{"key beside a Signer", keySource{text: p256, held: string(spki)}, "Certificate has a private key although Signer is set"},
-		{"Signer without its certificate", keySource{text: "x", held: string(spki)}, "Certificate has no PEM block CERTIFICATE"},
-		{"Signer with another's", keySource{text: pemOf(issueCert(t, "x", parseTestKey(t, "p256-pkcs8.pem"), nil, nil, nil)), held: string(spki)}, "Certificate has no certificate that belongs to the private key"},
-		{"small Signer", keySource{held: string(small)}, "Signer has an RSA key of 1024 bits"},
-		{"strange Signer", keySource{held: "x"}, "Signer has a key of no usable kind"},
+		{"key beside a Signer", keySource{text: p256, signerPublic: string(spki)}, "Certificate has a private key although Signer is set"},
+		{"Signer without its certificate", keySource{text: "x", signerPublic: string(spki)}, "Certificate has no PEM block CERTIFICATE"},
+		{"Signer with another's", keySource{text: pemOf(issueCert(t, "x", parseTestKey(t, "p256-pkcs8.pem"), nil, nil, nil)), signerPublic: string(spki)}, "Certificate has no certificate that belongs to the private key"},
+		{"small Signer", keySource{signerPublic: string(small)}, "Signer has an RSA key of 1024 bits"},
+		{"strange Signer", keySource{signerPublic: "x"}, "Signer has a key of no usable kind"},
 
 		{"PKCS#12", keySource{text: pfx}, "Certificate is PKCS#12 (.pfx, .p12): want PEM, as written by `openssl pkcs12 -in "},
 		{"PKCS#12 in base64", keySource{text: base64.StdEncoding.EncodeToString([]byte(pfx))}, "Certificate is PKCS#12 (.pfx, .p12): want PEM, as written by `openssl pkcs12 -in "},
 		{"RFC 1421", keySource{text: testKey(t, "refused-rfc1421.pem")}, "Certificate has a private key that is encrypted with Proc-Type: 4,ENCRYPTED: want PBES2 with PBKDF2 and AES-CBC, as written by `openssl pkcs8 -topk8 "},
+		{"RFC 1421 with RC2", keySource{text: rfc1421("RC2-CBC,01\n\nAAAA")}, "Certificate has a private key that is encrypted with Proc-Type: 4,ENCRYPTED: want PBES2 with PBKDF2 and AES-CBC, as written by " + convertLegacyKey},
+		{"RFC 1421 with RC2 by chance", keySource{text: rfc1421("AES-128-CBC,01\n\nRC2A")}, "Certificate has a private key that is encrypted with Proc-Type: 4,ENCRYPTED: want PBES2 with PBKDF2 and AES-CBC, as written by " + convertKey},
 		{"scrypt", keySource{text: testKey(t, "refused-scrypt.pem")}, "Certificate has a private key that is encrypted with scrypt: want "},
 		{"PBES1", keySource{text: testKey(t, "refused-pbes1.pem")}, "Certificate has a private key that is encrypted with PBES1 (3DES): want "},
 		{"another hash", keySource{text: pbes(pbes2{iterations: 1, prf: asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 8}})}, "Certificate has a private key that is encrypted with 1.2.840.113549.2.8: want "},
@@ -202,6 +207,7 @@ func TestKeysOfNoUseAreNamed(t *testing.T) {
 		"X448":                        {pkcs8(oid(1, 3, 101, 111), asn1.NullRawValue), "has a key of X25519 or X448, which cannot sign" + kinds},
 		"DSA":                         {pkcs8(oid(1, 2, 840, 10040, 4, 1), asn1.NullRawValue), "has a key of DSA" + kinds},
 		"DH":                          {pkcs8(oid(1, 2, 840, 113549, 1, 3, 1), asn1.NullRawValue), "has a key of Diffie-Hellman, which cannot sign" + kinds},
+		"DH of X9.42":                 {pkcs8(oid(1, 2, 840, 10046, 2, 1), asn1.NullRawValue), "has a key of Diffie-Hellman, which cannot sign" + kinds},
 		"another curve":               {pkcs8(ec, oid(1, 3, 132, 0, 1)), "has a key of ECDSA on another curve (1.3.132.0.1)" + kinds},
 		"something else":              {pkcs8(oid(1, 2, 3, 4), asn1.NullRawValue), "has a key of an unknown kind (1.2.3.4)" + kinds},
 		"secp256k1 in SEC 1":          {string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})), "has a key of ECDSA on secp256k1" + kinds},
@@ -209,6 +215,10 @@ func TestKeysOfNoUseAreNamed(t *testing.T) {
 		"RSA of 512 bits":             {numbers(512, rsaKey.Primes[0], rsaKey.Primes[1]), "has an RSA key of 512 bits: want at least 2048"},
 		"RSA whose numbers are wrong": {numbers(0, rsaKey.Primes[0], rsaKey.Primes[0]), "has a private key that is damaged, or of a kind that is not known" + kinds},
 		"damaged P-256":               {pkcs8(ec, oid(1, 2, 840, 10045, 3, 1, 7)), "has a private key that is damaged, or of a kind that is not known" + kinds},
+		"damaged P-384":               {pkcs8(ec, oid(1, 3, 132, 0, 34)), "has a private key that is damaged, or of a kind that is not known" + kinds},
+		"damaged P-521":               {pkcs8(ec, oid(1, 3, 132, 0, 35)), "has a private key that is damaged, or of a kind that is not known" + kinds},
+		"damaged RSA":                 {pkcs8(oid(1, 2, 840, 113549, 1, 1, 1), asn1.NullRawValue), "has a private key that is damaged, or of a kind that is not known" + kinds},
+		"a long curve":                {pkcs8(ec, append(oid(1, 2), make([]int, 500)...)), "has a key of ECDSA on another curve (1.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.)" + kinds},
 		"damaged Ed25519":             {pkcs8(oid(1, 3, 101, 112), asn1.NullRawValue), "has a private key that is damaged, or of a kind that is not known" + kinds},
 		"a long identifier":           {pkcs8(append(oid(1, 2), make([]int, 500)...), asn1.NullRawValue), "has a key of an unknown kind (1.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.)" + kinds},
 	} {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"math/big"
 	"strings"
 )
@@ -20,19 +21,25 @@ const makeKey = "`openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:3072 -
 // usableKinds is for errors.
 const usableKinds = "want RSA (2048 bits or more), ECDSA on P-256, P-384 or P-521, or Ed25519"
 
+// errSmallRSA refuses an RSA key that is too short.
 func errSmallRSA(field string, bits int) error {
 	return badField(field, "has an RSA key of %d bits: want at least %d (RFC 7518 §3.3),"+
 		" as made by %s", bits, minRSABits, makeKey)
 }
 
+// errKindOfKey refuses a key of a kind that no algorithm is for.
 func errKindOfKey(field, kind string) error {
 	return badField(field, "has a key of %s: %s, as made by %s", kind, usableKinds, makeKey)
 }
 
-// errUnusableKey says what a private key is that the parsers do not read.
+// errUnusableKey says what a private key is that crypto/x509 does not read.
 func errUnusableKey(der []byte) error {
-	if bits := bitsOfRSA(der); bits > 0 && bits < minRSABits {
-		return errSmallRSA("Certificate", bits)
+	rsaKey, isRSA := rsaKeyOf(der)
+	switch {
+	case isRSA && rsaKey.N.BitLen() < minRSABits:
+		return errSmallRSA("Certificate", rsaKey.N.BitLen())
+	case isRSA && (rsaKey.P.Sign() <= 0 || rsaKey.Q.Sign() <= 0):
+		return errKindOfKey("Certificate", "RSA without its primes (p and q)")
 	}
 	if kind := unusableKind(der); kind != "" {
 		return errKindOfKey("Certificate", kind)
@@ -72,30 +79,20 @@ func rsaKeyOf(der []byte) (key pkcs1Key, ok bool) {
 	return key, unmarshalDER(der, &key)
 }
 
-func bitsOfRSA(der []byte) int {
-	key, ok := rsaKeyOf(der)
-	if !ok {
-		return 0
-	}
-	return key.N.BitLen()
-}
-
 // unusableKind names the kind of a private key by its object identifiers; "" if it
-// has none that is known.
+// has none, or if they are those of a kind that is usable.
 func unusableKind(der []byte) string {
-	if key, ok := rsaKeyOf(der); ok && (key.P.Sign() <= 0 || key.Q.Sign() <= 0) {
-		return "RSA without its primes (p and q)"
-	}
 	var sec1 sec1Key
 	if unmarshalDER(der, &sec1) {
-		return kindOfCurve(sec1.Parameters.Bytes)
+		return kindOfCurve(sec1.Parameters.Bytes) // without the explicit tag around them
 	}
 	var key pkcs8Key
 	if !unmarshalDER(der, &key) {
 		return ""
 	}
-	switch key.Algorithm.Algorithm.String() {
-	case "1.2.840.113549.1.1.1", "1.3.101.112":
+	kind := key.Algorithm.Algorithm.String()
+	switch kind {
+	case "1.2.840.113549.1.1.1", "1.3.101.112": // RSA, Ed25519
 		return "" // those are read: the key is damaged
 	case "1.2.840.113549.1.1.10": // RFC 4055 §3.1
 		return "RSA-PSS (id-RSASSA-PSS), which plain RSA replaces: it makes PS256 too"
@@ -110,14 +107,15 @@ func unusableKind(der []byte) string {
 	case "1.2.840.113549.1.3.1", "1.2.840.10046.2.1":
 		return "Diffie-Hellman, which cannot sign"
 	}
-	return "an unknown kind (" + limitText(key.Algorithm.Algorithm.String()) + ")"
+	return fmt.Sprintf("an unknown kind (%.60s)", kind)
 }
 
-// kindOfCurve names an elliptic curve by its ECParameters (RFC 5480 §2.1.1).
+// kindOfCurve names an elliptic curve by its ECParameters (RFC 5480 §2.1.1); "" if
+// there are none, or if they are those of a curve that is usable.
 func kindOfCurve(parameters []byte) string {
 	var curve asn1.ObjectIdentifier
 	if !unmarshalDER(parameters, &curve) {
-		if len(parameters) > 0 && parameters[0] == 0x30 {
+		if len(parameters) > 0 && parameters[0] == 0x30 { // a SEQUENCE
 			return "ECDSA with explicit curve parameters, where the curve's name is wanted"
 		}
 		return ""
@@ -129,13 +127,10 @@ func kindOfCurve(parameters []byte) string {
 	case strings.HasPrefix(name, "1.3.36.3.3.2.8.1.1."): // RFC 5639 §4.1
 		return "ECDSA on a brainpool curve"
 	case name == "1.2.840.10045.3.1.7" || name == "1.3.132.0.34" || name == "1.3.132.0.35":
-		return "" // those are read: the key is damaged
+		return "" // P-256, P-384 and P-521 are read: the key is damaged
 	}
-	return "ECDSA on another curve (" + limitText(name) + ")"
+	return fmt.Sprintf("ECDSA on another curve (%.60s)", name)
 }
-
-// limitText cuts the text of an object identifier.
-func limitText(text string) string { return text[:min(len(text), 60)] }
 
 // errNoKey says what is in a text that has no private key that can be read.
 func errNoKey(text string, blocks []pemBlock) error {
@@ -152,30 +147,31 @@ func errNoKey(text string, blocks []pemBlock) error {
 				b.label, usableKinds, makeKey)
 		}
 	}
+	// A file in base64 that is damaged, and so is no block, begins as a whole one does.
+	start, _ := decodeBase64(text)
+	startLabel := labelOfDER(start)
 	switch {
 	case strings.Contains(text, "PRIVATE KEY"):
 		return badField("Certificate", "has the words PRIVATE KEY, but no block of PEM:"+
 			" want -----BEGIN PRIVATE KEY----- before it and -----END PRIVATE KEY----- behind it")
-	case looksLikePKCS12(text):
-		return errPKCS12(nil)
+	case startLabel == labelPKCS12:
+		return errPKCS12(start)
+	case len(blocks) == 0 && startLabel != "":
+		return badField("Certificate", "has %s in base64 that is damaged or cut off:"+
+			" want it whole, best as PEM", startLabel)
 	case looksLikePath(text):
 		return badField("Certificate", "has no PEM, and looks like the name of a file:"+
 			" SecretFile reads one")
 	}
 	found := ""
 	if len(blocks) > 0 {
-		found = " (it has " + limitText(blocks[0].label) + ")"
+		found = fmt.Sprintf(" (it has %.60s)", blocks[0].label)
 	}
 	return badField("Certificate", "has no private key%s: want a PEM block PRIVATE KEY,"+
 		" ENCRYPTED PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY, or else Signer", found)
 }
 
-// looksLikePKCS12 says that the text may be base64 of a file in DER, which is damaged.
-func looksLikePKCS12(text string) bool {
-	return strings.HasPrefix(compact(text), "MI")
-}
-
-// looksLikePath says that somebody has set the name of a file.
+// looksLikePath reports whether the text may be the name of a file.
 func looksLikePath(text string) bool {
 	text = strings.TrimSpace(text)
 	return len(text) < 1000 && !strings.Contains(text, "\n") &&
@@ -183,7 +179,8 @@ func looksLikePath(text string) bool {
 			strings.HasSuffix(text, ".pem") || strings.HasSuffix(text, ".key"))
 }
 
-// errPKCS12 refuses a .pfx file. Its ciphers are named outside what they encrypt.
+// errPKCS12 refuses a .pfx file. The names of its ciphers are not encrypted, so that
+// it can tell which command reads the file.
 func errPKCS12(der []byte) error {
 	convert := convertPFX
 	for _, legacy := range []byte{1, 2, 5, 6} { // RC4 and RC2 (RFC 7292 appendix C)
