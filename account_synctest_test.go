@@ -209,7 +209,8 @@ func TestOnePersonAtTwoRealms(t *testing.T) {
 	})
 }
 
-// TestTokensOfNobody: a token without an account serves only while the file has no account of the client's.
+// TestTokensOfNobody: a token without an account serves only while the file has no account
+// of the client's.
 func TestTokensOfNobody(t *testing.T) {
 	for _, others := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

@@ -10,7 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestOpeners: what starts the browser, by system and environment. The URL is an argument of its own, at the end.
+// TestOpeners: what starts the browser, by system and environment. The URL is an argument
+// of its own, at the end.
 func TestOpeners(t *testing.T) {
 	t.Parallel()
 	rundll := []string{filepath.Join(`C:\Windows`, "System32", "rundll32.exe"), "url.dll,FileProtocolHandler"}
@@ -33,7 +34,8 @@ func TestOpeners(t *testing.T) {
 	}
 }
 
-// TestNamedBrowsers: what BROWSER names. A path may have blanks in it, with quotes around it or, if there is such a program, without.
+// TestNamedBrowsers: what BROWSER names. A path may have blanks in it, with quotes around
+// it or, if there is such a program, without.
 func TestNamedBrowsers(t *testing.T) {
 	t.Parallel()
 	sep := string(filepath.ListSeparator)
@@ -66,8 +68,9 @@ func TestNamedBrowsers(t *testing.T) {
 	}
 }
 
-// TestBrowserGetsTheURLThroughNoShell: the browser gets the URL as it is, in one argument and through no shell; what fails is passed over; and no other URL
-// than those of a sign-in is opened.
+// TestBrowserGetsTheURLThroughNoShell: the browser gets the URL as it is, in one argument
+// and through no shell; what fails is passed over; and no other URL than those of a
+// sign-in is opened.
 func TestBrowserGetsTheURLThroughNoShell(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return // no shell script runs there
@@ -110,7 +113,8 @@ func TestBrowserGetsTheURLThroughNoShell(t *testing.T) {
 	}
 }
 
-// TestOpenerIsAbsolute: no program of the current directory's is run, whatever the environment lacks.
+// TestOpenerIsAbsolute: no program of the current directory's is run, whatever the
+// environment lacks.
 func TestOpenerIsAbsolute(t *testing.T) {
 	program := systemOpeners("windows", func(string) string { return "" }, false)[0][0]
 	if name := strings.ReplaceAll(program, "/", `\`); !strings.HasPrefix(name, `C:\`) {
@@ -118,8 +122,9 @@ func TestOpenerIsAbsolute(t *testing.T) {
 	}
 }
 
-// TestBrowserThatDoesNotStart: the system's opener is tried where BROWSER names nothing that can be started. One that starts and fails is
-// meant so, as false is by who wants no browser.
+// TestBrowserThatDoesNotStart: the system's opener is tried where BROWSER names nothing
+// that can be started. One that starts and fails is meant so, as false is by who wants no
+// browser.
 func TestBrowserThatDoesNotStart(t *testing.T) {
 	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" || isWSL() {
 		return // whose openers are not looked up in PATH
@@ -151,7 +156,8 @@ func TestBrowserThatDoesNotStart(t *testing.T) {
 	}
 }
 
-// TestBrowserHasAProcessGroupOfItsOwn: or Ctrl-C in the terminal would end the browser with the program.
+// TestBrowserHasAProcessGroupOfItsOwn: or Ctrl-C in the terminal would end the browser
+// with the program.
 func TestBrowserHasAProcessGroupOfItsOwn(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return // no shell script runs there

@@ -16,8 +16,8 @@ import (
 
 // The certificate flow on simulated time.
 
-// TestSlowSignerIsAbandonedAtTheDeadline: a Signer and its Sign get as long as the flight has, and are
-// abandoned with an error that names them.
+// TestSlowSignerIsAbandonedAtTheDeadline: a Signer and its Sign get as long as the flight
+// has, and are abandoned with an error that names them.
 func TestSlowSignerIsAbandonedAtTheDeadline(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	for _, tt := range []struct {
@@ -62,8 +62,8 @@ func TestSlowSignerIsAbandonedAtTheDeadline(t *testing.T) {
 	}
 }
 
-// TestRotatedCertificateIsUsedFromTheNextExchange: what is on disk is read at each exchange, and while
-// it makes no sense the token serves on.
+// TestRotatedCertificateIsUsedFromTheNextExchange: what is on disk is read at each
+// exchange, and while it makes no sense the token serves on.
 func TestRotatedCertificateIsUsedFromTheNextExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()

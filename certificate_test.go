@@ -362,9 +362,9 @@ func TestSignerThatMisbehavesIsNamed(t *testing.T) {
 	}
 }
 
-// TestKeyIsParsedAgainWhenItsSourceHasChanged: a key is parsed once for each text, and once more when
-// its certificate is no longer valid. A text that cannot be parsed is an error,
-// and displaces nothing.
+// TestKeyIsParsedAgainWhenItsSourceHasChanged: a key is parsed once for each text, and
+// once more when its certificate is no longer valid. A text that cannot be parsed is an
+// error, and displaces nothing.
 func TestKeyIsParsedAgainWhenItsSourceHasChanged(t *testing.T) {
 	now := testNow
 	key, other := parseTestKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")
@@ -452,8 +452,8 @@ func TestAssertionsAreMadeConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// TestClientCertificateSendsANewAssertionForEachAttempt has what is sent, whole, and a new assertion
-// for each attempt.
+// TestClientCertificateSendsANewAssertionForEachAttempt has what is sent, whole, and a new
+// assertion for each attempt.
 func TestClientCertificateSendsANewAssertionForEachAttempt(t *testing.T) {
 	idp := idptest.New()
 	key := parseTestKey(t, "rsa-pkcs8.pem")

@@ -19,8 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestChainIsOrderedFromTheKeysCertificate: leaf first, then issuers by name and key id, in whatever
-// order they come and whatever else is there.
+// TestChainIsOrderedFromTheKeysCertificate: leaf first, then issuers by name and key id,
+// in whatever order they come and whatever else is there.
 func TestChainIsOrderedFromTheKeysCertificate(t *testing.T) {
 	var keys [6]ed25519.PrivateKey
 	for i := range keys {

@@ -18,8 +18,8 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestDeviceCodeAsksOnceAndIsSilentAfterwards: the person is shown a code, and is signed in when the first poll finds it approved; the next
-// program that starts needs nobody.
+// TestDeviceCodeAsksOnceAndIsSilentAfterwards: the person is shown a code, and is signed
+// in when the first poll finds it approved; the next program that starts needs nobody.
 func TestDeviceCodeAsksOnceAndIsSilentAfterwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &MemoryCache{}
@@ -266,9 +266,10 @@ func TestShowCodeMayFailPanicAndHang(t *testing.T) {
 	}
 }
 
-// TestUnusedDeviceCodeIsShownAgain: a caller whose deadline is short and who tries again is shown the code that the person may be about to
-// enter, and the token endpoint is asked at the interval all the same. A code that has lapsed, or was shown before somebody signed out,
-// is replaced.
+// TestUnusedDeviceCodeIsShownAgain: a caller whose deadline is short and who tries again
+// is shown the code that the person may be about to enter, and the token endpoint is asked
+// at the interval all the same. A code that has lapsed, or was shown before somebody
+// signed out, is replaced.
 func TestUnusedDeviceCodeIsShownAgain(t *testing.T) {
 	try := func(t *testing.T, p *DeviceCode, patience time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -368,7 +369,8 @@ func TestRFC8628Section3_2IsShown(t *testing.T) {
 	}
 }
 
-// TestRFC8628Section3_5: what each error code of the token endpoint means. Any other one ends the polling.
+// TestRFC8628Section3_5: what each error code of the token endpoint means. Any other one
+// ends the polling.
 func TestRFC8628Section3_5(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, tt := range []struct {
@@ -396,8 +398,8 @@ func TestRFC8628Section3_5(t *testing.T) {
 	})
 }
 
-// TestCodeTextHasAllThatIsThere: the address with the code in it spares the person the typing, and who reads late is told in local time
-// whether the code is still good.
+// TestCodeTextHasAllThatIsThere: the address with the code in it spares the person the
+// typing, and who reads late is told in local time whether the code is still good.
 func TestCodeTextHasAllThatIsThere(t *testing.T) {
 	defer func(old *time.Location) { time.Local = old }(time.Local)
 	time.Local = time.FixedZone("CEST", 2*60*60)
@@ -453,7 +455,8 @@ func TestPollRetryAfterIsBounded(t *testing.T) {
 	})
 }
 
-// TestDeviceEndpointThatIsGoneIsLookedUpAgain: metadata that names an endpoint which is gone is dropped.
+// TestDeviceEndpointThatIsGoneIsLookedUpAgain: metadata that names an endpoint which is
+// gone is dropped.
 func TestDeviceEndpointThatIsGoneIsLookedUpAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()

@@ -245,8 +245,10 @@ func ExampleNewInteractive() {
 		Endpoint: cdfauth.Issuer(idp.Issuer), // yours: cdfauth.Entra(tenantID)
 		ClientID: "my-client-id",
 		Scopes:   cdfauth.ClusterScopes("greenfield"),
-		// Yours may leave the rest out: the redirect URI is http://localhost:53000 then, as with Cognite's Python SDK, the browser is the
-		// system's, what to do is shown on standard error, and the sign-in is kept in a file in the user's cache directory.
+		// Yours may leave the rest out: the redirect URI is http://localhost:53000 then,
+		// as with Cognite's Python SDK, the browser is the system's, what to do is shown
+		// on standard error, and the sign-in is kept in a file in the user's cache
+		// directory.
 		RedirectURL: "http://127.0.0.1:0/",
 		OpenBrowser: func(_ context.Context, url string) error {
 			go http.Get(url) // whose person signs in at once
@@ -351,9 +353,8 @@ func ExampleNewToken() {
 	fmt.Println(token.AccessToken()) // fmt.Println(token) would not show it
 	_, err = cdfauth.NewToken("Bearer my-token", time.Time{})
 	fmt.Println(err)
-	// Output:
-	// my-token
-	// cdfauth: access token has a character that is not visible ASCII at byte 7 of 15 (it is wanted without the word Bearer, blanks or line ends)
+	// Output: my-token cdfauth: access token has a character that is not visible ASCII at
+	// byte 7 of 15 (it is wanted without the word Bearer, blanks or line ends)
 }
 
 // What an identity provider answered decides what to do.

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestFileCacheAsksLessAndLessOften: the lock is asked for after 5 ms, then less and less often, but ten times a second.
+// TestFileCacheAsksLessAndLessOften: the lock is asked for after 5 ms, then less and less
+// often, but ten times a second.
 func TestFileCacheAsksLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0

@@ -15,12 +15,14 @@ import (
 	"time"
 )
 
-// These tests are of people who sign in while the file cache is not what it should be. In FIPS mode they are left out: there, random
-// numbers begin with the jitter of a clock, which a bubble has not, and several bubbles at once want several beginnings.
+// These tests are of people who sign in while the file cache is not what it should be. In
+// FIPS mode they are left out: there, random numbers begin with the jitter of a clock,
+// which a bubble has not, and several bubbles at once want several beginnings.
 
-// TestSignInUnderAttack: whatever somebody put in the place of the cache or of its lock, people sign in and stay signed in for as long
-// as the program runs. Nothing that was planted is used, written or removed, and the log says why. Everything planted is a cache in
-// which mallory is signed in, so that it would be used if it were read.
+// TestSignInUnderAttack: whatever somebody put in the place of the cache or of its lock,
+// people sign in and stay signed in for as long as the program runs. Nothing that was
+// planted is used, written or removed, and the log says why. Everything planted is a cache
+// in which mallory is signed in, so that it would be used if it were read.
 func TestSignInUnderAttack(t *testing.T) {
 	t.Parallel()
 	attacked := func(flow, suffix string, attack func(t *testing.T, path, victim string) string) func(t *testing.T) {
@@ -156,8 +158,9 @@ func TestSignInMendsLock(t *testing.T) {
 	}
 }
 
-// TestLockAttackLosesNothing: where only the lock cannot be used, a good token is still taken from the cache; the refresh token is not
-// redeemed, since others may do so at the same moment, and stays.
+// TestLockAttackLosesNothing: where only the lock cannot be used, a good token is still
+// taken from the cache; the refresh token is not redeemed, since others may do so at the
+// same moment, and stays.
 func TestLockAttackLosesNothing(t *testing.T) {
 	t.Parallel()
 	for _, flow := range userFlows {
@@ -193,8 +196,8 @@ func TestLockAttackLosesNothing(t *testing.T) {
 	}
 }
 
-// TestSignInOnTruncatedCache: a cache that was cut short, wherever, costs one sign-in. What was left of it is put aside, and the next
-// program finds a whole one.
+// TestSignInOnTruncatedCache: a cache that was cut short, wherever, costs one sign-in.
+// What was left of it is put aside, and the next program finds a whole one.
 func TestSignInOnTruncatedCache(t *testing.T) {
 	t.Parallel()
 	step := 1
@@ -228,8 +231,9 @@ func TestSignInOnTruncatedCache(t *testing.T) {
 	}
 }
 
-// TestSignInWhileLockIsHeld: while another process has the lock, a good token is had all the same; whoever needs a new one waits, is
-// told why, and goes on when that process has ended.
+// TestSignInWhileLockIsHeld: while another process has the lock, a good token is had all
+// the same; whoever needs a new one waits, is told why, and goes on when that process has
+// ended.
 func TestSignInWhileLockIsHeld(t *testing.T) {
 	t.Parallel()
 	for _, flow := range userFlows {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// FuzzDeviceAnswer: whatever a device authorization endpoint answers, what is shown to a person can be shown, and the token endpoint
-// is not asked more than once a second.
+// FuzzDeviceAnswer: whatever a device authorization endpoint answers, what is shown to a
+// person can be shown, and the token endpoint is not asked more than once a second.
 func FuzzDeviceAnswer(f *testing.F) {
 	var answer string
 	var status int

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzDiscovery: metadata is taken only from the provider that was asked, with endpoints that requests may go to.
+// FuzzDiscovery: metadata is taken only from the provider that was asked, with endpoints
+// that requests may go to.
 func FuzzDiscovery(f *testing.F) {
 	const issuer = "https://idp.test/realm"
 	c, answers := answering(f, Issuer(issuer))

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzIDToken: an ID token is believed only if it is whole, of the issuer, for this client, of now and of this sign-in.
+// FuzzIDToken: an ID token is believed only if it is whole, of the issuer, for this
+// client, of now and of this sign-in.
 func FuzzIDToken(f *testing.F) {
 	c, _ := answering(f, Issuer("https://idp.test"))
 	u := &signIn{tokenStore: tokenStore{client: c}}

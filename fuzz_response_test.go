@@ -34,8 +34,8 @@ func sayable(err error, secret string) bool {
 	return plain(err.Error()) && len(err.Error()) < 2000 && !strings.Contains(err.Error(), secret) && !strings.Contains(err.Error(), url.QueryEscape(secret))
 }
 
-// FuzzTokenResponse: whatever a token endpoint answers, there is a token that a header can carry, or an error that can be shown. The
-// secret, which answers may echo, is in none.
+// FuzzTokenResponse: whatever a token endpoint answers, there is a token that a header can
+// carry, or an error that can be shown. The secret, which answers may echo, is in none.
 func FuzzTokenResponse(f *testing.F) {
 	const secret = "s3cret/of+the client"
 	c, answers := answering(f, TokenURL("https://idp.test/token"))

@@ -14,7 +14,8 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestInteractive: the request, the page, the token; then silence, in this provider and in the next.
+// TestInteractive: the request, the page, the token; then silence, in this provider and in
+// the next.
 func TestInteractive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -66,7 +67,8 @@ func TestInteractive(t *testing.T) {
 	})
 }
 
-// TestEntraNeedsNoRequestAtAWarmStart: warm starts that need no request, several names of a tenant, and no consent added.
+// TestEntraNeedsNoRequestAtAWarmStart: warm starts that need no request, several names of
+// a tenant, and no consent added.
 func TestEntraNeedsNoRequestAtAWarmStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const tenant = "11111111-2222-3333-4444-555555555555"
@@ -99,7 +101,8 @@ func TestEntraNeedsNoRequestAtAWarmStart(t *testing.T) {
 	})
 }
 
-// TestStateNonceAndVerifierAreNewEachTime: state, nonce and verifier of one sign-in are not those of another.
+// TestStateNonceAndVerifierAreNewEachTime: state, nonce and verifier of one sign-in are
+// not those of another.
 func TestStateNonceAndVerifierAreNewEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -125,8 +128,9 @@ func TestStateNonceAndVerifierAreNewEachTime(t *testing.T) {
 	})
 }
 
-// TestBrowserSignInEndsWithItsLastWaiter: the last who leaves ends the interaction, and with it the listener; but once a code has arrived, the exchange
-// and the cache write finish.
+// TestBrowserSignInEndsWithItsLastWaiter: the last who leaves ends the interaction, and
+// with it the listener; but once a code has arrived, the exchange and the cache write
+// finish.
 func TestBrowserSignInEndsWithItsLastWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -159,7 +163,8 @@ func TestBrowserSignInEndsWithItsLastWaiter(t *testing.T) {
 	})
 }
 
-// TestEchoedSecretsAreNotShown: whatever the provider repeats of a request, no error, no log and no terminal shows it.
+// TestEchoedSecretsAreNotShown: whatever the provider repeats of a request, no error, no
+// log and no terminal shows it.
 func TestEchoedSecretsAreNotShown(t *testing.T) {
 	echo := func(w http.ResponseWriter, r *http.Request) {
 		idptest.Error(400, "invalid_request", r.PostForm.Encode()+" "+fmt.Sprint(r.PostForm))(w, r)
@@ -199,8 +204,9 @@ func TestEchoedSecretsAreNotShown(t *testing.T) {
 	})
 }
 
-// TestBrowserOpensWhileOutputBlocks: a terminal that was stopped keeps neither the browser from opening nor the person from signing in; what was to be
-// read is written, in order, when it goes on.
+// TestBrowserOpensWhileOutputBlocks: a terminal that was stopped keeps neither the browser
+// from opening nor the person from signing in; what was to be read is written, in order,
+// when it goes on.
 func TestBrowserOpensWhileOutputBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -230,8 +236,8 @@ func TestOutputThatPanics(t *testing.T) {
 	})
 }
 
-// TestOpenerEndsWithTheAnswer: when the answer has come, an opener that still runs is told to end, and no line of Input is waited for; the
-// exchange may take its time.
+// TestOpenerEndsWithTheAnswer: when the answer has come, an opener that still runs is told
+// to end, and no line of Input is waited for; the exchange may take its time.
 func TestOpenerEndsWithTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}

@@ -56,7 +56,8 @@ type sight struct {
 	Errors    []string
 }
 
-// person sits at a browser and does what is planned, for each time that it opens. Whoever waits for her waits under ctx, which ends when something goes wrong.
+// person sits at a browser and does what is planned, for each time that it opens. Whoever
+// waits for her waits under ctx, which ends when something goes wrong.
 type person struct {
 	t        *testing.T
 	ctx      context.Context
@@ -159,7 +160,8 @@ const (
 	failed   = "Sign-in did not succeed\n\nThe program that asked for it says why. You can close this page and go back to it."
 )
 
-// startForPeople starts an identity provider whose access tokens live for so many seconds, and returns its issuer.
+// startForPeople starts an identity provider whose access tokens live for so many seconds,
+// and returns its issuer.
 func startForPeople(t *testing.T, life int) string {
 	return startOIDCProvider(t, map[string]any{"ttl": map[string]any{"AccessToken": life}, "clients": []any{secretClient("api", "client_secret_post"), map[string]any{
 		"client_id": "program", "application_type": "native", "token_endpoint_auth_method": "none", "response_types": []string{"code"},
@@ -305,7 +307,8 @@ func TestInteropBrowserFailed(t *testing.T) {
 	}
 }
 
-// The answer may also be posted, by a page of the provider's. Before that she goes to a page of ours by accident, which must not matter.
+// The answer may also be posted, by a page of the provider's. Before that she goes to a
+// page of ours by accident, which must not matter.
 func TestInteropBrowserFormPost(t *testing.T) {
 	issuer, path := startForPeople(t, 600), filepath.Join(t.TempDir(), "cache.bin")
 	p := newPerson(t, slices.Concat(login, consent, seeSignedIn))
@@ -322,7 +325,8 @@ func TestInteropBrowserFormPost(t *testing.T) {
 	p.lookAtAnswer("http://127.0.0.1:0/callback", signedIn)
 }
 
-// Access tokens live for 3 s, and each refresh token can be used once: using one twice would revoke them all.
+// Access tokens live for 3 s, and each refresh token can be used once: using one twice
+// would revoke them all.
 func TestInteropBrowserRotation(t *testing.T) {
 	issuer, path := startForPeople(t, 3), filepath.Join(t.TempDir(), "cache.bin")
 	p := newPerson(t, slices.Concat(login, consent, seeSignedIn))

@@ -44,7 +44,8 @@ var faults = []fault{
 	}},
 }
 
-// faultyProxy passes a request on, and spoils the first answer. It returns where it listens, and what it has passed on.
+// faultyProxy passes a request on, and spoils the first answer. It returns where it
+// listens, and what it has passed on.
 func faultyProxy(t *testing.T, upstream string, f fault, n int) (address string, passed func() (answers [][]byte)) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -88,8 +89,9 @@ func faultyProxy(t *testing.T, upstream string, f fault, n int) (address string,
 	}
 }
 
-// TestInteropFaults: whatever happens to a token response, at whichever of its bytes, the caller gets a token that the provider has given
-// out, or an error that can be told apart and shows nothing. What may pass is tried again.
+// TestInteropFaults: whatever happens to a token response, at whichever of its bytes, the
+// caller gets a token that the provider has given out, or an error that can be told apart
+// and shows nothing. What may pass is tried again.
 func TestInteropFaults(t *testing.T) {
 	issuer := startOIDCProvider(t, map[string]any{"clients": []any{secretClient("post", "client_secret_post")}})
 	upstream := strings.TrimPrefix(issuer, "http://")

@@ -20,16 +20,19 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// These tests share cache files with MSAL for Python (Debian's python3-msal), as Cognite's Python SDK uses it:
+// These tests share cache files with MSAL for Python (Debian's python3-msal), as Cognite's
+// Python SDK uses it:
 //
 //	apt-get install -y python3-msal && go test -tags interop -run InteropPython .
 
-// tenant is the first segment of every path at the identity provider: MSAL takes that for the realm.
+// tenant is the first segment of every path at the identity provider: MSAL takes that for
+// the realm.
 const tenant = "https://idp.test/11111111-2222-3333-4444-555555555555"
 
 var styles = map[string]cdfauth.Endpoint{"entra": cdfauth.Authority(tenant), "oidc": cdfauth.Issuer(tenant)}
 
-// shared is a cache file and an identity provider that rotates refresh tokens, for programs in both languages.
+// shared is a cache file and an identity provider that rotates refresh tokens, for
+// programs in both languages.
 type shared struct {
 	idp   *idptest.Provider
 	url   string // where Python finds it
@@ -71,7 +74,8 @@ func (s *shared) start(t *testing.T, flow string) cdfauth.Provider {
 	return p
 }
 
-// browse is a browser: what is said to the provider stays in this process, what it is sent back to is the listener.
+// browse is a browser: what is said to the provider stays in this process, what it is sent
+// back to is the listener.
 func (s *shared) browse(_ context.Context, address string) error {
 	go func() {
 		resp, err := s.idp.Client().Transport.RoundTrip(httptest.NewRequest("GET", address, nil))
@@ -84,7 +88,8 @@ func (s *shared) browse(_ context.Context, address string) error {
 	return nil
 }
 
-// token is what a Go program gets, without anybody being asked unless it signs in, and how many token requests it took.
+// token is what a Go program gets, without anybody being asked unless it signs in, and how
+// many token requests it took.
 func (s *shared) token(t *testing.T, flow string, signIn bool) (access string, requests int) {
 	t.Helper()
 	before, ctx := s.idp.Tokens(), t.Context()
@@ -183,7 +188,8 @@ func everyStyle(t *testing.T, flows []string, f func(t *testing.T, s *shared, fl
 
 var peoplesFlows = []string{"device", "interactive"}
 
-// TestInteropPythonReads: what each flow writes serves MSAL and the Python SDK, under the very keys that they would use.
+// TestInteropPythonReads: what each flow writes serves MSAL and the Python SDK, under the
+// very keys that they would use.
 func TestInteropPythonReads(t *testing.T) {
 	everyStyle(t, peoplesFlows, func(t *testing.T, s *shared, flow string) {
 		access, _ := s.token(t, flow, true)
@@ -201,8 +207,8 @@ func TestInteropPythonReads(t *testing.T) {
 	})
 }
 
-// TestInteropPythonWrites: a sign-in made by Python serves both flows here, without a request while its token is good, and by one
-// refresh when it is not.
+// TestInteropPythonWrites: a sign-in made by Python serves both flows here, without a
+// request while its token is good, and by one refresh when it is not.
 func TestInteropPythonWrites(t *testing.T) {
 	everyStyle(t, peoplesFlows, func(t *testing.T, s *shared, flow string) {
 		access, _ := s.python(t, "sign-in")
@@ -214,8 +220,9 @@ func TestInteropPythonWrites(t *testing.T) {
 			t.Errorf("%d requests for a refresh, another token: %t", n, mine != access)
 		}
 		s.check(t, "--expect", "account,at,rt,rt_rotated_in_place,keys")
-		// And what the checker writes, after a refresh by its own provider: an access token of nobody in particular, which does not
-		// count where the file has an account, and a refresh token of ada's, which does.
+		// And what the checker writes, after a refresh by its own provider: an access
+		// token of nobody in particular, which does not count where the file has an
+		// account, and a refresh token of ada's, which does.
 		s.check(t, "--out", s.path)
 		s.expire(t)
 		s.idp.Fault(idptest.Body(`{"access_token":"after-theirs","expires_in":3600}`))
@@ -229,8 +236,9 @@ func TestInteropPythonWrites(t *testing.T) {
 	})
 }
 
-// TestInteropPythonRotation: both redeem refresh tokens in turn, each the one that the other was given. The provider would end the
-// sign-in if one were used twice; there is one sign-in, and neither leaves twins behind.
+// TestInteropPythonRotation: both redeem refresh tokens in turn, each the one that the
+// other was given. The provider would end the sign-in if one were used twice; there is one
+// sign-in, and neither leaves twins behind.
 func TestInteropPythonRotation(t *testing.T) {
 	everyStyle(t, peoplesFlows, func(t *testing.T, s *shared, flow string) {
 		s.token(t, flow, true)

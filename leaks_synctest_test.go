@@ -35,8 +35,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// spoiled is a network to an identity provider whose answers, at one of its endpoints, arrive spoiled. It is net/http's client that reads
-// them. The proper answers have everything in them: what was sent, and every kind of token.
+// spoiled is a network to an identity provider whose answers, at one of its endpoints,
+// arrive spoiled. It is net/http's client that reads them. The proper answers have
+// everything in them: what was sent, and every kind of token.
 type spoiled struct {
 	idp     *idptest.Provider
 	path    string                         // of the endpoint, "" to spoil nothing
@@ -162,7 +163,8 @@ func (s *spoiled) dial(context.Context, string, string) (net.Conn, error) {
 	return end, nil
 }
 
-// leaksFlow gets a token, or does what else can fail, by one of the flows; path is the endpoint that matters.
+// leaksFlow gets a token, or does what else can fail, by one of the flows; path is the
+// endpoint that matters.
 type leaksFlow struct {
 	name, path string
 	run        func(t *testing.T, s *spoiled, o Options) (any, error)
@@ -328,8 +330,10 @@ func (l *leaks) run(name string, s *spoiled, run func(*testing.T, *spoiled, Opti
 	})
 }
 
-// TestNoFaultShowsASecret: whatever happens to an answer that has all the secrets and tokens in it, at whichever of its bytes, and whatever
-// callers' functions do, none of them is in an error, however it is printed or taken apart, in a log, in the provider or on the page.
+// TestNoFaultShowsASecret: whatever happens to an answer that has all the secrets and
+// tokens in it, at whichever of its bytes, and whatever callers' functions do, none of
+// them is in an error, however it is printed or taken apart, in a log, in the provider or
+// on the page.
 func TestNoFaultShowsASecret(t *testing.T) {
 	log.SetOutput(io.Discard)
 	defer log.SetOutput(os.Stderr)

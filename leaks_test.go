@@ -59,7 +59,8 @@ func theIDTokenOf(issuer string) string {
 		"preferred_username": "ada@example.com"}), base64.RawURLEncoding.EncodeToString([]byte("nobody"))) + theIDToken
 }
 
-// theAnswer is a token response with all the secrets there are: those given out, and those sent, in a field that nobody reads.
+// theAnswer is a token response with all the secrets there are: those given out, and those
+// sent, in a field that nobody reads.
 func theAnswer(issuer, echo string) map[string]any {
 	return map[string]any{"access_token": theToken, "refresh_token": theRefresh, "id_token": theIDTokenOf(issuer), "expires_in": 3600, "token_type": "Bearer",
 		"echo": echo, "page": theBody}
@@ -85,8 +86,9 @@ func (h twice) WithAttrs(a []slog.Attr) slog.Handler {
 
 func (h twice) WithGroup(g string) slog.Handler { return twice{h[0].WithGroup(g), h[1].WithGroup(g)} }
 
-// exposed is every exported type with values that hold secrets, as constructors return them and as they are after they were used,
-// and last what their loggers have noted. A new exported type has to be added here.
+// exposed is every exported type with values that hold secrets, as constructors return
+// them and as they are after they were used, and last what their loggers have noted. A new
+// exported type has to be added here.
 func exposed(t *testing.T) map[string]any {
 	t.Helper()
 	var log bytes.Buffer
@@ -132,7 +134,8 @@ func exposed(t *testing.T) map[string]any {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}
-	// People whose sign-in is in the cache: an ID token, and a refresh token, which is redeemed, or an access token as well, which is taken.
+	// People whose sign-in is in the cache: an ID token, and a refresh token, which is
+	// redeemed, or an access token as well, which is taken.
 	signedIn := func(c Cache, fresh bool) Options {
 		edit(t, c, func(c msalCache) { putSignIn(c, idp.Issuer, fresh) })
 		o := opts
@@ -352,7 +355,8 @@ func printings(v any) map[string]string {
 	return m
 }
 
-// search looks for eight bytes in a row of any secret, plain, escaped or in base64 at each of its alignments, and for what verbs make of bytes.
+// search looks for eight bytes in a row of any secret, plain, escaped or in base64 at each
+// of its alignments, and for what verbs make of bytes.
 type search struct {
 	runs  map[[8]byte]string
 	whole map[string]string

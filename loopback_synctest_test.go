@@ -119,7 +119,8 @@ func TestCallback(t *testing.T) {
 	}
 }
 
-// TestClosedPageDoesNotEndTheSignIn: a person who closes the browser too early is signed in all the same, two seconds later.
+// TestClosedPageDoesNotEndTheSignIn: a person who closes the browser too early is signed
+// in all the same, two seconds later.
 func TestClosedPageDoesNotEndTheSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -252,7 +253,8 @@ func TestCodeOfAnAnswerIsNeverScrubbed(t *testing.T) {
 	})
 }
 
-// TestPageIsSentOnAnEarlyConnection: browsers connect before they ask. The page is sent on such a connection too, however long the exchange takes.
+// TestPageIsSentOnAnEarlyConnection: browsers connect before they ask. The page is sent on
+// such a connection too, however long the exchange takes.
 func TestPageIsSentOnAnEarlyConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -287,7 +289,8 @@ func TestPageIsSentOnAnEarlyConnection(t *testing.T) {
 	})
 }
 
-// TestAnswerOfAnEarlierSignIn is ignored, and who brings it learns why: the page says so, and so does the terminal, once.
+// TestAnswerOfAnEarlierSignIn is ignored, and who brings it learns why: the page says so,
+// and so does the terminal, once.
 func TestAnswerOfAnEarlierSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -311,8 +314,8 @@ func TestAnswerOfAnEarlierSignIn(t *testing.T) {
 	})
 }
 
-// TestBrowserThatAsksForHTTPS: some browsers turn every address into one of https (HSTS, HTTPS-only modes), and nobody answers there. The
-// person is told what to do, once.
+// TestBrowserThatAsksForHTTPS: some browsers turn every address into one of https (HSTS,
+// HTTPS-only modes), and nobody answers there. The person is told what to do, once.
 func TestBrowserThatAsksForHTTPS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}

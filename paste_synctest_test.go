@@ -149,7 +149,8 @@ func (in *typed) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// TestOneInputServesTwoSignIns: two sign-ins that wait for a pasted answer at one Input both get theirs.
+// TestOneInputServesTwoSignIns: two sign-ins that wait for a pasted answer at one Input
+// both get theirs.
 func TestOneInputServesTwoSignIns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := &typed{lines: make(chan string, 10)}
@@ -175,8 +176,9 @@ func TestOneInputServesTwoSignIns(t *testing.T) {
 	})
 }
 
-// TestPastingIsOfferedBesideAUselessBrowser: an opener may succeed where no browser can be used (ssh -X, a container). The person may paste the answer then too,
-// but nothing is read before there has been time for a browser to bring it.
+// TestPastingIsOfferedBesideAUselessBrowser: an opener may succeed where no browser can be
+// used (ssh -X, a container). The person may paste the answer then too, but nothing is
+// read before there has been time for a browser to bring it.
 func TestPastingIsOfferedBesideAUselessBrowser(t *testing.T) {
 	opened := func(c *InteractiveConfig) {
 		c.OpenBrowser = func(context.Context, string) error { return nil }

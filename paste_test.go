@@ -7,8 +7,9 @@ import (
 	"testing/iotest"
 )
 
-// TestPastedAnswer: what people paste, and what becomes of an address on its way through a browser and a terminal. The state is the proof
-// that it is the answer; host, port and path say that it is meant to be one.
+// TestPastedAnswer: what people paste, and what becomes of an address on its way through a
+// browser and a terminal. The state is the proof that it is the answer; host, port and
+// path say that it is meant to be one.
 func TestPastedAnswer(t *testing.T) {
 	t.Parallel()
 	const answer = "code=c%20d&state=s&iss=https://idp.test"

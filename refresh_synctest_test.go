@@ -208,7 +208,8 @@ func TestFailedRefreshTakesNoTokenAway(t *testing.T) {
 					}
 					time.Sleep(10 * time.Millisecond)
 				}
-				// 15 s: back-offs of 0.5 to 1, 1 to 2, 2 to 4, … between flights of at most 3 requests.
+				// 15 s: back-offs of 0.5 to 1, 1 to 2, 2 to 4, … between flights of at
+				// most 3 requests.
 				if n := idp.Tokens(); n < 3 || n > 17 {
 					t.Errorf("%d token requests in 15 s of failures", n)
 				}
@@ -721,7 +722,8 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 	})
 }
 
-// TestWhoMayNotWaitMakesTheFlight: a caller whom nobody may keep waiting for a person returns when one is asked, also if he made the flight.
+// TestWhoMayNotWaitMakesTheFlight: a caller whom nobody may keep waiting for a person
+// returns when one is asked, also if he made the flight.
 func TestWhoMayNotWaitMakesTheFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
@@ -745,7 +747,8 @@ func TestWhoMayNotWaitMakesTheFlight(t *testing.T) {
 	})
 }
 
-// TestNobodyWasThereToAsk: who comes when a flight has just found that it need not ask does not get its error, but has another look.
+// TestNobodyWasThereToAsk: who comes when a flight has just found that it need not ask
+// does not get its error, but has another look.
 func TestNobodyWasThereToAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) { return NewToken("tok", time.Now().Add(time.Hour)) })
@@ -764,7 +767,8 @@ func TestNobodyWasThereToAsk(t *testing.T) {
 	})
 }
 
-// TestFailedRefreshIsLogged: who has a token is told by nobody else; of a refresh that succeeds there is nothing to tell.
+// TestFailedRefreshIsLogged: who has a token is told by nobody else; of a refresh that
+// succeeds there is nothing to tell.
 func TestFailedRefreshIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var records bytes.Buffer
@@ -787,7 +791,8 @@ func TestFailedRefreshIsLogged(t *testing.T) {
 	})
 }
 
-// TestSignOutOvertakesAFlight: who came before it is told; who came after it, while the old flight was still under way, gets a token.
+// TestSignOutOvertakesAFlight: who came before it is told; who came after it, while the
+// old flight was still under way, gets a token.
 func TestSignOutOvertakesAFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) {
@@ -809,7 +814,8 @@ func TestSignOutOvertakesAFlight(t *testing.T) {
 
 // These tests are of faults that a review found.
 
-// TestClockJumpsWhileWaiting: a caller who waits for a refresh when the laptop goes to sleep is not handed the dead token.
+// TestClockJumpsWhileWaiting: a caller who waits for a refresh when the laptop goes to
+// sleep is not handed the dead token.
 func TestClockJumpsWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newRefresher("x", Options{})

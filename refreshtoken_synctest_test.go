@@ -197,7 +197,8 @@ func TestSignInLiftsARefusal(t *testing.T) {
 
 // TestRefreshTokens: what becomes of those that are refused.
 func TestRefreshTokens(t *testing.T) {
-	// renewed changes what the cache of somebody who signed in has, and returns the provider after a token was asked for.
+	// renewed changes what the cache of somebody who signed in has, and returns the
+	// provider after a token was asked for.
 	renewed := func(t *testing.T, change func(h *human, c msalCache)) (*human, *MemoryCache, error) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")
@@ -357,7 +358,8 @@ func TestRefreshTokens(t *testing.T) {
 	}
 }
 
-// shifting is a cache that somebody who takes no lock writes to between Update's read and the next Get.
+// shifting is a cache that somebody who takes no lock writes to between Update's read and
+// the next Get.
 type shifting struct {
 	*MemoryCache
 	armed  bool
@@ -380,7 +382,8 @@ func (s *shifting) Update(ctx context.Context, f func(context.Context, []byte) (
 	})
 }
 
-// TestRefreshTokensOfOneAge: of two that were written at once, one is refused; the other is neither newer nor has it appeared since.
+// TestRefreshTokensOfOneAge: of two that were written at once, one is refused; the other
+// is neither newer nor has it appeared since.
 func TestRefreshTokensOfOneAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -399,8 +402,8 @@ func TestRefreshTokensOfOneAge(t *testing.T) {
 	})
 }
 
-// TestMetadataOutageKeepsTheRefreshToken: where the metadata is needed to judge the answer of a refresh, it is read before the refresh
-// token is spent.
+// TestMetadataOutageKeepsTheRefreshToken: where the metadata is needed to judge the answer
+// of a refresh, it is read before the refresh token is spent.
 func TestMetadataOutageKeepsTheRefreshToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -418,7 +421,8 @@ func TestMetadataOutageKeepsTheRefreshToken(t *testing.T) {
 	})
 }
 
-// TestSilentRefusalBacksOff: a provider that says interaction_required is not asked again for every call of callers who may not be asked.
+// TestSilentRefusalBacksOff: a provider that says interaction_required is not asked again
+// for every call of callers who may not be asked.
 func TestSilentRefusalBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -442,8 +446,9 @@ func TestSilentRefusalBacksOff(t *testing.T) {
 	})
 }
 
-// TestHungProviderKeepsTheCache: a provider that does not answer for the length of a flight is not the cache's fault either. A refresh
-// token that was copied out of the cache because of it would later be redeemed without the lock, a second time.
+// TestHungProviderKeepsTheCache: a provider that does not answer for the length of a
+// flight is not the cache's fault either. A refresh token that was copied out of the cache
+// because of it would later be redeemed without the lock, a second time.
 func TestHungProviderKeepsTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}

@@ -91,7 +91,8 @@ func (c *occupied) Update(ctx context.Context, _ func(context.Context, []byte) (
 	return ctx.Err()
 }
 
-// TestSiblingSignsIn: what another program gets while it has the cache locked serves who waits for it, though the lock never comes.
+// TestSiblingSignsIn: what another program gets while it has the cache locked serves who
+// waits for it, though the lock never comes.
 func TestSiblingSignsIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &occupied{}
@@ -104,7 +105,8 @@ func TestSiblingSignsIn(t *testing.T) {
 	})
 }
 
-// TestLeavingKeepsTheCache: that a caller did not wait for a person is not the cache's fault. The next sign-in is stored as any.
+// TestLeavingKeepsTheCache: that a caller did not wait for a person is not the cache's
+// fault. The next sign-in is stored as any.
 func TestLeavingKeepsTheCache(t *testing.T) {
 	t.Run("device code", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -161,7 +163,8 @@ func TestLeavingKeepsTheCache(t *testing.T) {
 	})
 }
 
-// TestGoodContentIsNotSetAside: what is moved aside is what made no sense, and not what is there by then.
+// TestGoodContentIsNotSetAside: what is moved aside is what made no sense, and not what is
+// there by then.
 func TestGoodContentIsNotSetAside(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -223,7 +226,8 @@ func TestMarkedCallerDuringAnInteraction(t *testing.T) {
 	})
 }
 
-// TestScopesThatTheProviderLists: of openid, profile and offline_access, those; and consent only for the last.
+// TestScopesThatTheProviderLists: of openid, profile and offline_access, those; and
+// consent only for the last.
 func TestScopesThatTheProviderLists(t *testing.T) {
 	for list, want := range map[string]string{"openid email": "read openid/", "openid offline_access": "read openid offline_access/consent", "": "read/", "-": "read openid profile offline_access/"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -241,7 +245,8 @@ func TestScopesThatTheProviderLists(t *testing.T) {
 	}
 }
 
-// TestWarmStartAsksNobody: with what this package has stored, of any kind of endpoint, a start makes no request.
+// TestWarmStartAsksNobody: with what this package has stored, of any kind of endpoint, a
+// start makes no request.
 func TestWarmStartAsksNobody(t *testing.T) {
 	for name, ep := range map[string]Endpoint{"Issuer": Issuer("https://idp.test"), "Discovery": Discovery("https://idp.test"),
 		"GUID": Authority("https://idp.test/11111111-2222-3333-4444-555555555555"), "AD FS": Authority("https://idp.test/adfs")} {
@@ -260,7 +265,8 @@ func TestWarmStartAsksNobody(t *testing.T) {
 	}
 }
 
-// TestInvalidateAsksNobody: a refused token is renewed by the refresh token, and serves on if a person would be needed.
+// TestInvalidateAsksNobody: a refused token is renewed by the refresh token, and serves on
+// if a person would be needed.
 func TestInvalidateAsksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -281,7 +287,8 @@ func TestInvalidateAsksNobody(t *testing.T) {
 	})
 }
 
-// TestSaysWhoHasTheCache: also in the device flow of a caller who shows codes himself, somebody is told why nothing happens.
+// TestSaysWhoHasTheCache: also in the device flow of a caller who shows codes himself,
+// somebody is told why nothing happens.
 func TestSaysWhoHasTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, cache := newDesk("device"), &MemoryCache{}
@@ -296,7 +303,8 @@ func TestSaysWhoHasTheCache(t *testing.T) {
 	})
 }
 
-// TestDefaultCache: who gives a user's flow no cache gets the file at DefaultCachePath, or, without a home directory, memory and a warning.
+// TestDefaultCache: who gives a user's flow no cache gets the file at DefaultCachePath,
+// or, without a home directory, memory and a warning.
 func TestDefaultCache(t *testing.T) {
 	home := func(dir string) {
 		for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {

@@ -44,10 +44,13 @@ const (
 	promisedMoment                                     = time.Second                                           // before expiry, when waiting ends
 )
 
-// TestSimulation lives through months, each made from a seed, with the engine and the flows as they are. The world of a seed is a wall clock that jumps; an identity
-// provider that is slow, hangs, fails in two dozen ways, asks for patience, and issues tokens for no time at all up to a day; an API that refuses them; people who take
-// their time with a code; one to three providers, which may share a cache; functions and caches of the caller's that hang, panic and fail; and callers with and
-// without a deadline, who like to come in bursts when a token is about to change. Time is synctest's.
+// TestSimulation lives through months, each made from a seed, with the engine and the
+// flows as they are. The world of a seed is a wall clock that jumps; an identity provider
+// that is slow, hangs, fails in two dozen ways, asks for patience, and issues tokens for
+// no time at all up to a day; an API that refuses them; people who take their time with a
+// code; one to three providers, which may share a cache; functions and caches of the
+// caller's that hang, panic and fail; and callers with and without a deadline, who like to
+// come in bursts when a token is about to change. Time is synctest's.
 //
 // At every call, request, take-off and landing it is checked, against the numbers below, that
 //
@@ -61,9 +64,11 @@ const (
 //   - what is in a good cache is not asked for again, no refresh token is redeemed twice, nobody is asked to sign in who has one or when all have left;
 //   - no panic gets out; after the month all calls have returned, and no goroutine is left.
 //
-// A violation names its seed: go test -run '^TestSimulation$' -sim.seed 27 . replays that, at most 25 times, with all that happens.
+// A violation names its seed: go test -run '^TestSimulation$' -sim.seed 27 . replays that,
+// at most 25 times, with all that happens.
 //
-// testdata/simulation/plant.sh plants these bugs, one at a time. Behind each is the first seed that found it (all start at 1; it may vary with the engine's jitter):
+// testdata/simulation/plant.sh plants these bugs, one at a time. Behind each is the first
+// seed that found it (all start at 1; it may vary with the engine's jitter):
 //
 //  1. refresh.go: a token serves for five seconds after its expiry. Handed out after expiry: 1
 //  2. refresh.go: who stops waiting gets the token he came with, though the clock has jumped past its expiry. Handed out after expiry: 27 or 34
@@ -146,7 +151,8 @@ func (r dice) between(low, high time.Duration) time.Duration { // small ones as 
 
 func pick[T any](r dice, of ...T) T { return of[r.IntN(len(of))] }
 
-// world is what a seed makes: the wall clock, the identity provider, the API, and the providers under test.
+// world is what a seed makes: the wall clock, the identity provider, the API, and the
+// providers under test.
 type world struct {
 	seed     uint64
 	start    time.Time
@@ -542,7 +548,8 @@ func (p *subject) context(r dice) (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// checkEnd is called when a call has returned, and tells whether that was because its context had ended.
+// checkEnd is called when a call has returned, and tells whether that was because its
+// context had ended.
 func (p *subject) checkEnd(ctx context.Context, start time.Time, err error) bool {
 	end, ends := ctx.Value(endKey{}).(time.Time)
 	if late := min(time.Since(end), time.Since(start)); ends && late > 0 {
@@ -661,7 +668,8 @@ func (p *subject) gap() time.Duration { // between renewals: it doubles while re
 	return min(promisedGap<<min(max(p.refusals-2, 0), 10), promisedGapMax)
 }
 
-// patience is how long a caller may have to wait who has no token and no deadline: for the longest pause, and a flight.
+// patience is how long a caller may have to wait who has no token and no deadline: for the
+// longest pause, and a flight.
 func (p *subject) patience(ctx context.Context) time.Duration {
 	limit := promisedRetry + promisedFlight
 	switch {

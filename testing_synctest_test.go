@@ -484,7 +484,8 @@ func at(ep Endpoint, scopes ...string) func(*InteractiveConfig) {
 	}
 }
 
-// mended is a FileCache whose content a program that takes no lock completes just after a provider has given up on it.
+// mended is a FileCache whose content a program that takes no lock completes just after a
+// provider has given up on it.
 type mended struct {
 	*FileCache
 	good []byte
@@ -499,5 +500,6 @@ func (c *mended) Update(ctx context.Context, f func(context.Context, []byte) ([]
 	return err
 }
 
-// In that mode the first random number is drawn here, out of any bubble, for the tests that run one bubble at a time.
+// In that mode the first random number is drawn here, out of any bubble, for the tests
+// that run one bubble at a time.
 func init() { rand.Text() }

@@ -47,7 +47,8 @@ func TestSlowBody(t *testing.T) {
 	})
 }
 
-// deadline is a context of a kind that the standard library does not make: it says when it ends, and cannot be waited for.
+// deadline is a context of a kind that the standard library does not make: it says when it
+// ends, and cannot be waited for.
 type deadline struct{ context.Context }
 
 func (deadline) Deadline() (time.Time, bool) { return time.Now().Add(time.Second), true }
