@@ -70,10 +70,10 @@ const (
 // testdata/simulation/plant.sh plants these bugs, one at a time. Behind each is the first
 // seed that found it (all start at 1; it may vary with the engine's jitter):
 //
-//  1. refresh.go: a token serves for five seconds after its expiry. Handed out after expiry: 1
+//  1. cachedtoken.go: a token serves for five seconds after its expiry. Handed out after expiry: 1
 //  2. refresh.go: who stops waiting gets the token he came with, though the clock has jumped past its expiry. Handed out after expiry: 27 or 34
 //  3. refresh.go: a call that finds a flight under way launches another. Two flights at once: 1
-//  4. refresh.go: callers wait from half of the leeway on. Waited, though the token was good: 1
+//  4. cachedtoken.go: callers wait from half of the leeway on. Waited, though the token was good: 1
 //  5. refresh.go: a failed refresh takes a valid token away. An error in place of a valid token: 1
 //  6. flight.go: who could leave makes the flight himself, and cannot. Kept after the context had ended: 2
 //  7. flight.go: the back-off begins a failure too late. A flight before the back-off had ended: 3
@@ -82,7 +82,7 @@ const (
 //  10. guard.go: the goroutine of a function that was abandoned never ends. A goroutine left: 1
 //  11. guard.go: a panic of a function of the caller is not recovered. A panic that got out: 2
 //  12. response.go: a lifetime counts from the answer. Not what the provider gave: 1
-//  13. cachedtoken.go: a token that was asked for with other Params is taken from the cache. Of other parameters: 11
+//  13. tokenstore.go: a token that was asked for with other Params is taken from the cache. Of other parameters: 11
 //  14. savegrant.go: a new refresh token is kept at a sign-in alone. Redeemed twice: 1
 //  15. clock.go: the monotonic clock is not looked at. No flight, though the token was dead: 7
 func TestSimulation(t *testing.T) {

@@ -33,10 +33,10 @@ plant() { # file, what is wrong, how it is made with sed
   cp "$copy/good" "$1"
 }
 
-plant refresh.go 'a token serves for five seconds after its expiry' 's/now\.before(c\.dead)$/now.before(c.dead.add(5e9))/'
+plant cachedtoken.go 'a token serves for five seconds after its expiry' 's/now\.before(c\.dead)$/now.before(c.dead.add(5e9))/'
 plant refresh.go 'who stops waiting gets the token he came with, though the clock has jumped past its expiry' 's/stillValid := .*/stillValid := w.valid/'
 plant refresh.go 'a call that finds a flight under way launches another' 's/if r\.flight == nil \&\& r\.due(current, now) {/if r.due(current, now) {/'
-plant refresh.go 'callers wait from half of the leeway on' 's|dead\.add(-leeway / 3)|dead.add(-leeway / 2)|'
+plant cachedtoken.go 'callers wait from half of the leeway on' 's|dead\.add(-leeway / 3)|dead.add(-leeway / 2)|'
 plant refresh.go 'a failed refresh takes a valid token away' 's/case stillValid:/case stillValid \&\& o != hasLanded:/'
 plant flight.go 'who could leave makes the flight himself, and cannot' 's/cannotLeave := ctx\.Done() == nil/cannotLeave := true/'
 plant flight.go 'the back-off begins a failure too late' 's/r\.failures >= 2 ||/r.failures > 2 ||/'
@@ -45,7 +45,7 @@ plant refresh.go 'the gap between renewals doubles from the third refusal on' 's
 plant guard.go 'the goroutine of a function that was abandoned never ends' 's/make(chan error, 1)/make(chan error)/'
 plant guard.go 'a panic of a function of the caller is not recovered' '/defer recovered(name, &err)/d'
 plant tokenrequest.go 'a lifetime counts from the answer' 's/got, err := answer\.grant(sent, /sent = c.clock.now(); &/'
-plant cachedtoken.go 'a token that was asked for with other Params is taken from the cache' '/^func (s \*tokenStore) findApp/,/^}/{/extra := /d;s/e\.text("ext_cache_key") == extra$/true/}'
+plant tokenstore.go 'a token that was asked for with other Params is taken from the cache' '/^func (s \*tokenStore) findApp/,/^}/{/extra := /d;s/e\.text("ext_cache_key") == extra$/true/}'
 plant savegrant.go 'a new refresh token is kept at a sign-in alone' 's/if r\.RefreshToken == "" {/if r.RefreshToken == "" || renewed != nil {/'
 plant clock.go 'the monotonic clock is not looked at' 's/return m\.wall < n\.wall \&\& .*/return m.wall < n.wall/'
 if [ "$planted" = 0 ]; then echo "there are $n plants"; exit 1; fi
