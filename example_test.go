@@ -353,8 +353,9 @@ func ExampleNewToken() {
 	fmt.Println(token.AccessToken()) // fmt.Println(token) would not show it
 	_, err = cdfauth.NewToken("Bearer my-token", time.Time{})
 	fmt.Println(err)
-	// Output: my-token cdfauth: access token has a character that is not visible ASCII at
-	// byte 7 of 15 (it is wanted without the word Bearer, blanks or line ends)
+	// Output:
+	// my-token
+	// cdfauth: access token has a character that is not visible ASCII at byte 7 of 15 (it is wanted without the word Bearer, blanks or line ends)
 }
 
 // What an identity provider answered decides what to do.
