@@ -395,7 +395,8 @@ func TestFileCacheAsOrdinaryUser(t *testing.T) {
 	must(t, os.CopyFS(filepath.Join(temp, "testdata"), os.DirFS("testdata")))
 	const tests = "^TestFileCache|^TestCache[A-Z]|^TestDefaultCachePath|^TestSignIn.*Cache"
 	cmd := exec.Command(filepath.Join(dir, "test"), "-test.short", "-test.run", tests)
-	cmd.Dir, cmd.Env = temp, append(os.Environ(), "TMPDIR="+temp, "HOME="+temp)
+	cmd.Dir = temp
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp, "GOTMPDIR="+temp, "HOME="+temp)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
