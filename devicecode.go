@@ -14,72 +14,85 @@ import (
 	"time"
 )
 
-// This file is the device code flow (RFC 8628). The provider gives out a code, which a
-// person enters in a browser on any device. Meanwhile the program asks the token
-// endpoint again and again whether that has happened.
+// This file is the device code flow (RFC 8628). The identity provider issues a code. A
+// person enters it in a browser, on any device, and signs in there. Meanwhile the
+// program polls the token endpoint, which issues the token after the person has done so.
 //
-// Sent are a POST of client_id, scope and Params to the device authorization endpoint
-// (§3.1), and POSTs of grant_type, client_id, device_code, scope and Params to the
-// token endpoint (§3.4). What is common to the flows of a person is in signin.go.
+// The flow sends a POST of client_id, scope and Params to the device authorization
+// endpoint (§3.1), and for each poll a POST of grant_type, client_id, device_code, scope
+// and Params to the token endpoint (§3.4). What it has in common with the other flow of
+// a person is in signin.go.
 
 // DeviceCodeConfig configures [NewDeviceCode].
 type DeviceCodeConfig struct {
-	// Endpoint is the identity provider. TokenURL is refused: it names no address at
-	// which a person signs in.
+	// Endpoint says where the identity provider is. NewDeviceCode rejects one that was
+	// made by [TokenURL], because it does not say where a person signs in.
 	Endpoint Endpoint
 
-	// ClientID is the application's id at the provider.
+	// ClientID is the identifier that the identity provider knows the application by.
 	ClientID string
 
-	// Scopes are the permissions to ask for. openid, profile and offline_access are
-	// added, as far as the provider knows them.
+	// Scopes are the scopes to ask for, each in an element of its own. The flow adds
+	// openid, profile and offline_access. It leaves out those of the three that are not
+	// in the list of scopes in the provider's metadata, if there is such a list.
 	Scopes []string
 
-	// Params are more parameters for each request of the flow. Names that the flow
-	// sets itself are refused.
+	// Params are more parameters of each request of the flow, such as audience.
+	// NewDeviceCode rejects parameters that the flow itself sets. The values are not
+	// treated as secrets: errors may show them.
 	Params url.Values
 
-	// LoginHint is the user name, in any case, of the person who is meant, or a hint
-	// that they have signed in under before, such as an alias. It selects one of the
-	// accounts in the cache, and is not sent. That somebody else signs in is said to
-	// the person and logged, and no error.
+	// LoginHint says whose tokens to use if several people have signed in with the
+	// same cache. It is a user name, or a hint under which the person has signed in
+	// before, such as an alias. The case of letters makes no difference. LoginHint is
+	// not sent to the identity provider, so that somebody else can sign in. Token then
+	// returns that person's token, and no error. It logs that the user name is another
+	// one, and prints it to standard error, unless ShowCode is set.
 	LoginHint string
 
-	// ShowCode shows a person what to do. If it fails, so does the sign-in. nil prints
-	// to standard error.
+	// ShowCode shows the person where to sign in, and with which code. Polling begins
+	// when it has returned. If it returns an error, the sign-in fails. If all callers of
+	// Token leave before the person has signed in, the next sign-in calls ShowCode with
+	// the same code, as long as that is good. Nil means that the code is printed to
+	// standard error.
 	ShowCode func(ctx context.Context, a DeviceAuthorization) error
 
 	Options
 }
 
-// DeviceAuthorization is what a person has to be told (RFC 8628 §3.2). Its texts are
-// printable, and its URLs https, or http on loopback. If UserCode or VerificationURI
-// is missing, Message says all.
+// DeviceAuthorization is what a person has to be told to sign in (RFC 8628 §3.2). Its
+// texts are printable and on one line. Its URLs are https, or http on a loopback host.
+// UserCode or VerificationURI can be missing only if there is a Message.
 type DeviceAuthorization struct {
-	// UserCode is to be entered at VerificationURI.
+	// UserCode is the code that the person enters at VerificationURI. Either is empty if
+	// the identity provider did not send it.
 	UserCode, VerificationURI string
 
-	// VerificationURIComplete has the code in it, for a QR code. "" if there is none.
+	// VerificationURIComplete is a URL that has the code in it, for a link or a QR code.
+	// It is empty if the identity provider did not send one that can be used.
 	VerificationURIComplete string
 
-	// Message is the provider's own words. "" if it has none.
+	// Message is what the identity provider itself would tell the person; Entra sends
+	// one. It is empty if there is none.
 	Message string
 
-	// Expiry is when the code lapses.
+	// Expiry is when the code expires. If the identity provider does not say, that is 15
+	// minutes after the code was requested.
 	Expiry time.Time
 }
 
-// DeviceCode is the provider of the device code flow.
+// DeviceCode is the provider of the device code flow. Make one with [NewDeviceCode].
 type DeviceCode struct {
 	refresher *refresher
 
-	// flow is a function value, so that no printer can reach the codes and outputs
-	// that it leads to.
+	// flow returns the flow. It is a function value, so that no printer of values
+	// reaches the codes and the outputs in the flow.
 	flow func() *deviceFlow
 }
 
-// NewDeviceCode returns a provider for a person whose browser is on another machine.
-// It checks cfg, names the field that is wrong, and does no I/O.
+// NewDeviceCode returns a provider for a person who signs in with a browser, which may
+// be on another machine. It copies and checks cfg, and does no I/O. Its error names the
+// field that is wrong.
 func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 	show := cfg.ShowCode
 	output := io.Discard
@@ -109,11 +122,13 @@ func NewDeviceCode(cfg DeviceCodeConfig) (*DeviceCode, error) {
 	}, nil
 }
 
-// Token returns an access token for the person. It may have to ask for a sign-in,
-// which takes 15 minutes at most. Its errors are those of the context;
-// [ErrSignInRequired] if nobody may be asked (see [WithoutInteraction]); an
-// [*OAuthError] if the identity provider refused (access_denied if the person did); or
-// the network's.
+// Token returns an access token of the person. If there is none in memory or in the
+// cache, and none can be got by a refresh token, Token asks the person to sign in by
+// ShowCode, and waits for at most 15 minutes. Its error wraps that of ctx,
+// [ErrSignInRequired] if the person would have to sign in and may not be asked (see
+// [WithoutInteraction]), an [*OAuthError], or the error of ShowCode or of the network;
+// or it says what is wrong with the identity provider's metadata or with its answer. If
+// the person has declined to sign in, the Code of the OAuthError is access_denied.
 func (p *DeviceCode) Token(ctx context.Context) (Token, error) {
 	if p == nil || p.refresher == nil {
 		return Token{}, errNotMade
@@ -121,18 +136,23 @@ func (p *DeviceCode) Token(ctx context.Context) (Token, error) {
 	return p.refresher.Token(ctx)
 }
 
-// Invalidate says that t was refused. If it is the current token, the next call of
-// Token gets another, without asking anybody. It may be called at any rate.
+// Invalidate tells the provider that the API has refused t. If t is the current
+// token, the next call of Token gets another one, without asking the person. If that
+// fails, or may not be tried yet, Token returns t until it expires. Invalidate may be
+// called at any rate: it leads to one refresh in 10 seconds at most.
 func (p *DeviceCode) Invalidate(t Token) {
 	if p != nil && p.refresher != nil {
 		p.refresher.Invalidate(t)
 	}
 }
 
-// SignOut removes the tokens and the name of the person from the cache and from
-// memory, and nothing else. It does not revoke the tokens at the identity provider.
-// While another program is signing in, it waits. It fails if people are signed in and
-// LoginHint means none of them, or does not select one of several.
+// SignOut removes the person's tokens from memory and from the cache. It also removes
+// their user name, unless the cache has tokens that another application got for them. It
+// does not revoke the tokens at the identity provider, where they stay valid until they
+// expire. If another program that shares the cache is signing in, SignOut waits until
+// that ends, or until ctx does. SignOut fails if the cache cannot be read or written. It
+// also fails, and removes nothing from the cache, if people are signed in and LoginHint
+// selects none of them, or if several are and nothing tells which of them is meant.
 func (p *DeviceCode) SignOut(ctx context.Context) error {
 	if p == nil || p.flow == nil {
 		return errNotMade
@@ -140,29 +160,29 @@ func (p *DeviceCode) SignOut(ctx context.Context) error {
 	return p.flow().signOut(ctx)
 }
 
-// A deviceFlow is how people sign in with a browser on another machine.
+// A deviceFlow signs people in by codes that they enter in a browser.
 type deviceFlow struct {
 	*signIn
 	show func(ctx context.Context, a DeviceAuthorization) error
 
-	// unused is the code that nobody had used when everybody who waited had left. The
-	// next sign-in goes on with it: the person may be about to enter it. nil if there
-	// is none.
+	// unused is the code of the last sign-in, if all callers left before the person had
+	// approved it; otherwise nil. The next sign-in shows the same code: the person may be
+	// about to enter it.
 	unused atomic.Pointer[deviceCode]
 }
 
-// A deviceCode is what was asked for a person to approve.
+// A deviceCode is a code that the identity provider has issued for a sign-in.
 type deviceCode struct {
-	scope    string              // that it was asked for
-	session  int64               // of the refresher; SignOut begins another
-	secret   string              // device_code
-	shown    DeviceAuthorization // to the person
-	interval time.Duration       // between requests for the token
-	nextPoll time.Time           // when the token may be asked for again
-	failures int                 // requests for the token that failed since one did not
+	scope    string              // the scope that was asked for with the code
+	session  int64               // refresher.session at the request; SignOut changes it
+	secret   string              // device_code: whoever has it can poll for the token
+	shown    DeviceAuthorization // what the person is shown
+	interval time.Duration       // the least time between two polls
+	nextPoll time.Time           // when the token endpoint may be polled again
+	failures int                 // how many polls in a row had an error that is transient
 }
 
-// authorize is one sign-in.
+// authorize is the flow's authorizeFunc: it makes one sign-in.
 func (d *deviceFlow) authorize(ctx context.Context, q *promptRequest) (grant, claims, error) {
 	code := d.takeUnused(q.scope)
 	if code == nil {
@@ -172,75 +192,75 @@ func (d *deviceFlow) authorize(ctx context.Context, q *promptRequest) (grant, cl
 			return grant{}, claims{}, err
 		}
 	}
-	_, err := guarded(ctx, "ShowCode", func() error { return d.show(ctx, code.shown) })
-	var got grant
-	if err == nil {
-		got, err = d.poll(ctx, code)
-	}
+	got, err := d.await(ctx, code)
 	if err != nil {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			d.unused.Store(code) // everybody has left, and the person has not answered
+			// The callers have left, or the time is up, and the person has not answered yet.
+			d.unused.Store(code)
 		}
-		return got, claims{}, err
+		return grant{}, claims{}, err
 	}
 	q.answered()
 	said, err := d.verifyIDToken(got, q.Issuer, "", code.secret)
 	return got, said, err
 }
 
-// takeUnused returns the code that an earlier sign-in has left, if the token can still
-// be asked for with it, and forgets it.
+// takeUnused takes the code out of unused. It returns nil if there is none, or if the
+// code is no longer good for a sign-in with this scope.
 func (d *deviceFlow) takeUnused(scope string) *deviceCode {
 	code := d.unused.Swap(nil)
-	switch {
-	case code == nil || code.scope != scope:
+	if code == nil || code.scope != scope {
 		return nil
-	case code.session != d.refresher.session.Load():
-		return nil // somebody has signed out since, and may have approved it before
-	case code.untilExpiry(d.client.clock.now()) <= code.untilPoll():
+	}
+	if code.session != d.refresher.session.Load() {
+		// The person who has signed out since may have approved the code. It would sign
+		// them in again.
+		return nil
+	}
+	if code.untilExpiry(d.client.clock.now()) <= code.untilPoll() {
 		return nil
 	}
 	return code
 }
 
-// untilExpiry returns how much is left of the code's life, 0 if it has lapsed.
+// untilExpiry returns how long the code is still good for; 0 if it has expired.
 func (c *deviceCode) untilExpiry(now time.Time) time.Duration {
 	return max(c.shown.Expiry.Sub(now), 0)
 }
 
-// untilPoll returns how long to wait before the token may be asked for again.
+// untilPoll returns how long to wait until the next poll.
 func (c *deviceCode) untilPoll() time.Duration {
 	return max(time.Until(c.nextPoll), 0)
 }
 
-// What is assumed of a code if the provider does not say (RFC 8628 §3.2: interval),
-// and how often the token endpoint is asked at most, whatever it says.
-const (
-	deviceLifetime    = 15 * time.Minute
-	deviceInterval    = 5 * time.Second
-	deviceMinInterval = time.Second
-)
-
-// requestCode asks the device authorization endpoint for a code (RFC 8628 §3.1).
+// requestCode requests a code, in several attempts if the error is transient.
 func (d *deviceFlow) requestCode(ctx context.Context, scope string) (*deviceCode, error) {
-	request := d.client.newRequest()
-	request.Set("scope", scope)
-	session := d.refresher.session.Load()
-	var answer deviceAuthorizationResponse
-	var sent time.Time
+	var code *deviceCode
 	_, err := retry(ctx, attempts, func() error {
-		address, err := d.client.endpointURL(ctx, "devicecode")
-		if err != nil {
-			return err
-		}
-		sent = d.client.clock.now()
-		response, err := d.client.send(ctx, "device authorization", address, request)
-		if err != nil {
-			return err
-		}
-		answer, err = response.deviceAuthorization()
+		var err error
+		code, err = d.requestCodeOnce(ctx, scope)
 		return err
 	})
+	return code, err
+}
+
+// requestCodeOnce requests a code from the device authorization endpoint (RFC 8628
+// §3.1). The code's lifetime counts from when the request was sent, and the wait before
+// the first poll from when the answer has come.
+func (d *deviceFlow) requestCodeOnce(ctx context.Context, scope string) (*deviceCode, error) {
+	session := d.refresher.session.Load()
+	address, err := d.client.endpointURL(ctx, "devicecode")
+	if err != nil {
+		return nil, err
+	}
+	request := d.client.newRequest()
+	request.Set("scope", scope)
+	sent := d.client.clock.now()
+	response, err := d.client.send(ctx, "device authorization", address, request)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := response.deviceAuthorization()
 	if err != nil {
 		return nil, err
 	}
@@ -254,11 +274,25 @@ func (d *deviceFlow) requestCode(ctx context.Context, scope string) (*deviceCode
 	return code, nil
 }
 
-// newDeviceCode checks an answer of the device authorization endpoint (RFC 8628 §3.2)
-// to a request that was sent at that time.
+const (
+	// deviceLifetime is the lifetime of a code if the provider does not say it, although
+	// RFC 8628 §3.2 demands that.
+	deviceLifetime = 15 * time.Minute
+	// deviceInterval is the interval between polls if the provider does not say it
+	// (RFC 8628 §3.2).
+	deviceInterval = 5 * time.Second
+	// deviceMinInterval is the least interval between polls, whatever the provider says.
+	deviceMinInterval = time.Second
+)
+
+// newDeviceCode returns the code in an answer of the device authorization endpoint
+// (RFC 8628 §3.2). sent is when the request was sent. It fails if the answer has no
+// device_code, if it has nothing to tell the person, if one of its times is not a number,
+// or if its verification_uri is not a URL that a person may be sent to. It drops a
+// verification_uri_complete that is not such a URL, because the person can do without.
 func newDeviceCode(answer *deviceAuthorizationResponse, sent time.Time) (*deviceCode, error) {
-	lifetime, ok := seconds(answer.ExpiresIn, deviceLifetime)
-	interval, ok2 := seconds(answer.Interval, deviceInterval)
+	lifetime, lifetimeOK := seconds(answer.ExpiresIn, deviceLifetime)
+	interval, intervalOK := seconds(answer.Interval, deviceInterval)
 	shown := DeviceAuthorization{
 		UserCode:                printable(answer.UserCode),
 		VerificationURI:         cmp.Or(answer.VerificationURI, answer.VerificationURL),
@@ -266,20 +300,29 @@ func newDeviceCode(answer *deviceAuthorizationResponse, sent time.Time) (*device
 		Message:                 printable(answer.Message),
 		Expiry:                  sent.Add(lifetime),
 	}
-	_, err := parseURL(shown.VerificationURIComplete)
-	if err != nil {
-		shown.VerificationURIComplete = "" // nobody needs it
+	problem := ""
+	switch {
+	case answer.DeviceCode == "":
+		problem = "has no device_code"
+	case shown.Message == "" && (shown.UserCode == "" || shown.VerificationURI == ""):
+		problem = "does not have what to tell the person (user_code and verification_uri, or message)"
+	case !lifetimeOK:
+		problem = "has an expires_in that is not a number"
+	case !intervalOK:
+		problem = "has an interval that is not a number"
 	}
-	complete := shown.Message != "" || shown.UserCode != "" && shown.VerificationURI != ""
-	if answer.DeviceCode == "" || !complete || !ok || !ok2 {
-		return nil, errors.New("cdfauth: device authorization: the answer lacks a device_code, " +
-			"or what to tell the person, or has times that are no numbers")
+	if problem != "" {
+		return nil, errors.New("cdfauth: device authorization: the answer " + problem)
 	}
 	if shown.VerificationURI != "" {
 		_, err := parseURL(shown.VerificationURI)
 		if err != nil {
 			return nil, fmt.Errorf("cdfauth: device authorization: the verification_uri %w", err)
 		}
+	}
+	_, err := parseURL(shown.VerificationURIComplete)
+	if err != nil {
+		shown.VerificationURIComplete = ""
 	}
 	return &deviceCode{
 		secret:   answer.DeviceCode,
@@ -288,14 +331,24 @@ func newDeviceCode(answer *deviceAuthorizationResponse, sent time.Time) (*device
 	}, nil
 }
 
-// showCode prints to standard error.
+// await shows the code to the person, and polls until the sign-in has ended.
+func (d *deviceFlow) await(ctx context.Context, code *deviceCode) (grant, error) {
+	_, err := guarded(ctx, "ShowCode", func() error { return d.show(ctx, code.shown) })
+	if err != nil {
+		return grant{}, err
+	}
+	return d.poll(ctx, code)
+}
+
+// showCode is the ShowCode of a configuration that has none. It prints to standard error.
 func showCode(_ context.Context, a DeviceAuthorization) error {
 	_, err := fmt.Fprintf(os.Stderr, "\n%s\n", codeText(a))
 	return err
 }
 
-// codeText tells the person what to do. URLs and the code have lines of their own, so
-// that they can be copied.
+// codeText returns what to tell the person. URLs and the code have lines of their own, so
+// that they can be copied. Message is used only if the code or its URL is missing: it may
+// not name the other URL, and not say when the code expires.
 func codeText(a DeviceAuthorization) string {
 	expiry := a.Expiry.Local().Format("15:04:05 MST")
 	if a.UserCode == "" || a.VerificationURI == "" {
@@ -313,29 +366,28 @@ func codeText(a DeviceAuthorization) string {
 	return text
 }
 
-const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code" // RFC 8628 §3.4
+// deviceGrant is the grant type of the flow (RFC 8628 §3.4).
+const deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
 
-// How much longer to wait between requests for each slow_down (RFC 8628 §3.5).
-const slowDownStep = 5 * time.Second
-
+// errCodeLapsed is the error of a sign-in whose code has expired.
 var errCodeLapsed = errors.New("cdfauth: device code: the code lapsed before anybody used it " +
 	"(another call of Token gets another)")
 
-// poll asks for the token until there is one, or the code has lapsed, or the sign-in
-// was declined (RFC 8628 §3.5).
+// poll polls the token endpoint until it issues a token, until an answer ends the sign-in,
+// or until the code expires (RFC 8628 §3.5). All polls make one record in the log.
 func (d *deviceFlow) poll(ctx context.Context, code *deviceCode) (grant, error) {
 	start := time.Now()
 	fields := url.Values{}
 	fields.Set("device_code", code.secret)
+	prepare := d.addGrant(fields, code.secret)
 	for try := 1; ; try++ {
 		err := d.pause(ctx, code)
 		if err != nil {
 			return grant{}, err
 		}
-		// An approval that is on its way is not given up, even if everybody who waited
-		// has left.
-		got, response, err := d.client.attempt(context.WithoutCancel(ctx), deviceGrant,
-			d.addGrant(fields, code.secret))
+		// The answer may have the token, which is issued once. So a poll that was sent is not
+		// cancelled when all callers have left.
+		got, response, err := d.client.attempt(context.WithoutCancel(ctx), deviceGrant, prepare)
 		if code.pollAgain(err) {
 			continue
 		}
@@ -345,8 +397,9 @@ func (d *deviceFlow) poll(ctx context.Context, code *deviceCode) (grant, error) 
 	}
 }
 
-// pause waits until the token may be asked for again. If the code lapses before that,
-// it waits until then and returns an error.
+// pause waits until the next poll. If the code expires before that, pause waits until it
+// has expired, and returns errCodeLapsed. If ctx ends, pause returns at once. It returns
+// errCodeLapsed then too if there was no further poll to wait for.
 func (d *deviceFlow) pause(ctx context.Context, code *deviceCode) error {
 	wait := code.untilPoll()
 	left := code.untilExpiry(d.client.clock.now())
@@ -360,28 +413,34 @@ func (d *deviceFlow) pause(ctx context.Context, code *deviceCode) error {
 	return nil
 }
 
-// pollAgain reports whether to ask for the token again after an answer, and notes when
-// (RFC 8628 §3.5).
+// slowDownStep is by how much slow_down lengthens the interval (RFC 8628 §3.5).
+const slowDownStep = 5 * time.Second
+
+// pollAgain gets the error of a poll, or nil. It reports whether to poll again, and sets
+// when. The RFC wants a client to poll less often after a time-out (RFC 8628 §3.5): the
+// interval then counts from the time-out, and is no shorter than the back-off.
 func (c *deviceCode) pollAgain(err error) bool {
-	code := errorCode(err)
-	wait := time.Duration(0) // besides the interval
+	answered := errorCode(err)
+	backOff := time.Duration(0)
 	switch {
-	case code == "authorization_pending":
+	case answered == "authorization_pending":
 		c.failures = 0
-	case code == "slow_down":
+	case answered == "slow_down":
 		c.failures = 0
-		c.interval += slowDownStep // for good
+		// For this poll and for all that follow.
+		c.interval += slowDownStep
 	case isTransient(err):
 		c.failures++
-		wait = max(backoff(c.failures), min(retryAfter(err), retryAfterMax))
+		backOff = max(backoff(c.failures), min(retryAfter(err), retryAfterMax))
 	default:
 		return false
 	}
-	c.nextPoll = time.Now().Add(max(c.interval, wait))
+	c.nextPoll = time.Now().Add(max(c.interval, backOff))
 	return true
 }
 
-// errorCode returns the error code that the provider answered with, "" if it did not.
+// errorCode returns the error code in the provider's answer, or "" if err is nil or
+// something else.
 func errorCode(err error) string {
 	var refused *OAuthError
 	if errors.As(err, &refused) {
@@ -390,8 +449,9 @@ func errorCode(err error) string {
 	return ""
 }
 
-// explainDeviceError says in words what ends a sign-in (RFC 8628 §3.5). Entra has codes
-// of its own for two of the RFC's, which are replaced: programs decide on them.
+// explainDeviceError adds to the error that ends a sign-in what it means (RFC 8628 §3.5).
+// It replaces Entra's names of two error codes by those of the RFC, because programs
+// compare codes. It returns any other error as it is.
 func explainDeviceError(err error) error {
 	var refused *OAuthError
 	if !errors.As(err, &refused) {

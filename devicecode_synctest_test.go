@@ -180,12 +180,13 @@ func TestDeviceAnswersAreCheckedBeforeTheyAreShown(t *testing.T) {
 			want: DeviceAuthorization{UserCode: "a[2Jb c", Message: "m", VerificationURI: "https://a/b"}},
 		"bad URI":           {body: `{"device_code":"d","user_code":"u","verification_uri":"javascript:alert()"}`, err: "verification_uri"},
 		"no TLS":            {body: `{"device_code":"d","user_code":"u","verification_uri":"http://a/b"}`, err: "verification_uri must be https"},
-		"no device code":    {body: `{"user_code":"u","verification_uri":"https://a/b"}`, err: "device_code"},
-		"nothing to show":   {body: `{"device_code":"d"}`, err: "what to tell"},
+		"no device code":    {body: `{"user_code":"u","verification_uri":"https://a/b"}`, err: "has no device_code"},
+		"nothing to show":   {body: `{"device_code":"d"}`, err: "what to tell the person"},
 		"empty":             {body: ``, err: "not a JSON object"},
 		"a list":            {body: `[]`, err: "not a JSON object"},
 		"wrong type":        {body: `{"device_code":{},"user_code":"u"}`, err: "device_code is of the wrong type"},
-		"wrong interval":    {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","interval":{}}`, err: "times that are no numbers"},
+		"wrong interval":    {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","interval":{}}`, err: "an interval that is not a number"},
+		"wrong expiry":      {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","expires_in":[]}`, err: "an expires_in that is not a number"},
 		"an error with 200": {body: `{"error":"unauthorized_client","error_description":"not for you"}`, err: "unauthorized_client: not for you"},
 	}
 	for name, tt := range tests {
