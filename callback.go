@@ -12,35 +12,43 @@ import (
 	"time"
 )
 
-// This file receives the answer of the authorization endpoint: a web server on
-// loopback (RFC 8252 §7.3) that exists while a person signs in. It takes one request,
-// the one that has the state of this sign-in (RFC 6749 §4.1.2, §10.12), and shows how
-// the sign-in ended. Everything else that comes to the port, from browsers, other
-// programs or other web pages, gets an error page. No page shows any of a request.
+// This file tells the answer of the authorization endpoint (RFC 6749 §4.1.2) from
+// everything else that comes to the listener (loopback.go), and judges it. The answer to a
+// sign-in is the first request to the redirect URI that has the state of the sign-in
+// (RFC 6749 §10.12). The browser is then shown how the sign-in ended. Any other request,
+// of a browser, another program or another web page, gets an error page. No page
+// (callbackpage.go) shows any of a request.
 
-// A callback is the server's side of one sign-in: what was sent with the browser, and
-// what has come back.
+// A callback waits for the answer to one sign-in. It is the http.Handler of the listener.
 type callback struct {
 	redirect *url.URL  // redirect_uri, with the port that is listened on
-	provider *metadata // of whom the answer has to be
-	state    string
+	provider *metadata // of the identity provider that was asked
+	state    string    // as it was sent to the identity provider
 
-	answered chan struct{} // closed when an answer with the right state has come
-	ended    chan struct{} // closed when the sign-in is over and page is set
-	shown    chan struct{} // closed when the page was shown, or when there is nowhere to show it
+	// tell tells the person something in the terminal; nil if nobody is to be told.
+	tell      func(text string)
+	tellTLS   sync.Once // for explainTLS
+	tellStray sync.Once // for the notice that another sign-in's answer has come
 
-	// tell tells the person something in the terminal. nil: nobody is told.
-	tell func(text string)
+	// answered is closed when the answer has come. code and err are set before. code
+	// returns the code in the answer; it is a function value, so that no printer of values
+	// reaches the code. err says why the answer does not bring a code; nil if it does.
+	answered   chan struct{}
+	answerOnce sync.Once
+	code       func() string
+	err        error
 
-	once     sync.Once     // for the answer: the first one counts
-	showOnce sync.Once     // for shown
-	strayed  sync.Once     // for the word about another sign-in's answer
-	tlsAsked sync.Once     // for the word about https
-	code     func() string // what the answer brought; a function value, which nobody prints
-	err      error         // why it brought nothing
-	page     []byte        // says how the sign-in ended
+	// ended is closed when the sign-in is over. page is set before: it says how the
+	// sign-in ended.
+	ended chan struct{}
+	page  []byte
+
+	// shown is closed when the browser has got page, or if none will come for it.
+	shown     chan struct{}
+	shownOnce sync.Once
 }
 
+// newCallback returns a callback with a new state. It may be used for one sign-in alone.
 func newCallback(redirect *url.URL, provider *metadata) *callback {
 	return &callback{
 		redirect: redirect,
@@ -52,75 +60,63 @@ func newCallback(redirect *url.URL, provider *metadata) *callback {
 	}
 }
 
-// end says how the sign-in ended, to whoever waits for the page.
-func (c *callback) end(page []byte) {
-	c.page = page
-	close(c.ended)
-}
-
-// markShown says that the person has seen the page, or that no page is needed.
-func (c *callback) markShown() {
-	c.showOnce.Do(func() { close(c.shown) })
-}
-
-// tellOnce tells the person something, if that has not been told and the answer has
-// not come yet.
-func (c *callback) tellOnce(once *sync.Once, text string) {
-	if c.tell == nil || c.isAnswered() {
-		return
-	}
-	once.Do(func() { c.tell(text) })
-}
-
-// sayNoTLS tells the person what to do about a browser that asks for https.
-func (c *callback) sayNoTLS() {
-	c.tellOnce(&c.tlsAsked, "The browser has asked for https://"+c.redirect.Host+", "+
-		"and the answer to this sign-in is wanted over http. Change https to http in the\n"+
-		"browser's address bar and press Enter. "+
-		"If it changes it back, turn off its HTTPS-only mode.\n")
-}
-
-// How much of a body is read, in bytes.
-const callbackMaxBody = 64 << 10
-
-// ServeHTTP tells the answer to the sign-in from everything else.
+// ServeHTTP answers a request to the listener.
 func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch {
-	case originOf("http", r.Host) != originOf("http", c.redirect.Host):
-		// A page elsewhere whose name has come to mean this computer (DNS rebinding).
-		show(w, http.StatusMisdirectedRequest, nothingPage)
-		return
-	case strings.TrimPrefix(r.URL.Path, "/") != strings.TrimPrefix(c.redirect.Path, "/"):
-		show(w, http.StatusNotFound, nothingPage)
-		return
-	case r.Method != http.MethodGet && r.Method != http.MethodPost:
-		show(w, http.StatusMethodNotAllowed, nothingPage)
+	refusal := c.checkTarget(r)
+	if refusal != 0 {
+		show(w, refusal, nothingPage)
 		return
 	}
 	values, err := parameters(w, r)
-	switch {
-	case err != nil:
+	if err != nil {
 		show(w, http.StatusBadRequest, nothingPage)
-	case len(values) == 0 && r.Method == http.MethodGet && c.isAnswered():
-		c.showEnd(w, r)
-	case c.accept(values):
-		// The code does not stay in the address bar: the browser goes on to the
-		// address without it, and gets the page there.
+		return
+	}
+	if c.accept(values) {
+		// The browser goes on to the redirect URI without parameters, and gets the page there.
+		// So the code does not stay in the address bar.
 		w.Header().Set("Location", c.redirect.String())
 		show(w, http.StatusSeeOther, nil)
-	case values.Has("state") || values.Has("code") || values.Has("error"):
-		show(w, http.StatusBadRequest, otherSignInPage)
-		c.tellOnce(&c.strayed, "An answer to another sign-in has come, and was ignored. "+
-			"It may be of an earlier one: use the browser page that was opened last.\n")
-	default:
-		show(w, http.StatusBadRequest, nothingPage)
+		return
 	}
+	if len(values) == 0 && r.Method == http.MethodGet && c.isAnswered() {
+		c.showEnd(w, r)
+		return
+	}
+	if values.Has("state") || values.Has("code") || values.Has("error") {
+		show(w, http.StatusBadRequest, otherSignInPage)
+		c.tellOnce(&c.tellStray, "An answer to another sign-in has come, and was ignored. "+
+			"It may be of an earlier one: use the browser page that was opened last.\n")
+		return
+	}
+	show(w, http.StatusBadRequest, nothingPage)
 }
 
-// parameters returns those of the query of a GET, or of the body of a POST
-// (response_mode=form_post, OAuth 2.0 Form Post Response Mode §2).
+// checkTarget returns the status by which to refuse a request that is not to the redirect
+// URI, or has another method than an answer can have; 0 if nothing is wrong.
+//
+// The Host header is checked because of DNS rebinding: a web page can make the browser
+// send requests to this computer under the page's own host name, and read the answers.
+func (c *callback) checkTarget(r *http.Request) int {
+	switch {
+	case originOf("http", r.Host) != originOf("http", c.redirect.Host):
+		return http.StatusMisdirectedRequest
+	case strings.TrimPrefix(r.URL.Path, "/") != strings.TrimPrefix(c.redirect.Path, "/"):
+		return http.StatusNotFound
+	case r.Method != http.MethodGet && r.Method != http.MethodPost:
+		return http.StatusMethodNotAllowed
+	}
+	return 0
+}
+
+// requestMaxBody is how long the body of a request may be, in bytes.
+const requestMaxBody = 64 << 10
+
+// parameters returns the parameters in the query of a GET, or in the body of a POST
+// (response_mode=form_post, OAuth 2.0 Form Post Response Mode §2). It fails if the query
+// or the body is malformed, or if the body is longer than requestMaxBody.
 func parameters(w http.ResponseWriter, r *http.Request) (url.Values, error) {
-	r.Body = http.MaxBytesReader(w, r.Body, callbackMaxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, requestMaxBody)
 	err := r.ParseForm()
 	if r.Method == http.MethodPost {
 		return r.PostForm, err
@@ -128,28 +124,9 @@ func parameters(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	return r.Form, err
 }
 
-func (c *callback) isAnswered() bool {
-	select {
-	case <-c.answered:
-		return true
-	default:
-		return false
-	}
-}
-
-// showEnd shows how the sign-in ended, when it has.
-func (c *callback) showEnd(w http.ResponseWriter, r *http.Request) {
-	select {
-	case <-c.ended:
-		show(w, http.StatusOK, c.page)
-		c.markShown()
-	case <-r.Context().Done():
-	}
-}
-
-// accept takes the parameters of an answer, and reports whether they are one to this
-// sign-in. The state is looked at before anything else, and each parameter has to be
-// there once (RFC 6749 §3.1). The first such answer counts; more of them change
+// accept takes the answer, and reports whether these are its parameters: they have the
+// state of this sign-in, and none of them comes twice (RFC 6749 §3.1). Only the first
+// answer counts. For another one with the same state, accept returns true and changes
 // nothing.
 func (c *callback) accept(values url.Values) bool {
 	if !sameSecret(values.Get("state"), c.state) {
@@ -160,7 +137,7 @@ func (c *callback) accept(values url.Values) bool {
 			return false
 		}
 	}
-	c.once.Do(func() {
+	c.answerOnce.Do(func() {
 		code := values.Get("code")
 		c.code = func() string { return code }
 		c.err = c.judge(values)
@@ -169,8 +146,9 @@ func (c *callback) accept(values url.Values) bool {
 	return true
 }
 
-// judge returns why an answer with the right state brings no code, if so. Who it is
-// of decides before what it says (RFC 9207 §2.4).
+// judge returns why an answer brings no code, or nil if it does. The issuer is checked
+// before the rest (RFC 9207 §2.4): an answer of another provider says nothing about this
+// sign-in, and neither does its error. No error shows the state or the code.
 func (c *callback) judge(values url.Values) error {
 	issuer := values.Get("iss")
 	code := values.Get("code")
@@ -196,11 +174,58 @@ func (c *callback) judge(values url.Values) error {
 	return nil
 }
 
-// How long a browser may take to ask for the page that says how the sign-in ended.
+// isAnswered reports whether the answer has come.
+func (c *callback) isAnswered() bool {
+	select {
+	case <-c.answered:
+		return true
+	default:
+		return false
+	}
+}
+
+// explainTLS tells the person what to do about a browser that wants to speak TLS.
+func (c *callback) explainTLS() {
+	c.tellOnce(&c.tellTLS, "The browser has asked for https://"+c.redirect.Host+", "+
+		"and the answer to this sign-in is wanted over http. Change https to http in the\n"+
+		"browser's address bar and press Enter. "+
+		"If it changes it back, turn off its HTTPS-only mode.\n")
+}
+
+// tellOnce tells the person something, unless once was used before or the answer has come.
+func (c *callback) tellOnce(once *sync.Once, text string) {
+	if c.tell == nil || c.isAnswered() {
+		return
+	}
+	once.Do(func() { c.tell(text) })
+}
+
+// end says that the sign-in is over, and with which page. It must be called once at most.
+func (c *callback) end(page []byte) {
+	c.page = page
+	close(c.ended)
+}
+
+// showEnd waits until the sign-in is over, and shows how it ended.
+func (c *callback) showEnd(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-c.ended:
+		show(w, http.StatusOK, c.page)
+		c.markShown()
+	case <-r.Context().Done():
+	}
+}
+
+// markShown says that the browser has got the page, or that none will come for it.
+func (c *callback) markShown() {
+	c.shownOnce.Do(func() { close(c.shown) })
+}
+
+// pageTimeout is how long a browser may take to ask for the page.
 const pageTimeout = 2 * time.Second
 
-// waitShown waits until the person has seen how the sign-in ended, but not for long:
-// the browser may have been closed.
+// waitShown waits until the browser has got the page, but no longer than pageTimeout: the
+// person may have closed the browser.
 func (c *callback) waitShown() {
 	timer := time.NewTimer(pageTimeout)
 	defer timer.Stop()

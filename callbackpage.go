@@ -10,9 +10,10 @@ import (
 	"strconv"
 )
 
-// This file has the pages that a browser shows at the end of a sign-in.
+// This file has the pages that the listener of a sign-in sends to browsers. They are
+// constant texts: none of a request is in them. They run no script and load nothing.
 
-// What a person sees in the browser.
+// The pages.
 var (
 	nothingPage = newPage("There is nothing here",
 		"This address waits for the answer to a sign-in, and this was none. "+
@@ -29,7 +30,7 @@ var (
 		"The program that asked for it says why. You can close this page and go back to it.")
 )
 
-// endPage returns the page for a sign-in that ended with err.
+// endPage returns the page for a sign-in that ended with err, which is nil if it succeeded.
 func endPage(err error) []byte {
 	var refused *OAuthError
 	switch {
@@ -42,12 +43,13 @@ func endPage(err error) []byte {
 	}
 }
 
+// pageStyle is the style of all pages. pagePolicy has its hash.
 const pageStyle = `:root{color-scheme:light dark}` +
 	`body{font:18px/1.5 system-ui,sans-serif;max-width:32em;margin:18vh auto 0;padding:0 1.5em;` +
 	`text-wrap:pretty}` +
 	`h1{font-size:1.5em;line-height:1.25}`
 
-// newPage makes a page without scripts and without anything from elsewhere.
+// newPage returns a page. The title and the text must be HTML.
 func newPage(title, text string) []byte {
 	return []byte(`<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">` +
 		`<meta name="viewport" content="width=device-width,initial-scale=1">` +
@@ -55,7 +57,8 @@ func newPage(title, text string) []byte {
 		`<body><h1>` + title + `</h1><p>` + text + `</p></body></html>` + "\n")
 }
 
-// pagePolicy permits a page its own style and nothing else (CSP Level 3).
+// pagePolicy returns a Content-Security-Policy (CSP Level 3) that permits a page its own
+// style and nothing else.
 func pagePolicy() string {
 	sum := sha256.Sum256([]byte(pageStyle))
 	return "default-src 'none'; " +
@@ -63,17 +66,18 @@ func pagePolicy() string {
 		"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 }
 
-// show sends a page, all of it at once, and closes the connection.
+// show sends a page at once, and closes the connection afterwards. The address of the
+// request may have the code in it, so that neither a cache nor another page may get it.
 func show(w http.ResponseWriter, status int, page []byte) {
 	header := w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("Content-Length", strconv.Itoa(len(page)))
 	header.Set("Content-Security-Policy", pagePolicy())
 	header.Set("Cache-Control", "no-store")
-	header.Set("Referrer-Policy", "no-referrer") // or the next page would learn the code
+	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Connection", "close")
 	w.WriteHeader(status)
-	_, _ = w.Write(page) // fails for a HEAD, which gets the headers alone
+	_, _ = w.Write(page) // fails for a HEAD, whose answer has no body
 	_ = http.NewResponseController(w).Flush()
 }

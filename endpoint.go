@@ -269,8 +269,7 @@ func checkURL(raw string, u *url.URL) error {
 		return fmt.Errorf("has %s, which cannot be part of a URL (RFC 3986 §2)", found)
 	}
 	host := u.Hostname()
-	loopback := net.ParseIP(host).IsLoopback() || strings.ToLower(host) == "localhost"
-	secure := u.Scheme == "https" || u.Scheme == "http" && loopback
+	secure := u.Scheme == "https" || u.Scheme == "http" && isLoopback(host)
 	switch {
 	case host == "" || u.Opaque != "":
 		return errors.New("is not of the form https://host/path")
@@ -285,6 +284,11 @@ func checkURL(raw string, u *url.URL) error {
 		return errors.New("must be https (http only for a loopback host)")
 	}
 	return nil
+}
+
+// isLoopback reports whether a host is this computer: localhost, or a loopback address.
+func isLoopback(host string) bool {
+	return net.ParseIP(host).IsLoopback() || strings.ToLower(host) == "localhost"
 }
 
 // notInURL reports whether r cannot be part of a URL. A double quote is among these

@@ -209,3 +209,23 @@ func TestEntraV1ErrorSaysWhatIsWanted(t *testing.T) {
 		t.Errorf("an issuer of v2 in upper case: %v", err)
 	}
 }
+
+// TestLoopbackIsSpeltInASCII: a letter that folds to one of ASCII makes no localhost, also
+// in an address that a person pastes, which no constructor has checked.
+func TestLoopbackIsSpeltInASCII(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost":      true,
+		"LOCALHOST":      true,
+		"127.0.0.1":      true,
+		"127.9.9.9":      true,
+		"::1":            true,
+		"localho\u017ft": false, // a long s
+		"localhost.":     false,
+		"10.0.0.1":       false,
+		"":               false,
+	} {
+		if got := isLoopback(host); got != want {
+			t.Errorf("isLoopback(%q) = %t", host, got)
+		}
+	}
+}

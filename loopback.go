@@ -13,36 +13,34 @@ import (
 	"time"
 )
 
-// This file listens on loopback while a person signs in (RFC 8252 §7.3), and serves what
-// comes there to a callback (callback.go).
+// This file listens on loopback while a person signs in (RFC 8252 §7.3, §8.3), for the
+// browser that comes back with the answer of the authorization endpoint. No other
+// computer can connect. Every request goes to a callback (callback.go), which tells the
+// answer from everything else.
 
-// Limits of a request to the listener: how long it may take to arrive, and its headers.
-const (
-	callbackTimeout   = 10 * time.Second
-	callbackMaxHeader = 64 << 10 // bytes
-)
-
-// A listenFunc is net.Listen, or a test's.
+// A listenFunc is net.Listen, or what a test has in its place.
 type listenFunc func(network, address string) (net.Listener, error)
 
-// How often a free port is looked for that is free on both loopback addresses.
+// freePortTries is how many free ports are tried, until one is free on both loopback
+// addresses.
 const freePortTries = 10
 
-// listenLoopback listens where the browser is sent back to (RFC 8252 §7.3, §8.3), and
-// returns the redirect URI with the port in it, which is a free one for port 0. An
-// error names field, which the URL was configured by.
+// listenLoopback listens on the host and the port of a redirect URI. If the host is
+// localhost, it listens on both loopback addresses, of which browsers pick either. Port 0
+// means a free port. It returns the redirect URI with the port that is listened on. field
+// is the field of the configuration that has the URI, for errors.
 func listenLoopback(
 	listen listenFunc, redirect *url.URL, field string,
 ) ([]net.Listener, *url.URL, error) {
 	if listen == nil {
 		listen = net.Listen
 	}
-	host, port := redirect.Hostname(), redirect.Port()
+	host := redirect.Hostname()
 	addresses := []string{host}
 	if strings.EqualFold(host, "localhost") {
-		// Browsers pick either of the two.
 		addresses = []string{"127.0.0.1", "::1"}
 	}
+	port := redirect.Port()
 	for try := 1; ; try++ {
 		listeners, bound, err := listenOnAll(listen, addresses, port)
 		if err == nil {
@@ -57,33 +55,36 @@ func listenLoopback(
 	}
 }
 
-// listenOnAll listens on one port of all addresses, and returns that port. An address
-// that this computer does not have at all (no IPv6) is left out if there is another.
+// listenOnAll listens on the same port of all addresses, and returns that port. Port 0
+// means one that is free on the first address. If this computer does not have one of the
+// addresses (it may have no IPv6), listenOnAll leaves it out, unless no other is left.
 func listenOnAll(
 	listen listenFunc, addresses []string, port string,
-) (listeners []net.Listener, bound string, err error) {
-	bound = port
+) ([]net.Listener, string, error) {
+	var listeners []net.Listener
+	var unavailable error // of an address that this computer does not have
 	for _, address := range addresses {
-		l, failed := listen("tcp", net.JoinHostPort(address, bound))
-		if failed == nil {
+		l, err := listen("tcp", net.JoinHostPort(address, port))
+		if err == nil {
 			listeners = append(listeners, l)
-			_, bound, _ = net.SplitHostPort(l.Addr().String())
+			_, port, _ = net.SplitHostPort(l.Addr().String())
 			continue
 		}
 		if hasAddress(listen, address) {
-			// Its port is taken, and what has it would get the answer.
+			// Another program has the port at this address. If the browser picked the address,
+			// that program would get the answer.
 			closeAll(listeners)
-			return nil, bound, failed
+			return nil, port, err
 		}
-		err = failed
+		unavailable = err
 	}
-	if len(listeners) > 0 {
-		return listeners, bound, nil
+	if len(listeners) == 0 {
+		return nil, port, unavailable
 	}
-	return nil, bound, err
+	return listeners, port, nil
 }
 
-// hasAddress reports whether anything can be listened on at an address.
+// hasAddress reports whether this computer has an address: any port can be listened on.
 func hasAddress(listen listenFunc, address string) bool {
 	l, err := listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
@@ -93,36 +94,49 @@ func hasAddress(listen listenFunc, address string) bool {
 	return true
 }
 
+// closeAll closes listeners.
 func closeAll(listeners []net.Listener) {
 	for _, l := range listeners {
 		l.Close()
 	}
 }
 
-// serve answers what comes to the listeners, until stop is called.
+const (
+	// requestTimeout is how long a request may take to arrive. A connection on which
+	// nothing more comes is closed after that.
+	requestTimeout = 10 * time.Second
+	// requestMaxHeader is how long the header of a request may be, in bytes.
+	requestMaxHeader = 64 << 10
+)
+
+// serve passes the requests that come to the listeners to the callback, until its caller
+// calls stop. stop closes all connections and listeners.
 func (c *callback) serve(listeners []net.Listener) (stop func()) {
 	server := &http.Server{
 		Handler:        c,
-		ReadTimeout:    callbackTimeout,
-		MaxHeaderBytes: callbackMaxHeader,
+		ReadTimeout:    requestTimeout,
+		MaxHeaderBytes: requestMaxHeader,
 		ErrorLog:       log.New(io.Discard, "", 0),
 	}
 	for _, l := range listeners {
-		go server.Serve(&plainListener{l, c.sayNoTLS})
+		go server.Serve(&plainListener{Listener: l, onTLS: c.explainTLS})
 	}
 	return func() {
 		server.Close()
-		closeAll(listeners) // also those that the server has not come to serve
+		// The server does not know a listener before its goroutine has called Serve.
+		closeAll(listeners)
 	}
 }
 
-// A plainListener recognises connections on which a browser speaks TLS: some turn each
-// http address into one of https (HSTS, HTTPS-only modes). It calls onTLS for those.
+// A plainListener ends the connections on which a browser speaks TLS, and calls onTLS for
+// each. Some browsers replace http by https in every address, because of HSTS or in a mode
+// that permits https alone.
 type plainListener struct {
 	net.Listener
 	onTLS func()
 }
 
+// Accept returns the next connection, as a *plainConn.
 func (l *plainListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
@@ -131,17 +145,19 @@ func (l *plainListener) Accept() (net.Conn, error) {
 	return &plainConn{Conn: conn, onTLS: l.onTLS}, nil
 }
 
+// A plainConn is a connection of a plainListener.
 type plainConn struct {
 	net.Conn
 	onTLS func()
 	begun bool // something was read
 }
 
-// The content type of the first record of a TLS connection (RFC 8446 §5.1). No HTTP
-// request begins with it.
+// tlsHandshake is the content type of the first record of a TLS connection, and its first
+// byte (RFC 8446 §5.1). No HTTP request begins with it.
 const tlsHandshake = 22
 
-// Read ends a connection that begins with TLS.
+// Read reads from the connection. If the connection begins with TLS, Read calls onTLS, and
+// returns io.EOF as if nothing had come.
 func (c *plainConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n == 0 || c.begun {
@@ -153,9 +169,4 @@ func (c *plainConn) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return n, err
-}
-
-// isLoopback reports whether a host is this computer.
-func isLoopback(host string) bool {
-	return net.ParseIP(host).IsLoopback() || strings.EqualFold(host, "localhost")
 }
