@@ -46,8 +46,8 @@ type DeviceCodeConfig struct {
 	// same cache. It is a user name, or a hint under which the person has signed in
 	// before, such as an alias. The case of letters makes no difference. LoginHint is
 	// not sent to the identity provider, so that somebody else can sign in. Token then
-	// returns that person's token, and no error. It logs that the user name is another
-	// one, and prints it to standard error, unless ShowCode is set.
+	// returns that person's token, and no error. It logs who has signed in instead, and,
+	// unless ShowCode is set, prints that to standard error.
 	LoginHint string
 
 	// ShowCode shows the person where to sign in, and with which code. Polling begins
@@ -64,16 +64,16 @@ type DeviceCodeConfig struct {
 // texts are printable and on one line. Its URLs are https, or http on a loopback host.
 // UserCode or VerificationURI can be missing only if there is a Message.
 type DeviceAuthorization struct {
-	// UserCode is the code that the person enters at VerificationURI. Either is empty if
-	// the identity provider did not send it.
+	// UserCode is the code that the person enters on the page at VerificationURI. Each of
+	// the two is empty if the identity provider did not send it.
 	UserCode, VerificationURI string
 
 	// VerificationURIComplete is a URL that has the code in it, for a link or a QR code.
 	// It is empty if the identity provider did not send one that can be used.
 	VerificationURIComplete string
 
-	// Message is what the identity provider itself would tell the person; Entra sends
-	// one. It is empty if there is none.
+	// Message is the identity provider's own text for the person, as Entra sends one. It
+	// is empty if the provider did not send one.
 	Message string
 
 	// Expiry is when the code expires. If the identity provider does not say, that is 15
