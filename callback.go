@@ -38,6 +38,10 @@ type callback struct {
 	code       func() string
 	err        error
 
+	// onAnswer is called once, when the answer has come and before anybody learns of it;
+	// nil if nothing is to be called.
+	onAnswer func() bool
+
 	// ended is closed when the sign-in is over. page is set before: it says how the
 	// sign-in ended.
 	ended chan struct{}
@@ -141,6 +145,9 @@ func (c *callback) accept(values url.Values) bool {
 		code := values.Get("code")
 		c.code = func() string { return code }
 		c.err = c.judge(values)
+		if c.onAnswer != nil {
+			c.onAnswer()
+		}
 		close(c.answered)
 	})
 	return true

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -226,43 +227,50 @@ type browserFlow struct {
 	input       io.Reader // nil means standard input if it is a terminal
 }
 
-// authorize is one sign-in. Its error says why there is no token, and so does the
-// page in the browser.
+// authorize asks a person to sign in with a browser, once. It is the flow's
+// authorizeFunc. If it fails, the page in the browser says so too.
 func (b *browserFlow) authorize(ctx context.Context, q *promptRequest) (grant, claims, error) {
 	endpoint, err := b.client.endpointURL(ctx, "authorize")
 	if err != nil {
 		return grant{}, claims{}, err
 	}
-	// Before the browser opens, so that no other program can take the port meanwhile.
+	// Listen before the browser opens: otherwise another program could take the port
+	// meanwhile, and get the code.
 	listeners, redirect, err := listenLoopback(b.listen, b.redirect, b.field)
 	if err != nil {
 		return grant{}, claims{}, err
 	}
 	answer := newCallback(redirect, q.metadata)
 	answer.tell = b.tell
+	answer.onAnswer = q.answered
 	stop := answer.serve(listeners)
 	defer stop()
 
 	attempt := newAttempt()
-	err = b.await(ctx, answer, b.authorizationURL(endpoint, answer, attempt, q))
+	address, err := b.authorizationURL(endpoint, answer, attempt, q)
 	if err != nil {
 		return grant{}, claims{}, err
 	}
-	q.answered()
+	err = b.await(ctx, answer, address)
+	if err != nil {
+		return grant{}, claims{}, err
+	}
 	got, said, err := b.redeem(ctx, answer, attempt, q)
 	answer.end(endPage(err))
 	answer.waitShown()
 	return got, said, err
 }
 
-// A signInAttempt has what is made up anew for each sign-in, besides the state.
+// A signInAttempt has the random values of one sign-in, but for the state. That is in
+// the callback, which checks it.
 type signInAttempt struct {
 	nonce    string // comes back in the ID token (OpenID Connect Core §3.1.2.1)
-	verifier string // code_verifier, which proves that the code was asked for here
+	verifier string // code_verifier, which proves that this program asked for the code
 }
 
-// newAttempt makes a nonce and a code verifier. A verifier has 43 characters at least,
-// all of them unreserved, and 256 random bits (RFC 7636 §4.1): this one has 260.
+// newAttempt makes a nonce and a code verifier. A code verifier has at least 43
+// characters, all of them unreserved, and should have 256 random bits (RFC 7636 §4.1,
+// §7.1). This one has 52 characters and 260 random bits.
 func newAttempt() *signInAttempt {
 	return &signInAttempt{nonce: randomText(), verifier: randomText()}
 }
@@ -272,19 +280,23 @@ func randomText() string {
 	return rand.Text() + rand.Text()
 }
 
-// codeChallenge returns what a code verifier is announced by, with the method S256
-// (RFC 7636 §4.2).
+// codeChallenge returns the code challenge of a code verifier by the method S256: its
+// SHA-256 hash in base64url (RFC 7636 §4.2).
 func codeChallenge(verifier string) string {
 	sum := sha256.Sum256([]byte(verifier))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // authorizationURL returns the URL to open in a browser: the authorization endpoint,
-// which may have a query of its own (RFC 6749 §3.1), with the request in its query.
+// which may have a query of its own (RFC 6749 §3.1), with the request added to its
+// query.
 func (b *browserFlow) authorizationURL(
 	endpoint string, answer *callback, attempt *signInAttempt, q *promptRequest,
-) string {
-	u, _ := parseURL(endpoint) // which has passed before
+) (string, error) {
+	u, err := parseURL(endpoint)
+	if err != nil {
+		return "", fmt.Errorf("cdfauth: interactive: the authorization endpoint %w", err)
+	}
 	query := u.Query()
 	maps.Copy(query, b.client.params)
 
@@ -311,37 +323,19 @@ func (b *browserFlow) authorizationURL(
 	}
 
 	if b.client.entraStyle() {
-		query.Set("client_info", "1") // the answer then says which account it is, for the cache
+		// Entra then says which account it is, in the form in which MSAL names accounts.
+		query.Set("client_info", "1")
 	}
 	u.RawQuery = query.Encode()
-	return u.String()
+	return u.String(), nil
 }
 
-// redeem exchanges the code of an answer for a token (RFC 6749 §4.1.3, RFC 7636 §4.5),
-// once: a code that is sent twice revokes what it has brought (RFC 6749 §4.1.2).
-func (b *browserFlow) redeem(
-	ctx context.Context, answer *callback, attempt *signInAttempt, q *promptRequest,
-) (grant, claims, error) {
-	if answer.err != nil {
-		return grant{}, claims{}, answer.err
-	}
-	fields := url.Values{}
-	fields.Set("code", answer.code())
-	fields.Set("redirect_uri", answer.redirect.String())
-	fields.Set("code_verifier", attempt.verifier)
-	secrets := []string{answer.code(), attempt.verifier}
-	got, err := b.client.exchange(ctx, "authorization_code", 1, b.addGrant(fields, secrets...))
-	if err != nil {
-		return got, claims{}, err
-	}
-	said, err := b.verifyIDToken(got, q.Issuer, attempt.nonce, secrets...)
-	return got, said, err
-}
-
-// await asks the person to sign in at the address, and waits for the answer.
+// await asks the person to sign in at that address, and waits for the answer. Its error
+// is that of ctx, not wrapped, or says why no answer can come.
 func (b *browserFlow) await(ctx context.Context, answer *callback, address string) error {
+	// When the wait is over, so are the call of OpenBrowser and the wait for a line.
 	asking, stop := context.WithCancel(ctx)
-	defer stop() // an opener or a line of Input that is still waited for
+	defer stop()
 	failed := make(chan error, 1)
 	go func() {
 		err := b.ask(asking, answer, address)
@@ -349,76 +343,129 @@ func (b *browserFlow) await(ctx context.Context, answer *callback, address strin
 			failed <- err
 		}
 	}()
+	var failure error
 	select {
 	case <-answer.answered:
-		return nil
-	case err := <-failed:
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return err
+	case failure = <-failed:
 	case <-ctx.Done():
+	}
+	// Several of them may have happened, of which select picks any. An answer that has
+	// come is not dropped.
+	switch {
+	case answer.isAnswered():
+		return nil
+	case ctx.Err() != nil:
 		return ctx.Err()
+	default:
+		return failure
 	}
 }
 
-// How long an answer is waited for from a browser that opens before the person may
-// paste one. Reading takes lines from standard input that the program may want.
+// pasteDelay is how long after a sign-in began the person may paste the answer, if a
+// browser seems to open. Until then nothing is read from Input: the program may want
+// what is typed there for itself, and a browser most often brings the answer.
 const pasteDelay = 30 * time.Second
 
 // ask opens the browser, tells the person what to do, and lets the person paste the
-// answer where the browser cannot bring it. Its error ends the sign-in.
+// answer if the browser cannot bring it. It returns nil when an answer was pasted or ctx
+// has ended, and an error if no answer can come.
 func (b *browserFlow) ask(ctx context.Context, answer *callback, address string) error {
 	opened := make(chan error, 1)
-	go func() {
-		_, err := guarded(ctx, "OpenBrowser", func() error { return b.openBrowser(ctx, address) })
-		opened <- err
-	}()
+	go func() { opened <- b.open(ctx, answer, address) }()
 	b.tell("\nTo sign in, use the browser page that opens now. If none does, " +
 		"open this address in a browser on this computer:\n\n    " + address + "\n\n")
 	input := b.input
 	if input == nil {
 		input = terminalInput()
 	}
-	noBrowser := <-opened // which comes at the latest when ctx ends
-	switch {
-	case ctx.Err() != nil:
+	delay := time.NewTimer(pasteDelay)
+	defer delay.Stop()
+	for {
+		select {
+		case err := <-opened:
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return b.askWithoutBrowser(ctx, input, answer, err)
+			}
+		case <-delay.C:
+			if input != nil && b.offerPaste(ctx, input, answer) {
+				return nil
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// open calls OpenBrowser. Its error does not show the state, which an opener's error has
+// in it if it quotes the URL. Such an error is replaced by its text without the state,
+// since errors.As could lead to the URL.
+func (b *browserFlow) open(ctx context.Context, answer *callback, address string) error {
+	_, err := guarded(ctx, "OpenBrowser", func() error { return b.openBrowser(ctx, address) })
+	if err == nil {
 		return nil
-	case noBrowser != nil && input == nil:
+	}
+	text := err.Error()
+	clean := scrub(text, 300, answer.state)
+	if clean != text {
+		return errors.New(clean)
+	}
+	return err
+}
+
+// askWithoutBrowser asks the person to paste the answer, where no browser opens. It
+// fails if there is no Input, or if it ends.
+func (b *browserFlow) askWithoutBrowser(
+	ctx context.Context, input io.Reader, answer *callback, noBrowser error,
+) error {
+	if input == nil {
 		return fmt.Errorf("%w: no browser opens, and Input is not there to paste an answer to: %w",
 			ErrSignInRequired, noBrowser)
-	case noBrowser != nil:
-		b.tell("No browser opens here (" + scrub(noBrowser.Error(), 200) + "). " +
-			"Open the address in one elsewhere, sign in, copy the whole address of the page\n" +
-			"that it ends at (it may say that the page cannot be reached), " +
-			"paste it here and press Enter:\n")
-		err := b.readAnswer(ctx, input, answer)
-		if err != nil {
-			return fmt.Errorf("%w: no browser opens, and Input has ended: %w", ErrSignInRequired, err)
-		}
-	case input != nil && sleep(ctx, pasteDelay):
-		// A browser that opens may be of no use: on a server, in a container.
-		b.tell("No answer has come yet. If you sign in with a browser elsewhere, " +
-			"copy the whole address of the page that it ends at\n" +
-			"(it may say that the page cannot be reached), paste it here and press Enter:\n")
-		_ = b.readAnswer(ctx, input, answer) // the browser may bring it all the same
+	}
+	b.tell("No browser opens here (" + noBrowser.Error() + "). " +
+		"Open the address in one elsewhere, sign in, copy the whole address of the page\n" +
+		"that it ends at (it may say that the page cannot be reached), " +
+		"paste it here and press Enter:\n")
+	err := b.readAnswer(ctx, input, answer)
+	if err != nil {
+		return fmt.Errorf("%w: no browser opens (%w), and Input has ended: %w",
+			ErrSignInRequired, noBrowser, err)
 	}
 	return nil
 }
 
-// readAnswer reads lines until one is the address that a browser was sent back to.
-func (b *browserFlow) readAnswer(ctx context.Context, input io.Reader, answer *callback) error {
-	for {
-		line, err := readLine(ctx, input)
-		if err != nil {
-			return err
-		}
-		values, ok := pastedAnswer(line, answer.redirect)
-		if ok && answer.accept(values) {
-			answer.markShown() // the browser could not come here
-			return nil
-		}
-		b.tell("That is not the answer to this sign-in. Paste the whole address, " +
-			"which begins with " + answer.redirect.String() + " and has state= in it:\n")
+// offerPaste lets the person paste the answer, although a browser seems to have opened.
+// It may be of no use: on a server, in a container. offerPaste reports false if Input
+// has ended. The browser may bring the answer all the same.
+func (b *browserFlow) offerPaste(ctx context.Context, input io.Reader, answer *callback) bool {
+	b.tell("No answer has come yet. If you sign in with a browser elsewhere, " +
+		"copy the whole address of the page that it ends at\n" +
+		"(it may say that the page cannot be reached), paste it here and press Enter:\n")
+	return b.readAnswer(ctx, input, answer) == nil
+}
+
+// redeem exchanges the code of an answer for a token (RFC 6749 §4.1.3, RFC 7636 §4.5).
+// It sends the code once: if a code comes twice, the identity provider should revoke the
+// tokens that it has issued for it (RFC 6749 §4.1.2).
+func (b *browserFlow) redeem(
+	ctx context.Context, answer *callback, attempt *signInAttempt, q *promptRequest,
+) (grant, claims, error) {
+	if answer.err != nil {
+		return grant{}, claims{}, answer.err
 	}
+	code := answer.code()
+	fields := url.Values{}
+	fields.Set("code", code)
+	fields.Set("redirect_uri", answer.redirect.String())
+	fields.Set("code_verifier", attempt.verifier)
+	secrets := []string{code, attempt.verifier}
+	const tries = 1
+	got, err := b.client.exchange(ctx, "authorization_code", tries, b.addGrant(fields, secrets...))
+	if err != nil {
+		return got, claims{}, err
+	}
+	said, err := b.verifyIDToken(got, q.Issuer, attempt.nonce, secrets...)
+	return got, said, err
 }

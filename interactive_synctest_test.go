@@ -4,8 +4,10 @@ package cdfauth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -256,4 +258,94 @@ func TestOpenerEndsWithTheAnswer(t *testing.T) {
 			t.Errorf("the opener ran for %v", ran)
 		}
 	})
+}
+
+// TestCodeIsKeptIfEverybodyLeavesAsItArrives: whoever leaves once the browser has an answer
+// from the listener is too late to end the sign-in.
+func TestCodeIsKeptIfEverybodyLeavesAsItArrives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+		ctx, cancel := context.WithCancel(t.Context())
+		h.back = func(location string) error {
+			u, _ := url.Parse(location)
+			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
+			cancel()
+			return nil
+		}
+		p := interactive(t, h, cache, nil)
+		s := p.flow().signIn
+		authorize := s.authorize
+		s.authorize = func(ctx context.Context, q *promptRequest) (grant, claims, error) {
+			answered := q.answered
+			q.answered = func() bool {
+				time.Sleep(time.Second) // the provider's goroutine is slow
+				return answered()
+			}
+			return authorize(ctx, q)
+		}
+		if _, err := p.Token(ctx); err != context.Canceled {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute)
+		if n := refreshTokensIn(t, cache); n != 1 {
+			t.Errorf("%d refresh tokens are stored", n)
+		}
+		signedIn(t, interactive(t, h, cache, nil))
+		if h.asked() != 1 {
+			t.Error("the code was lost")
+		}
+	})
+}
+
+// TestAnswerCountsBeforeTheEnd: if the answer has come and the wait for it has ended, the
+// answer counts.
+func TestAnswerCountsBeforeTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		b := interactive(t, h, &MemoryCache{}, nil).flow()
+		ended, end := context.WithCancel(t.Context())
+		end()
+		for range 50 { // a select that has a choice picks at random
+			answer := newCallback(b.redirect, &metadata{})
+			answer.accept(url.Values{"state": {answer.state}, "code": {"x"}})
+			if err := b.await(ended, answer, "https://idp.test/authorize"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// TestOpenerThatQuotesTheURL: the error neither shows the state that is in the URL nor
+// leads to it. An opener's error without the state can be told by errors.Is.
+func TestOpenerThatQuotesTheURL(t *testing.T) {
+	broken := errors.New("broken")
+	for _, quotes := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			state := ""
+			p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
+				c.OpenBrowser = func(_ context.Context, address string) error {
+					u, err := url.Parse(address)
+					must(t, err)
+					state = u.Query().Get("state")
+					if quotes {
+						return &url.Error{Op: "open", URL: "/?state=" + state, Err: broken}
+					}
+					return broken
+				}
+			})
+			_, err := p.Token(t.Context())
+			if !errors.Is(err, ErrSignInRequired) || !strings.Contains(err.Error(), "broken") || errors.Is(err, broken) == quotes {
+				t.Error(err)
+			}
+			var quoting *url.Error
+			if strings.Contains(err.Error(), state) || errors.As(err, &quoting) {
+				t.Errorf("the error has the state: %v", err)
+			}
+			_, reason, _ := strings.Cut(h.told(), "No browser opens here")
+			if !strings.Contains(reason, "broken") || strings.Contains(reason, state) {
+				t.Errorf("told: %s", reason)
+			}
+		})
+	}
 }

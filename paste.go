@@ -28,6 +28,24 @@ func terminalInput() io.Reader {
 	return os.Stdin
 }
 
+// readAnswer reads lines until one is the address that a browser was sent back to, and
+// passes the answer in it on.
+func (b *browserFlow) readAnswer(ctx context.Context, input io.Reader, answer *callback) error {
+	for {
+		line, err := readLine(ctx, input)
+		if err != nil {
+			return err
+		}
+		values, ok := pastedAnswer(line, answer.redirect)
+		if ok && answer.accept(values) {
+			answer.markShown() // the browser could not come here for the page
+			return nil
+		}
+		b.tell("That is not the answer to this sign-in. Paste the whole address, " +
+			"which begins with " + answer.redirect.String() + " and has state= in it:\n")
+	}
+}
+
 // pastedAnswer returns the parameters in an address, if it is the redirect URI or what
 // a browser makes of it: https for http, no scheme, another name of loopback.
 func pastedAnswer(line string, redirect *url.URL) (url.Values, bool) {

@@ -231,3 +231,51 @@ func TestPastingIsOfferedBesideAUselessBrowser(t *testing.T) {
 		}
 	})
 }
+
+// TestPastingIsOfferedBesideABusyOpener: an opener may return no sooner than its browser
+// ends. The person may paste the answer in time nevertheless.
+func TestPastingIsOfferedBesideABusyOpener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		in := &typed{lines: make(chan string)}
+		go func() {
+			time.Sleep(pasteDelay + time.Second)
+			if !strings.Contains(h.told(), "No answer has come yet") {
+				t.Errorf("told: %s", h.told())
+			}
+			in.lines <- answered(h) + "\n"
+			close(in.lines)
+		}()
+		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
+			c.OpenBrowser = func(ctx context.Context, _ string) error { <-ctx.Done(); return nil }
+			c.Input = in
+		})
+		if d := elapse(func() { signedIn(t, p) }); d > 2*pasteDelay {
+			t.Errorf("signed in after %v", d)
+		}
+	})
+	t.Run("fails late", func(t *testing.T) {
+		defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)
+		os.Stdin = nil
+		for name, input := range map[string]io.Reader{"no input": nil, "ended": new(ended)} {
+			synctest.Test(t, func(t *testing.T) {
+				p := interactive(t, &human{idp: idptest.New()}, &MemoryCache{}, func(c *InteractiveConfig) {
+					c.OpenBrowser = func(context.Context, string) error {
+						time.Sleep(2 * pasteDelay)
+						return errors.New("crashed")
+					}
+					c.Input = input
+				})
+				var err error
+				d := elapse(func() { _, err = p.Token(t.Context()) })
+				if !errors.Is(err, ErrSignInRequired) || d != 2*pasteDelay {
+					t.Errorf("%s: %v after %v", name, err, d)
+				}
+			})
+		}
+	})
+}
+
+type ended struct{ _ byte }
+
+func (*ended) Read([]byte) (int, error) { return 0, io.EOF }
