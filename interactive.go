@@ -21,83 +21,95 @@ import (
 // This file is the authorization code flow (RFC 6749 §4.1) for programs on a person's
 // own machine (RFC 8252), with a proof key (PKCE, RFC 7636).
 //
-// A sign-in listens on loopback (loopback.go), then opens a browser (browser.go) at
-// the authorization endpoint. The browser comes back with a code, or the person
-// pastes the address that it ended at (paste.go). The code is exchanged by a POST of
-// grant_type, client_id, code, redirect_uri, code_verifier, scope and Params at the
-// token endpoint. What is common to the flows of a person is in signin.go.
+// A sign-in listens on loopback (loopback.go), then opens a browser (browser.go) at the
+// authorization endpoint. The browser comes back to the listener with a code, or the
+// person pastes the address that the browser ended at (paste.go). The program exchanges
+// the code for a token by a POST of grant_type, client_id, code, redirect_uri,
+// code_verifier, scope and Params to the token endpoint. What the flows of a person have
+// in common is in signin.go.
 
 // InteractiveConfig configures [NewInteractive].
 type InteractiveConfig struct {
-	// Endpoint is the identity provider. TokenURL is refused: it names no address at
-	// which a person signs in.
+	// Endpoint says where the identity provider is. NewInteractive rejects one that was
+	// made by [TokenURL], because it does not say where a person signs in.
 	Endpoint Endpoint
 
-	// ClientID is the application's id at the provider.
+	// ClientID is the identifier that the identity provider knows the application by.
 	ClientID string
 
-	// Scopes are the permissions to ask for. openid, profile and offline_access are
-	// added, as far as the provider knows them.
+	// Scopes are the scopes to ask for, each in an element of its own. The flow adds
+	// openid, profile and offline_access. It leaves out those of the three that are not
+	// in the list of scopes in the provider's metadata, if there is such a list.
 	Scopes []string
 
-	// Params are more parameters for each request of the flow. Names that the flow
-	// sets itself are refused.
+	// Params are more parameters of each request of the flow, such as audience.
+	// NewInteractive rejects parameters that the flow itself sets. The values are not
+	// treated as secrets: errors may show them.
 	Params url.Values
 
-	// RedirectPort is the port of http://localhost:{port}, which has to be registered
-	// at the provider as a redirect URI. 0 means DefaultRedirectPort.
+	// RedirectPort is the port in the redirect URI http://localhost:{port}, which has to
+	// be registered at the identity provider. Zero means DefaultRedirectPort.
 	RedirectPort int
 
-	// RedirectURL replaces RedirectPort by a loopback URL as it is registered, such as
-	// http://127.0.0.1:8400/callback. Port 0 means a free one, if the provider permits
-	// that (RFC 8252 §7.3).
+	// RedirectURL is the redirect URI, if it is not http://localhost:{port}. It must be
+	// http on a loopback host, with a port and without a query, such as
+	// http://127.0.0.1:8400/callback. Port 0 means a free port, which the identity
+	// provider has to permit (RFC 8252 §7.3). Set either RedirectPort or RedirectURL.
 	RedirectURL string
 
-	// Prompt is "", "select_account", "login" or "consent" (OpenID Connect Core
-	// §3.1.2.1). If it is not "", the first call of Token opens the browser, whatever
-	// is in the cache.
+	// Prompt is "select_account", "login" or "consent" (OpenID Connect Core §3.1.2.1),
+	// or "". If it is not "", the person has to sign in at the first call of Token,
+	// whatever is in the cache.
 	Prompt string
 
-	// LoginHint is the user name, in any case, of the person who is meant, or a hint
-	// that they have signed in under before, such as an alias. It selects one of the
-	// accounts in the cache, and is sent to the provider. That somebody else signs in
-	// is said on Output and logged, and no error.
+	// LoginHint says whose tokens to use if several people have signed in with the
+	// same cache. It is a user name, or a hint under which the person has signed in
+	// before, such as an alias. The case of letters makes no difference. LoginHint is
+	// sent to the identity provider, but somebody else can sign in. Token then returns
+	// that person's token, and no error. It logs that the user name is another one, and
+	// writes it to Output.
 	LoginHint string
 
-	// OpenBrowser opens a URL. If it fails, the person is asked to open the URL. nil
-	// means the system's browser, or what the environment variable BROWSER names.
+	// OpenBrowser opens a URL in a browser. If it returns an error, the person is asked
+	// to open the URL. Its context ends when an answer has come. Nil means the browser
+	// that the environment variable BROWSER names, or else the system's.
 	OpenBrowser func(ctx context.Context, url string) error
 
-	// Input is where the person can paste the address that the browser ended at: at
-	// once if none opens here, and if one does (it may be of no use, as on a server)
-	// when 30 seconds have passed without an answer. nil means standard input if it is
-	// a terminal. A read cannot be stopped: one that is still under way when the
-	// sign-in ends takes the next line of Input, for the next sign-in.
+	// Input is where the person can paste the address that the browser ended at. The
+	// provider reads it when OpenBrowser has failed, or when 30 seconds have passed
+	// without an answer: a browser may have opened where nobody can use it, as on a
+	// server. Nil means standard input if that is a terminal, and otherwise no Input. A
+	// read cannot be stopped. If one is still under way when the sign-in ends, the next
+	// sign-in gets the line that it reads. The type of Input must be comparable, as
+	// pointers are.
 	Input io.Reader
 
-	// Output is where the URL and what to do are shown. nil means standard error. A
-	// sign-in does not wait for one that blocks.
+	// Output is where the provider writes the URL, and what the person has to do. Nil
+	// means standard error. If Output blocks, the sign-in goes on.
 	Output io.Writer
 
 	Options
 }
 
-// DefaultRedirectPort is the port that Cognite's Python SDK uses.
+// DefaultRedirectPort is the default of RedirectPort. Cognite's Python SDK has the same.
 const DefaultRedirectPort = 53000
 
+// maxPort is the highest port of TCP.
 const maxPort = 65535
 
-// Interactive is the provider of the authorization code flow.
+// Interactive is the provider of the authorization code flow. Make one with
+// [NewInteractive].
 type Interactive struct {
 	refresher *refresher
 
-	// flow is a function value, so that no printer can reach the codes, URLs and
-	// outputs that it leads to.
+	// flow returns the flow. It is a function value, so that no printer of values
+	// reaches the codes, URLs and outputs in the flow.
 	flow func() *browserFlow
 }
 
-// NewInteractive returns a provider for a person with a browser. It checks cfg, names
-// the field that is wrong, and does no I/O.
+// NewInteractive returns a provider for a person who signs in with a browser on this
+// machine. It copies and checks cfg, and does no I/O. Its error names the field that is
+// wrong.
 func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
 	err := cfg.check()
 	if err != nil {
@@ -142,13 +154,14 @@ func NewInteractive(cfg InteractiveConfig) (*Interactive, error) {
 	}, nil
 }
 
-// check reports the first field of cfg that is wrong, of those that are this flow's
-// own.
+// check reports what is wrong with the fields that this flow alone has, but for the
+// redirect URI, which redirect checks.
 func (cfg *InteractiveConfig) check() error {
 	switch cfg.Prompt {
 	case "", "select_account", "login", "consent":
 	default:
-		return badField("Prompt", "is %.64q: want select_account, login, consent or none", cfg.Prompt)
+		return badField("Prompt", "is %.64q: "+
+			`want select_account, login, consent or ""`, cfg.Prompt)
 	}
 	switch {
 	case cfg.RedirectURL != "" && cfg.RedirectPort != 0:
@@ -159,8 +172,10 @@ func (cfg *InteractiveConfig) check() error {
 	return nil
 }
 
-// redirect returns the URL that the browser is sent back to, and the name of the
-// field that it comes from.
+// redirect returns the redirect URI, which is the URL that the browser is sent back to,
+// and the name of the field that it comes from. Its host must be a loopback one, so that
+// the code does not leave this computer (RFC 8252 §8.3). parseURL sees to that: it
+// accepts http for loopback hosts alone, and redirect accepts http alone.
 func (cfg *InteractiveConfig) redirect() (redirect *url.URL, field string, err error) {
 	raw := cfg.RedirectURL
 	field = "RedirectURL"
@@ -186,11 +201,16 @@ func (cfg *InteractiveConfig) redirect() (redirect *url.URL, field string, err e
 	return redirect, field, nil
 }
 
-// Token returns an access token for the person. It may have to ask for a sign-in,
-// which takes 15 minutes at most. Its errors are those of the context;
-// [ErrSignInRequired] if nobody may be asked (see [WithoutInteraction]), or if no
-// browser opens and there is nothing to paste an answer to; an [*OAuthError] if the
-// identity provider refused (access_denied if the person did); or the network's.
+// Token returns an access token of the person. If there is none in memory or in the
+// cache, and none can be got by a refresh token, Token asks the person to sign in by
+// OpenBrowser, and waits for at most 15 minutes. Its error wraps that of ctx,
+// [context.DeadlineExceeded] if the 15 minutes are over, [ErrSignInRequired], an
+// [*OAuthError], or the error of the network; or it says that the port of the redirect
+// URI cannot be listened on, or what is wrong with the identity provider's metadata or
+// with its answer. It is ErrSignInRequired if the person would have to sign in and may
+// not be asked (see [WithoutInteraction]), or if no browser opens and there is no Input
+// to paste the answer to. If the person has declined to sign in, the Code of the
+// OAuthError is access_denied.
 func (p *Interactive) Token(ctx context.Context) (Token, error) {
 	if p == nil || p.refresher == nil {
 		return Token{}, errNotMade
@@ -198,18 +218,24 @@ func (p *Interactive) Token(ctx context.Context) (Token, error) {
 	return p.refresher.Token(ctx)
 }
 
-// Invalidate says that t was refused. If it is the current token, the next call of
-// Token gets another, without asking anybody. It may be called at any rate.
+// Invalidate tells the provider that the API has refused t. If t is the current
+// token, the next call of Token gets another one, without asking the person. If that
+// fails, or may not be tried yet, Token returns t until it expires. Invalidate may be
+// called at any rate: it leads to one refresh in 10 seconds at most.
 func (p *Interactive) Invalidate(t Token) {
 	if p != nil && p.refresher != nil {
 		p.refresher.Invalidate(t)
 	}
 }
 
-// SignOut removes the tokens and the name of the person from the cache and from
-// memory, and nothing else. It does not revoke the tokens at the identity provider.
-// While another program is signing in, it waits. It fails if people are signed in and
-// LoginHint means none of them, or does not select one of several.
+// SignOut removes the person's tokens from memory and from the cache. It also removes
+// their user name, unless the cache has tokens that another application got for them. It
+// does not revoke the tokens at the identity provider, where they stay valid until they
+// expire, and it leaves the person signed in in the browser. If another program that
+// shares the cache is signing in, SignOut waits until that ends, or until ctx does.
+// SignOut fails if the cache cannot be read or written. It also fails, and removes
+// nothing from the cache, if people are signed in and LoginHint selects none of them, or
+// if several are and nothing tells which of them is meant.
 func (p *Interactive) SignOut(ctx context.Context) error {
 	if p == nil || p.flow == nil {
 		return errNotMade
@@ -217,12 +243,12 @@ func (p *Interactive) SignOut(ctx context.Context) error {
 	return p.flow().signOut(ctx)
 }
 
-// A browserFlow is how people sign in with a browser on this machine.
+// A browserFlow signs people in with a browser on this machine.
 type browserFlow struct {
 	*signIn
 	redirect    *url.URL   // redirect_uri; its port may be 0
-	field       string     // of the configuration, which redirect comes from
-	listen      listenFunc // nil but in tests
+	field       string     // the field of the configuration that redirect comes from
+	listen      listenFunc // nil outside of tests
 	openBrowser func(ctx context.Context, url string) error
 	input       io.Reader // nil means standard input if it is a terminal
 }
@@ -370,7 +396,7 @@ const pasteDelay = 30 * time.Second
 // answer if the browser cannot bring it. It returns nil when an answer was pasted or ctx
 // has ended, and an error if no answer can come.
 func (b *browserFlow) ask(ctx context.Context, answer *callback, address string) error {
-	opened := make(chan error, 1)
+	opened := make(chan error, 1) // gets one error, or nil
 	go func() { opened <- b.open(ctx, answer, address) }()
 	b.tell("\nTo sign in, use the browser page that opens now. If none does, " +
 		"open this address in a browser on this computer:\n\n    " + address + "\n\n")

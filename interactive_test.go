@@ -21,7 +21,7 @@ func TestInteractiveConfigErrorsNameTheField(t *testing.T) {
 	}{
 		"no endpoint":      {func(c *InteractiveConfig) { c.Endpoint = Endpoint{} }, "Endpoint is missing"},
 		"token URL":        {func(c *InteractiveConfig) { c.Endpoint = TokenURL("https://idp.test/token") }, "TokenURL, which names no address"},
-		"prompt":           {func(c *InteractiveConfig) { c.Prompt = "none" }, "want select_account, login, consent or none"},
+		"prompt":           {func(c *InteractiveConfig) { c.Prompt = "none" }, "want select_account, login, consent or \"\""},
 		"both":             {func(c *InteractiveConfig) { c.RedirectPort, c.RedirectURL = 1, "http://localhost:1" }, "RedirectURL and RedirectPort are both set"},
 		"port too big":     {func(c *InteractiveConfig) { c.RedirectPort = 65536 }, "RedirectPort is 65536: want a port from 1 to 65535"},
 		"port negative":    {func(c *InteractiveConfig) { c.RedirectPort = -1 }, "RedirectPort is -1: want a port from 1 to 65535"},
