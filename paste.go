@@ -14,12 +14,15 @@ import (
 	"unicode"
 )
 
-// This file lets a person paste the address that a browser on another machine ended
-// at, where no listener could answer it: it reads a line, and takes the parameters of
-// the answer out of it. The state in them is the proof that it is the answer.
+// This file lets a person paste the answer to a sign-in. If the browser is on another
+// machine, it cannot reach the listener, and ends at an address that it cannot open. The
+// person copies that address from the browser. This file reads it from a line of Input,
+// and takes the parameters of the answer from its query. The callback then checks them
+// as if the browser had brought them, the state above all.
 
-// terminalInput returns standard input if it is a terminal, as far as that can be
-// told, and nil if not: a file or a pipe there is the program's.
+// terminalInput returns standard input if it is a terminal, and nil if not: a file or a
+// pipe is input for the program itself. Other devices, such as /dev/null, cannot be told
+// from a terminal, and are returned too.
 func terminalInput() io.Reader {
 	info, err := os.Stdin.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
@@ -28,8 +31,8 @@ func terminalInput() io.Reader {
 	return os.Stdin
 }
 
-// readAnswer reads lines until one is the address that a browser was sent back to, and
-// passes the answer in it on.
+// readAnswer reads lines until one is the answer to this sign-in, which it passes to the
+// callback. It fails if ctx or Input ends before.
 func (b *browserFlow) readAnswer(ctx context.Context, input io.Reader, answer *callback) error {
 	for {
 		line, err := readLine(ctx, input)
@@ -38,7 +41,7 @@ func (b *browserFlow) readAnswer(ctx context.Context, input io.Reader, answer *c
 		}
 		values, ok := pastedAnswer(line, answer.redirect)
 		if ok && answer.accept(values) {
-			answer.markShown() // the browser could not come here for the page
+			answer.markShown() // the browser is elsewhere, and gets no page
 			return nil
 		}
 		b.tell("That is not the answer to this sign-in. Paste the whole address, " +
@@ -46,24 +49,31 @@ func (b *browserFlow) readAnswer(ctx context.Context, input io.Reader, answer *c
 	}
 }
 
-// pastedAnswer returns the parameters in an address, if it is the redirect URI or what
-// a browser makes of it: https for http, no scheme, another name of loopback.
+// pastedAnswer returns the parameters in the query of an address. It reports false if
+// the address is not the redirect URI. Browsers and people change an address, so that it
+// also counts as the redirect URI if it has another loopback host, the scheme https or
+// no scheme, or other slashes at the ends of its path.
 func pastedAnswer(line string, redirect *url.URL) (url.Values, bool) {
 	u, err := url.Parse(cleanPaste(line))
 	if err != nil {
 		return nil, false
 	}
-	ours := isLoopback(u.Hostname()) &&
-		cmp.Or(u.Port(), "80") == cmp.Or(redirect.Port(), "80") &&
+	const defaultPort = "80"
+	isRedirect := isLoopback(u.Hostname()) &&
+		cmp.Or(u.Port(), defaultPort) == cmp.Or(redirect.Port(), defaultPort) &&
 		strings.Trim(u.Path, "/") == strings.Trim(redirect.Path, "/")
+	if !isRedirect {
+		return nil, false
+	}
 	values, err := url.ParseQuery(u.RawQuery)
-	return values, ours && err == nil
+	return values, err == nil
 }
 
-// cleanPaste drops what comes with an address that is copied and pasted: blanks,
-// quotes, and the marks that terminals put around a paste (ESC [200~ and ESC [201~).
-// It adds the scheme if there is none.
+// cleanPaste removes what people and terminals put around an address: blanks, quotes,
+// and the marks of a bracketed paste (ESC [200~ before and ESC [201~ after it). If the
+// address has no scheme, cleanPaste adds http.
 func cleanPaste(line string) string {
+	// ESC cannot be printed. So it is trimmed below.
 	line = strings.NewReplacer("[200~", "", "[201~", "").Replace(line)
 	const quotes = "\"'`<>“”‘’«»"
 	line = strings.TrimFunc(line, func(r rune) bool {
@@ -76,41 +86,45 @@ func cleanPaste(line string) string {
 	return "http://" + strings.TrimPrefix(line, "//")
 }
 
-// reads has the reads that are under way, a *pendingRead for each Input. A read cannot
-// be stopped, so the next sign-in takes it over.
-var reads sync.Map
+// pendingReads has the reads that are under way. The keys are the Inputs, the values are
+// of type *pendingRead. A read cannot be stopped. So if a sign-in ends while it waits for
+// a line, the next sign-in with the same Input goes on waiting for that line.
+var pendingReads sync.Map
 
-// isComparable reports whether reads can have an entry for an Input.
+// isComparable reports whether an Input can be a key of pendingReads.
 func isComparable(input io.Reader) bool {
 	return reflect.ValueOf(input).Comparable()
 }
 
-// A pendingRead is a line, for all the sign-ins that wait for one. What was read is a
-// function value: it may be an answer, with a code in it.
+// A pendingRead reads one line, for all sign-ins that wait for one at the same Input.
 type pendingRead struct {
-	done   chan struct{} // closed when result is set
+	done chan struct{} // closed when the read is over, and result is set
+
+	// result returns the line. It is a function value, so that no printer of values
+	// reaches the code that may be in the line.
 	result func() (string, error)
 }
 
-// readLine reads a line, without its end, for whoever waits for one at that Input.
+// readLine returns the next line of Input, without the line feed at its end. It joins the
+// read that is under way, or starts one. It fails if ctx or Input ends.
 func readLine(ctx context.Context, input io.Reader) (string, error) {
 	read := &pendingRead{done: make(chan struct{})}
-	earlier, taken := reads.LoadOrStore(input, read)
-	if taken {
+	earlier, underWay := pendingReads.LoadOrStore(input, read)
+	if underWay {
 		read = earlier.(*pendingRead)
 	} else {
 		go read.run(input)
 	}
 	select {
 	case <-read.done:
-		reads.CompareAndDelete(input, read)
+		pendingReads.CompareAndDelete(input, read)
 		return read.result()
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
 }
 
-// run reads a line, for as long as that takes.
+// run reads the line, for as long as that takes.
 func (r *pendingRead) run(input io.Reader) {
 	line, err := guard(context.Background(), "Input", func(context.Context) (string, error) {
 		return scanLine(input)
@@ -119,22 +133,26 @@ func (r *pendingRead) run(input io.Reader) {
 	close(r.done)
 }
 
-// The length of the longest line that is taken, in bytes.
+// maxLine is how long a line may be, in bytes, without the line feed at its end.
 const maxLine = 8 << 10
 
-// scanLine reads up to the end of a line or of the input, and returns "" for a line
-// that is too long. It reads one byte at a time: what follows the line is not its own.
+// scanLine reads to the end of a line or of the input, and returns the line without the
+// line feed at its end. For a line that is longer than maxLine it returns "". If the input
+// ends or fails before a line has begun, it returns that error. It reads one byte at a
+// time, so that it takes nothing of what follows the line.
 func scanLine(input io.Reader) (string, error) {
 	var line []byte
 	next := make([]byte, 1)
 	for {
-		_, err := io.ReadFull(input, next) // which keeps a byte that comes with an error
+		// Unlike Read, ReadFull never returns a byte together with an error.
+		_, err := io.ReadFull(input, next)
 		if err != nil && len(line) == 0 {
 			return "", err
 		}
 		if err != nil || next[0] == '\n' {
 			break
 		}
+		// One byte more than maxLine shows that the line is too long.
 		if len(line) <= maxLine {
 			line = append(line, next[0])
 		}
