@@ -10,49 +10,61 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
 
 // This file opens a URL in the person's browser. It starts a program with the URL as
-// its last argument, and never a shell, which would take parts of a URL for commands.
-// URLs that parseURL refuses are not opened.
+// its last argument. It never starts a shell, which would take parts of a URL for
+// commands. It opens no URL that parseURL refuses.
+//
+// An opener is a command that opens a URL: the path of a program, and arguments.
 
-// How long an opener may run. One that still runs then has succeeded: some openers
-// are the browser itself. It is left alone.
+// openerTimeout is how long to wait for an opener to end. One that still runs then has
+// succeeded, and is left alone: some openers are the browser itself.
 const openerTimeout = 2 * time.Second
 
 var errNoDisplay = errors.New("there is no display (DISPLAY and WAYLAND_DISPLAY are not set), " +
 	"and BROWSER is not set")
 
-// openBrowser tries what BROWSER names. If nothing of it can be started, it tries what
-// the system has. It returns the error of the last opener that failed.
+// openBrowser opens a URL with the openers that the environment variable BROWSER names.
+// If none of them can be started, it uses the system's openers. Its error is that of the
+// last opener that failed.
 func openBrowser(ctx context.Context, url string) error {
 	_, err := parseURL(url)
 	if err != nil {
 		return err
 	}
 	named := namedBrowsers(os.Getenv("BROWSER"))
-	started, err := openOne(ctx, named, url)
-	if started || ctx.Err() != nil {
-		// What starts and fails may be there to keep browsers from opening: false.
-		return err
+	started, namedErr := openWithOneOf(ctx, named, url)
+	if started {
+		// People set BROWSER=false to keep browsers from opening. false starts, and fails.
+		return namedErr
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	system := systemOpeners(runtime.GOOS, os.Getenv, isWSL())
-	switch {
-	case len(system) > 0:
-		_, err = openOne(ctx, system, url)
-	case len(named) == 0:
-		err = errNoDisplay
+	if len(system) > 0 {
+		_, err = openWithOneOf(ctx, system, url)
+		return err
 	}
-	return err
+	if len(named) == 0 {
+		return errNoDisplay
+	}
+	return namedErr
 }
 
-// openOne runs commands, with the URL as their last argument, until one succeeds. It
-// reports whether any of them could be started, and why the last one failed.
-func openOne(ctx context.Context, commands [][]string, url string) (started bool, err error) {
-	for _, command := range commands {
-		cmd := exec.Command(command[0], append(command[1:], url)...)
+// openWithOneOf runs openers, one after the other, until one succeeds. It reports whether
+// any of them could be started, and why the last one failed.
+func openWithOneOf(
+	ctx context.Context, openers [][]string, url string,
+) (started bool, err error) {
+	for _, opener := range openers {
+		program := opener[0]
+		arguments := slices.Concat(opener[1:], []string{url})
+		cmd := exec.Command(program, arguments...)
 		detach(cmd)
 		err = cmd.Start()
 		if err != nil {
@@ -67,8 +79,8 @@ func openOne(ctx context.Context, commands [][]string, url string) (started bool
 	return started, err
 }
 
-// waitOpener waits for the end of a command, but not for long. One goroutine waits on,
-// however long it runs.
+// waitOpener waits until a command ends, but for openerTimeout at the longest. A goroutine
+// waits for as long as the command runs: otherwise Unix would keep the ended process.
 func waitOpener(ctx context.Context, cmd *exec.Cmd) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
@@ -84,55 +96,69 @@ func waitOpener(ctx context.Context, cmd *exec.Cmd) error {
 	}
 }
 
-// isWSL reports whether this is a Linux that is a guest of Windows, whose browser is
-// then wanted.
+// isWSL reports whether this is the Windows Subsystem for Linux, where the browser of
+// Windows has to be opened.
 func isWSL() bool {
-	version, _ := os.ReadFile("/proc/version")
+	version, _ := os.ReadFile("/proc/version") // there is none on other systems
 	return strings.Contains(strings.ToLower(string(version)), "microsoft")
 }
 
-// namedBrowsers returns the commands in a value of BROWSER: a list, as PATH is, of
-// commands with arguments. %s in one, where the URL would go, is left out.
+// namedBrowsers returns the openers in a value of BROWSER. That is a list with the same
+// separators as PATH. Its elements are commands, in which %s may stand for the URL. The
+// URL is always the last argument here, and %s is removed.
 func namedBrowsers(value string) [][]string {
-	var commands [][]string
+	var openers [][]string
 	for _, text := range filepath.SplitList(value) {
-		command := parseCommand(strings.ReplaceAll(text, "%s", ""))
-		if len(command) > 0 {
-			commands = append(commands, command)
+		opener := parseCommand(strings.ReplaceAll(text, "%s", ""))
+		if len(opener) > 0 {
+			openers = append(openers, opener)
 		}
 	}
-	return commands
+	return openers
 }
 
-// parseCommand splits a command at blanks, but not within quotes, which it drops. The
-// program may have blanks in its path without any quotes: the longest one that exists
-// is meant.
+// parseCommand returns the program and the arguments in a command.
 func parseCommand(text string) []string {
-	if !strings.ContainsAny(text, `"'`) {
-		words := strings.Fields(text)
-		for n := len(words); n > 1; n-- {
-			program := strings.Join(words[:n], " ")
-			_, err := exec.LookPath(program)
-			if err == nil {
-				return append([]string{program}, words[n:]...)
-			}
-		}
-		return words
+	if strings.ContainsAny(text, `"'`) {
+		return splitQuoted(text)
 	}
-	var words []string
-	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
-		var word string
-		word, text = cutWord(text)
-		if word != "" { // "%s", of which nothing is left
-			words = append(words, word)
+	return splitUnquoted(strings.Fields(text))
+}
+
+// splitUnquoted returns the program and the arguments in a command without quotes, of which
+// it gets the words. The path of the program may have blanks in it. If several first
+// words make a program that exists, the longest of these programs is meant.
+func splitUnquoted(words []string) []string {
+	for n := len(words); n > 1; n-- {
+		program := strings.Join(words[:n], " ")
+		_, err := exec.LookPath(program)
+		if err == nil {
+			return slices.Concat([]string{program}, words[n:])
 		}
 	}
 	return words
 }
 
-// cutWord returns the first word of a text without its quotes, and the rest.
+// splitQuoted splits a command at the blanks that are not within quotes, and removes the
+// quotes.
+func splitQuoted(text string) []string {
+	var words []string
+	for {
+		text = strings.TrimSpace(text)
+		if text == "" {
+			return words
+		}
+		var word string
+		word, text = cutWord(text)
+		if word != "" { // "%s" leaves empty quotes
+			words = append(words, word)
+		}
+	}
+}
+
+// cutWord returns the first word of a text, without its quotes, and the rest of the text.
 func cutWord(text string) (word, rest string) {
-	var quote byte // that is open, 0 if none is
+	var quote byte // the quote that is open; 0 if none is
 	for i := range len(text) {
 		c := text[i]
 		switch {
@@ -149,9 +175,11 @@ func cutWord(text string) (word, rest string) {
 	return word, ""
 }
 
-// systemOpeners returns how a system opens what its user has chosen for a URL.
+// systemOpeners returns the openers that a system has. They open the browser that the
+// person has chosen in its settings. Without a display, systemOpeners returns none.
 func systemOpeners(system string, getenv func(string) string, wsl bool) [][]string {
-	// The shell's start would end the URL at its first &.
+	// handler is the function of Windows that opens URLs, for rundll32. The command start
+	// of the shell would be no substitute: it takes & in a URL for the end of a command.
 	const handler = "url.dll,FileProtocolHandler"
 	switch {
 	case system == "windows":
@@ -165,7 +193,7 @@ func systemOpeners(system string, getenv func(string) string, wsl bool) [][]stri
 			{"/mnt/c/Windows/System32/rundll32.exe", handler},
 		}
 	case getenv("DISPLAY") == "" && getenv("WAYLAND_DISPLAY") == "":
-		// xdg-open would start a text browser, which takes over the terminal.
+		// xdg-open would start a text browser, which would use the program's terminal.
 		return nil
 	}
 	return [][]string{{"xdg-open"}}
