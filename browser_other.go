@@ -1,8 +1,8 @@
-//go:build go1.24 && !(darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd || windows)
+//go:build go1.24 && !unix && !windows
 
 package cdfauth
 
 import "os/exec"
 
-// detach does nothing where there are no process groups to speak of.
+// detach does nothing. These systems have no process groups that Go can set.
 func detach(*exec.Cmd) {}

@@ -1,4 +1,4 @@
-//go:build go1.24 && (darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd)
+//go:build go1.24 && unix
 
 package cdfauth
 
@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// detach puts a command in a process group of its own. Ctrl-C in the terminal ends the
-// program, and does not end the browser with all the person's windows.
+// detach makes a command run in a process group of its own. Ctrl-C in the terminal then
+// ends the program, but not the browser with all the person's windows.
 func detach(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 }
