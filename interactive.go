@@ -359,7 +359,7 @@ func (b *browserFlow) authorizationURL(
 // await asks the person to sign in at that address, and waits for the answer. Its error
 // is that of ctx, not wrapped, or says why no answer can come.
 func (b *browserFlow) await(ctx context.Context, answer *callback, address string) error {
-	// When the wait is over, so are the call of OpenBrowser and the wait for a line.
+	// When the wait is over, OpenBrowser and the wait for a line of Input end too.
 	asking, stop := context.WithCancel(ctx)
 	defer stop()
 	failed := make(chan error, 1)
@@ -375,8 +375,8 @@ func (b *browserFlow) await(ctx context.Context, answer *callback, address strin
 	case failure = <-failed:
 	case <-ctx.Done():
 	}
-	// Several of them may have happened, of which select picks any. An answer that has
-	// come is not dropped.
+	// If several of the three have happened, select picks one at random. An answer that
+	// has come counts, whatever else has happened.
 	switch {
 	case answer.isAnswered():
 		return nil
@@ -425,9 +425,9 @@ func (b *browserFlow) ask(ctx context.Context, answer *callback, address string)
 	}
 }
 
-// open calls OpenBrowser. Its error does not show the state, which an opener's error has
-// in it if it quotes the URL. Such an error is replaced by its text without the state,
-// since errors.As could lead to the URL.
+// open calls OpenBrowser. An error of OpenBrowser may quote the URL, and so the state. Then
+// open returns an error that has the text without the state and wraps nothing, because
+// errors.As could lead to the URL.
 func (b *browserFlow) open(ctx context.Context, answer *callback, address string) error {
 	_, err := guarded(ctx, "OpenBrowser", func() error { return b.openBrowser(ctx, address) })
 	if err == nil {
@@ -462,9 +462,9 @@ func (b *browserFlow) askWithoutBrowser(
 	return nil
 }
 
-// offerPaste lets the person paste the answer, although a browser seems to have opened.
-// It may be of no use: on a server, in a container. offerPaste reports false if Input
-// has ended. The browser may bring the answer all the same.
+// offerPaste lets the person paste the answer, although a browser seems to have opened:
+// on a server or in a container, nobody may be able to use that browser. offerPaste
+// reports false if Input has ended. The browser may then still bring the answer.
 func (b *browserFlow) offerPaste(ctx context.Context, input io.Reader, answer *callback) bool {
 	b.tell("No answer has come yet. If you sign in with a browser elsewhere, " +
 		"copy the whole address of the page that it ends at\n" +
