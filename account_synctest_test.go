@@ -18,8 +18,8 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestAccounts: which of the people in a cache is meant, as the Python SDK has it.
-func TestAccounts(t *testing.T) {
+// TestOnlyAccountOrThatOfTheHintServes: which of the people in a cache is meant, as the Python SDK has it.
+func TestOnlyAccountOrThatOfTheHintServes(t *testing.T) {
 	tests := []struct {
 		name   string
 		people []string
@@ -146,10 +146,10 @@ func removeIssuers(c msalCache) {
 	}
 }
 
-// TestOnePersonAtTwoRealms: a person with the same subject at two realms of one host is
+// TestPersonAtTwoRealmsIsSignedInAtBoth: a person with the same subject at two realms of one host is
 // signed in at both. If the entries do not say who issued them, a refresh token that may
 // be either realm's goes to neither.
-func TestOnePersonAtTwoRealms(t *testing.T) {
+func TestPersonAtTwoRealmsIsSignedInAtBoth(t *testing.T) {
 	t.Run("other scopes", func(t *testing.T) { // whose ID tokens alone have the same name in the cache
 		synctest.Test(t, func(t *testing.T) {
 			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -209,9 +209,9 @@ func TestOnePersonAtTwoRealms(t *testing.T) {
 	})
 }
 
-// TestTokensOfNobody: a token without an account serves only while the file has no account
+// TestTokenWithoutAccountServesWhereThereIsNoAccount: a token without an account serves only while the file has no account
 // of the client's.
-func TestTokensOfNobody(t *testing.T) {
+func TestTokenWithoutAccountServesWhereThereIsNoAccount(t *testing.T) {
 	for _, others := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}
@@ -234,8 +234,8 @@ func TestTokensOfNobody(t *testing.T) {
 	}
 }
 
-// TestOtherRealmIsKept: what another realm's person has in the file stays, whatever this one does.
-func TestOtherRealmIsKept(t *testing.T) {
+// TestEntriesOfAnotherRealmAreKept: what another realm's person has in the file stays, whatever this one does.
+func TestEntriesOfAnotherRealmAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")
@@ -289,10 +289,10 @@ func eachUserFlow(t *testing.T, f func(t *testing.T, d *desk)) {
 	}
 }
 
-// TestLoginHintOfAnEarlierSignIn: a hint that is not the user name, a guest's
+// TestLoginHintMeansWhoSignedInUnderIt: a hint that is not the user name, a guest's
 // address or an alias, means the person who has signed in under it. Otherwise each
 // start would ask them again.
-func TestLoginHintOfAnEarlierSignIn(t *testing.T) {
+func TestLoginHintMeansWhoSignedInUnderIt(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		var cache MemoryCache
 		d.who = guest
@@ -322,10 +322,10 @@ func TestLoginHintOfAnEarlierSignIn(t *testing.T) {
 	})
 }
 
-// TestHintMeansWhoSignedInLast: when somebody else signs in under a hint, it does not
+// TestLoginHintMeansWhoSignedInLast: when somebody else signs in under a hint, it does not
 // mean the first one any more: two would be meant, and asked for, at each start. A
 // user name is not kept as a hint: it is known already.
-func TestHintMeansWhoSignedInLast(t *testing.T) {
+func TestLoginHintMeansWhoSignedInLast(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		var cache MemoryCache
 		signIn := func(hint, who string) {
@@ -352,9 +352,9 @@ func TestHintMeansWhoSignedInLast(t *testing.T) {
 	})
 }
 
-// TestUserNameGoesBeforeAnEarlierHint: bob's name means bob, though somebody else
+// TestUserNameGoesBeforeAnEarlierLoginHint: bob's name means bob, though somebody else
 // has once signed in under it; and after bob has signed out it means nobody.
-func TestUserNameGoesBeforeAnEarlierHint(t *testing.T) {
+func TestUserNameGoesBeforeAnEarlierLoginHint(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		var cache MemoryCache
 		d.who = "bob"
@@ -381,10 +381,10 @@ func TestUserNameGoesBeforeAnEarlierHint(t *testing.T) {
 	})
 }
 
-// TestSaysWhoIsSignedIn: after a sign-in that it asked for, a flow says who is
+// TestPersonIsToldWhoIsSignedIn: after a sign-in that it asked for, a flow says who is
 // signed in, where it has said what to do; and that it is not who LoginHint means,
 // in the log too. It is no error: the hint may be an alias.
-func TestSaysWhoIsSignedIn(t *testing.T) {
+func TestPersonIsToldWhoIsSignedIn(t *testing.T) {
 	for _, tt := range []struct {
 		hint, who string
 		said      string // on the terminal
@@ -444,9 +444,9 @@ func TestSaysWhoIsSignedIn(t *testing.T) {
 	})
 }
 
-// TestOutputThatBlocks: a terminal that takes nothing delays a sign-in by no more
+// TestOutputThatBlocksHardlyDelaysASignIn: a terminal that takes nothing delays a sign-in by no more
 // than the moment that it is given.
-func TestOutputThatBlocks(t *testing.T) {
+func TestOutputThatBlocksHardlyDelaysASignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
 		r, w := io.Pipe()
@@ -458,10 +458,10 @@ func TestOutputThatBlocks(t *testing.T) {
 	})
 }
 
-// TestSeveralPeopleAndNoHint: the error says that there are several, and what
+// TestSeveralAccountsWantALoginHint: the error says that there are several, and what
 // selects one: otherwise the caller learns no more than that nobody can be asked,
 // at each start. Whoever can be asked is told.
-func TestSeveralPeopleAndNoHint(t *testing.T) {
+func TestSeveralAccountsWantALoginHint(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob", "eve")
 		asked := d.asked.Load()

@@ -10,10 +10,10 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestPythonsSignIns: a sign-in that Cognite's Python SDK made serves here, without a
+// TestSignInOfThePythonSDKServes: a sign-in that Cognite's Python SDK made serves here, without a
 // request, unless the metadata has to tell the realm of a tenant that is not named by
 // its GUID. The files are MSAL's, as the SDK wrote them.
-func TestPythonsSignIns(t *testing.T) {
+func TestSignInOfThePythonSDKServes(t *testing.T) {
 	const guid, scope = "11111111-2222-3333-4444-555555555555", "https://greenfield.cognitedata.com/"
 	entra := func(tenant string) Endpoint { return Authority("https://login.microsoftonline.com/" + tenant) }
 	type test struct {

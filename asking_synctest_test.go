@@ -14,9 +14,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestLockedCacheIsSaidOnce: a person who waits for another program's sign-in is told
+// TestPersonIsToldOnceThatTheCacheIsLocked: a person who waits for another program's sign-in is told
 // after five seconds why nothing happens, and is not told again.
-func TestLockedCacheIsSaidOnce(t *testing.T) {
+func TestPersonIsToldOnceThatTheCacheIsLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, cache := newDesk("interactive"), &MemoryCache{}
 		put(t, cache, `{"Theirs":{}}`) // an empty one is looked into for longer
@@ -44,9 +44,9 @@ func TestLockedCacheIsSaidOnce(t *testing.T) {
 	})
 }
 
-// TestSiblingsTokenIsSeenWithinASecond of its arrival, while the other program keeps the
+// TestTokenOfAnotherProgramIsSeenWithinASecond of its arrival, while the other program keeps the
 // cache. With a Prompt it does not count: the person has to be asked.
-func TestSiblingsTokenIsSeenWithinASecond(t *testing.T) {
+func TestTokenOfAnotherProgramIsSeenWithinASecond(t *testing.T) {
 	for _, prompt := range []string{"", "login"} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}
@@ -98,9 +98,9 @@ func (c *heldCache) Update(ctx context.Context, f func(context.Context, []byte) 
 	return err
 }
 
-// TestOutageBeforeThePersonIsAsked: the error is that of the metadata, which Entra's
+// TestOutageOfTheMetadataAsksNobody: the error is that of the metadata, which Entra's
 // silent phase does without. Nobody is asked.
-func TestOutageBeforeThePersonIsAsked(t *testing.T) {
+func TestOutageOfTheMetadataAsksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		down := tripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("no network") })
@@ -115,9 +115,9 @@ func TestOutageBeforeThePersonIsAsked(t *testing.T) {
 	})
 }
 
-// TestEntraNeedsNoConsentAnew: it issues a refresh token without, although it lists
+// TestOfflineAccessAsksForConsentExceptAtEntra: it issues a refresh token without, although it lists
 // offline_access. Others that list it do not.
-func TestEntraNeedsNoConsentAnew(t *testing.T) {
+func TestOfflineAccessAsksForConsentExceptAtEntra(t *testing.T) {
 	for endpoint, want := range map[Endpoint]string{Authority(tenantA): "", Issuer("https://idp.test"): "consent"} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}

@@ -82,14 +82,14 @@ func packageFiles(t *testing.T) map[string]*ast.File {
 	return files
 }
 
-// TestCapabilitiesHaveRooms: each thing that the package can do to a machine is done
+// TestCapabilitiesAreInTheFilesThatAuditNames: each thing that the package can do to a machine is done
 // in the files that AUDIT.md names for it, and in no other, so that an auditor who
 // wants to know where programs are started or files are opened reads those files.
 //
 // The column "by" of the table has what the test looks for: the path of an import
 // (`os/exec`), a function or a variable of a package (`os.Getenv`), a method whatever
 // its receiver (`.RoundTrip`), or the keyword `go`.
-func TestCapabilitiesHaveRooms(t *testing.T) {
+func TestCapabilitiesAreInTheFilesThatAuditNames(t *testing.T) {
 	files := packageFiles(t)
 	for _, row := range auditTable(t, "it can") {
 		what := row[0]
@@ -113,7 +113,7 @@ func TestCapabilitiesHaveRooms(t *testing.T) {
 	}
 }
 
-// uses reports whether a file uses a capability: see TestCapabilitiesHaveRooms.
+// uses reports whether a file uses a capability: see TestCapabilitiesAreInTheFilesThatAuditNames.
 func uses(file *ast.File, means string) bool {
 	if means == "go" {
 		return hasNode(file, func(n ast.Node) bool {
@@ -168,10 +168,10 @@ func hasNode(file *ast.File, is func(ast.Node) bool) bool {
 	return found
 }
 
-// TestImportsAreNamed: every package that is imported is in AUDIT.md's table of what
+// TestImportsAreNamedInAudit: every package that is imported is in AUDIT.md's table of what
 // is left to trust, so that no capability comes in unseen by an import that the test
 // of capabilities does not know.
-func TestImportsAreNamed(t *testing.T) {
+func TestImportsAreNamedInAudit(t *testing.T) {
 	named := map[string]bool{}
 	for _, row := range auditTable(t, "of the standard library") {
 		for _, path := range quoted(row[0]) {
@@ -195,9 +195,9 @@ func TestImportsAreNamed(t *testing.T) {
 	}
 }
 
-// TestSetsAreWhole: AUDIT.md's table of sets has each file once, and its numbers of
+// TestSetsOfAuditHaveEachFileOnce: AUDIT.md's table of sets has each file once, and its numbers of
 // lines, alone and with the sets that a set needs, are true.
-func TestSetsAreWhole(t *testing.T) {
+func TestSetsOfAuditHaveEachFileOnce(t *testing.T) {
 	setOf := map[string]string{}
 	linesOf := map[string]int{}
 	for _, row := range auditTable(t, "set") {
@@ -244,9 +244,9 @@ func thousands(n int) string {
 	return fmt.Sprintf("%d,%03d", n/1000, n%1000)
 }
 
-// TestFilesSayTheirVersion: each file has the build constraint with which a copy of it
+// TestFilesHaveTheConstraintOfTheirGoVersion: each file has the build constraint with which a copy of it
 // compiles in a module whose go line is older (range over integers, since Go 1.22).
-func TestFilesSayTheirVersion(t *testing.T) {
+func TestFilesHaveTheConstraintOfTheirGoVersion(t *testing.T) {
 	for name, file := range packageFiles(t) {
 		found := false
 		for _, group := range file.Comments {
@@ -302,9 +302,9 @@ func TestNoFileUsesAHigherFloor(t *testing.T) {
 	}
 }
 
-// TestAuditNamesWhatThereIs: the functions that AUDIT.md names for the ways in and out
+// TestFunctionsThatAuditNamesAreInItsFiles: the functions that AUDIT.md names for the ways in and out
 // are in the files that it names for them.
-func TestAuditNamesWhatThereIs(t *testing.T) {
+func TestFunctionsThatAuditNamesAreInItsFiles(t *testing.T) {
 	files := packageFiles(t)
 	rows := auditTable(t, "what")
 	for _, row := range rows {

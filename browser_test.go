@@ -10,9 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestOpeners: what starts the browser, by system and environment. The URL is an argument
+// TestEachSystemHasItsOpener: what starts the browser, by system and environment. The URL is an argument
 // of its own, at the end.
-func TestOpeners(t *testing.T) {
+func TestEachSystemHasItsOpener(t *testing.T) {
 	t.Parallel()
 	rundll := []string{filepath.Join(`C:\Windows`, "System32", "rundll32.exe"), "url.dll,FileProtocolHandler"}
 	for _, tt := range []struct {
@@ -34,9 +34,9 @@ func TestOpeners(t *testing.T) {
 	}
 }
 
-// TestNamedBrowsers: what BROWSER names. A path may have blanks in it, with quotes around
+// TestBrowserVariableNamesProgramsWithArguments: what BROWSER names. A path may have blanks in it, with quotes around
 // it or, if there is such a program, without.
-func TestNamedBrowsers(t *testing.T) {
+func TestBrowserVariableNamesProgramsWithArguments(t *testing.T) {
 	t.Parallel()
 	sep := string(filepath.ListSeparator)
 	blanks := filepath.Join(t.TempDir(), "My Browsers", "browser é.exe")
@@ -122,10 +122,10 @@ func TestOpenerIsAbsolute(t *testing.T) {
 	}
 }
 
-// TestBrowserThatDoesNotStart: the system's opener is tried where BROWSER names nothing
+// TestSystemsOpenerReplacesABrowserThatDoesNotStart: the system's opener is tried where BROWSER names nothing
 // that can be started. One that starts and fails is meant so, as false is by who wants no
 // browser.
-func TestBrowserThatDoesNotStart(t *testing.T) {
+func TestSystemsOpenerReplacesABrowserThatDoesNotStart(t *testing.T) {
 	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" || isWSL() {
 		return // whose openers are not looked up in PATH
 	}

@@ -75,7 +75,7 @@ func TestCacheKeepsContent(t *testing.T) {
 	})
 }
 
-func TestCacheContext(t *testing.T) {
+func TestCacheWaitEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
 		never := func(context.Context, []byte) ([]byte, error) { t.Error("f was called"); return nil, nil }
@@ -136,9 +136,9 @@ func TestCacheContext(t *testing.T) {
 	}
 }
 
-// TestCacheAfterPanic: neither a panic nor an end of its goroutine in f keeps
+// TestCacheIsUnlockedAfterAPanic: neither a panic nor an end of its goroutine in f keeps
 // the lock or writes anything.
-func TestCacheAfterPanic(t *testing.T) {
+func TestCacheIsUnlockedAfterAPanic(t *testing.T) {
 	t.Parallel()
 	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
 		put(t, c, "1")
@@ -158,7 +158,7 @@ func TestCacheAfterPanic(t *testing.T) {
 	})
 }
 
-func TestCacheExcludesGoroutines(t *testing.T) {
+func TestCacheRunsOneUpdateAtATime(t *testing.T) {
 	t.Parallel()
 	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
 		var inside atomic.Int32

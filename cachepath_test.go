@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// TestDefaultCachePath: each client has a file of its own, whatever its id is made
+// TestDefaultCachePathIsAnotherForEachClient: each client has a file of its own, whatever its id is made
 // of, and no id leads out of the directory.
-func TestDefaultCachePath(t *testing.T) {
+func TestDefaultCachePathIsAnotherForEachClient(t *testing.T) {
 	home := t.TempDir()
 	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
 		t.Setenv(name, home)
@@ -73,9 +73,9 @@ func TestDefaultCachePath(t *testing.T) {
 	}
 }
 
-// TestDefaultCachePathWithoutHome: a service or a cron job may have no HOME, while
+// TestDefaultCachePathNeedsNoHome: a service or a cron job may have no HOME, while
 // the system knows where the user's home directory is.
-func TestDefaultCachePathWithoutHome(t *testing.T) {
+func TestDefaultCachePathNeedsNoHome(t *testing.T) {
 	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
 		t.Setenv(name, "")
 	}

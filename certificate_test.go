@@ -276,7 +276,7 @@ func TestAssertionIsVerifiedByOpenSSL(t *testing.T) {
 	}
 }
 
-func TestClientCertificateConfigIsChecked(t *testing.T) {
+func TestClientCertificateConfigErrorsNameTheField(t *testing.T) {
 	key := SecretString("PEM, which the constructor does not look at")
 	signer := func(context.Context) (crypto.Signer, error) { panic("called by the constructor") }
 	ok := func() ClientCertificateConfig {

@@ -104,9 +104,9 @@ func TestCertificateValidForLongestIsPreferred(t *testing.T) {
 	}
 }
 
-// TestThumbprintAsItIsPasted: everything with one reading is taken; of everything else
+// TestThumbprintIsReadAsItIsPasted: everything with one reading is taken; of everything else
 // the error shows what was found, which is no secret.
-func TestThumbprintAsItIsPasted(t *testing.T) {
+func TestThumbprintIsReadAsItIsPasted(t *testing.T) {
 	const sha1, sha256 = "00ffabcdef0123456789abcdef0123456789abcd", "fe0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 	colons := func(digits string) string {
 		var pairs []string
@@ -169,9 +169,9 @@ func withNegativeSerial(c *x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// TestUnreadableCertificate: where it is not needed, it does not matter; where it is,
+// TestUnreadableCertificateMattersOnlyWhereItIsNeeded: where it is not needed, it does not matter; where it is,
 // the error has the reason.
-func TestUnreadableCertificate(t *testing.T) {
+func TestUnreadableCertificateMattersOnlyWhereItIsNeeded(t *testing.T) {
 	key := parseTestKey(t, "rsa-pkcs8.pem")
 	unreadable := withNegativeSerial(issueCert(t, "leaf", key, nil, nil, nil))
 	text := testKey(t, "rsa-pkcs8.pem") + unreadable
@@ -205,9 +205,9 @@ func TestUnreadableCertificate(t *testing.T) {
 	}
 }
 
-// TestCertificateFormats: with the labels of others it is read; in other formats it is
+// TestCertificateInAnotherFormatIsNamed: with the labels of others it is read; in other formats it is
 // named, with the command that converts it.
-func TestCertificateFormats(t *testing.T) {
+func TestCertificateInAnotherFormatIsNamed(t *testing.T) {
 	key := testKey(t, "p256-pkcs8.pem")
 	cert := issueCert(t, "leaf", parseTestKey(t, "p256-pkcs8.pem"), nil, nil, nil)
 	block := func(label string, der []byte) string {
@@ -235,9 +235,9 @@ func TestCertificateFormats(t *testing.T) {
 	}
 }
 
-// TestThumbprintOfAnotherCertificate: Entra would answer AADSTS700027. Where there are
+// TestThumbprintOfAnotherCertificateIsRefused: Entra would answer AADSTS700027. Where there are
 // several certificates of the key, the thumbprint picks one, whatever its dates.
-func TestThumbprintOfAnotherCertificate(t *testing.T) {
+func TestThumbprintOfAnotherCertificateIsRefused(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	old := issueCert(t, "old", key, nil, nil, nil)
 	renewed := issueCert(t, "new", key, nil, nil, func(c *x509.Certificate) { c.NotAfter = testNow.Add(48 * time.Hour) })
@@ -269,9 +269,9 @@ func TestThumbprintOfAnotherCertificate(t *testing.T) {
 	}
 }
 
-// TestExpiredCertificate: it is refused where the provider would refuse it, which is
+// TestExpiredCertificateIsRefusedWhereItsDatesAreKnown: it is refused where the provider would refuse it, which is
 // where it knows the dates, and nowhere else.
-func TestExpiredCertificate(t *testing.T) {
+func TestExpiredCertificateIsRefusedWhereItsDatesAreKnown(t *testing.T) {
 	key := parseTestKey(t, "rsa-pkcs8.pem")
 	past := issueCert(t, "past", key, nil, nil, func(c *x509.Certificate) { c.NotAfter = testNow.Add(-time.Second) })
 	future := issueCert(t, "future", key, nil, nil, func(c *x509.Certificate) { c.NotBefore = testNow.Add(time.Second) })

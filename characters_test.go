@@ -19,8 +19,8 @@ func TestTextOfAnOddNumberOfBytesIsNotUTF16(t *testing.T) {
 	}
 }
 
-// TestPlaceOfACharacter counts bytes, of which one character may have several.
-func TestPlaceOfACharacter(t *testing.T) {
+// TestPlaceOfACharacterIsCountedInBytes counts bytes, of which one character may have several.
+func TestPlaceOfACharacterIsCountedInBytes(t *testing.T) {
 	for text, want := range map[string]string{
 		"ab\u00e5":    "a character that is not ASCII at its end",
 		"a\u00e5b":    "a character that is not ASCII at byte 2 of 4",

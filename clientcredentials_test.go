@@ -11,9 +11,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestClientCredentialsOnTheWire has what is sent, whole, in each way of client
+// TestClientCredentialsAreSentInOneWay has what is sent, whole, in each way of client
 // authentication.
-func TestClientCredentialsOnTheWire(t *testing.T) {
+func TestClientCredentialsAreSentInOneWay(t *testing.T) {
 	const assertion = "eyJ.aGk.c2ln"
 	for _, tt := range []struct {
 		name   string
@@ -78,9 +78,9 @@ func TestClientCredentialsOnTheWire(t *testing.T) {
 	}
 }
 
-// TestRFC6749Section231: the example of client authentication, as HTTP Basic and in
+// TestClientAuthenticatesAsInRFC6749Section2_3_1: the example of client authentication, as HTTP Basic and in
 // the body.
-func TestRFC6749Section231(t *testing.T) {
+func TestClientAuthenticatesAsInRFC6749Section2_3_1(t *testing.T) {
 	const id, secret = "s6BhdRkqt3", "7Fjfp0ZBr1KtDRbnfVdmIw"
 	r := authenticated(t, ClientCredentialsConfig{ClientID: id, ClientSecret: SecretString(secret), BasicAuth: true})
 	if r.Authorization != "Basic czZCaGRSa3F0Mzo3RmpmcDBaQnIxS3REUmJuZlZkbUl3" {
@@ -96,9 +96,9 @@ func TestRFC6749Section231(t *testing.T) {
 	}
 }
 
-// TestRFC6749AppendixB: the example of form encoding, which is applied to both
+// TestClientSecretIsEncodedAsInRFC6749AppendixB: the example of form encoding, which is applied to both
 // halves of the Authorization header.
-func TestRFC6749AppendixB(t *testing.T) {
+func TestClientSecretIsEncodedAsInRFC6749AppendixB(t *testing.T) {
 	const decoded, encoded = " %&+\u00a3\u20ac", "+%25%26%2B%C2%A3%E2%82%AC"
 	r := authenticated(t, ClientCredentialsConfig{ClientID: "a:b", ClientSecret: SecretString(decoded), BasicAuth: true})
 	pair, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(r.Authorization, "Basic "))
@@ -120,9 +120,9 @@ func authenticated(t *testing.T, cfg ClientCredentialsConfig) idptest.Request {
 	return idp.Requests("/token")[0]
 }
 
-// TestClientCredentialsConfigErrors: each misuse is refused by the constructor, by
+// TestClientCredentialsConfigErrorsNameTheField: each misuse is refused by the constructor, by
 // the name of the field.
-func TestClientCredentialsConfigErrors(t *testing.T) {
+func TestClientCredentialsConfigErrorsNameTheField(t *testing.T) {
 	ok := func() ClientCredentialsConfig {
 		return ClientCredentialsConfig{Endpoint: Entra("contoso.onmicrosoft.com"), ClientID: "id", ClientSecret: SecretString("s3cret"), Scopes: ClusterScopes("greenfield")}
 	}

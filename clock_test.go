@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// TestBeforeByBothClocks: one clock that says so is not enough, whichever it is, and
+// TestMomentIsBeforeAnotherOnlyByBothClocks: one clock that says so is not enough, whichever it is, and
 // the same time is not before.
-func TestBeforeByBothClocks(t *testing.T) {
+func TestMomentIsBeforeAnotherOnlyByBothClocks(t *testing.T) {
 	now := moment{wall: 100, monotonic: 100}
 	for later, want := range map[moment]bool{
 		{101, 101}: true,
@@ -25,8 +25,8 @@ func TestBeforeByBothClocks(t *testing.T) {
 	}
 }
 
-// TestUntilByTheShorterClock: a time that one clock says is over must not be waited for.
-func TestUntilByTheShorterClock(t *testing.T) {
+// TestWaitIsTheShorterOfBothClocks: a time that one clock says is over must not be waited for.
+func TestWaitIsTheShorterOfBothClocks(t *testing.T) {
 	now := moment{wall: 100, monotonic: 1000}
 	for later, want := range map[moment]time.Duration{
 		{107, 1009}: 7,
@@ -40,8 +40,8 @@ func TestUntilByTheShorterClock(t *testing.T) {
 	}
 }
 
-// TestAddToBothClocks, for otherwise one of them would say that the time is over.
-func TestAddToBothClocks(t *testing.T) {
+// TestAddMovesBothClocks, for otherwise one of them would say that the time is over.
+func TestAddMovesBothClocks(t *testing.T) {
 	if got, want := (moment{wall: 100, monotonic: 1000}).add(7), (moment{wall: 107, monotonic: 1007}); got != want {
 		t.Errorf("%v, want %v", got, want)
 	}

@@ -275,9 +275,9 @@ func TestLoadDeviceCodeNeedsScopesOrACluster(t *testing.T) {
 	}
 }
 
-// TestLoadCachePathInTheHomeDirectory: a shell does not expand a ~ in a file. Python
+// TestLoadExpandsATildeInTheCachePath: a shell does not expand a ~ in a file. Python
 // would make a directory of that name.
-func TestLoadCachePathInTheHomeDirectory(t *testing.T) {
+func TestLoadExpandsATildeInTheCachePath(t *testing.T) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		t.Skip("no home directory")

@@ -39,8 +39,8 @@ func TestDeviceCodeAsksOnceAndIsSilentAfterwards(t *testing.T) {
 	})
 }
 
-// TestDevicePolling: when the token endpoint is asked, and when that ends.
-func TestDevicePolling(t *testing.T) {
+// TestDeviceCodeIsPolledAtItsInterval: when the token endpoint is asked, and when that ends.
+func TestDeviceCodeIsPolledAtItsInterval(t *testing.T) {
 	const code = `"device_code":"dev-1","user_code":"AB-CD","verification_uri":"https://idp.test/device"`
 	pending := idptest.Error(400, "authorization_pending", "")
 	slow := idptest.Error(400, "slow_down", "")
@@ -335,8 +335,8 @@ func TestUnusedDeviceCodeIsShownAgain(t *testing.T) {
 	}
 }
 
-// TestDeviceCodeOfAnotherScope: a code is good for the scope that it was asked for.
-func TestDeviceCodeOfAnotherScope(t *testing.T) {
+// TestUnusedDeviceCodeServesItsScopeAlone: a code is good for the scope that it was asked for.
+func TestUnusedDeviceCodeServesItsScopeAlone(t *testing.T) {
 	p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
 	kept := &deviceCode{scope: "read", shown: DeviceAuthorization{Expiry: time.Now().Add(time.Minute)}}
 	for scope, want := range map[string]*deviceCode{"read": kept, "read write": nil} {
@@ -347,8 +347,8 @@ func TestDeviceCodeOfAnotherScope(t *testing.T) {
 	}
 }
 
-// TestRFC8628Section3_2IsShown: what a person is shown of the example of an answer.
-func TestRFC8628Section3_2IsShown(t *testing.T) {
+// TestCodeOfRFC8628Section3_2IsShown: what a person is shown of the example of an answer.
+func TestCodeOfRFC8628Section3_2IsShown(t *testing.T) {
 	answer, why := response{status: 200, body: []byte(`{
 		"device_code": "GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS",
 		"user_code": "WDJB-MJHT",
@@ -369,9 +369,9 @@ func TestRFC8628Section3_2IsShown(t *testing.T) {
 	}
 }
 
-// TestRFC8628Section3_5: what each error code of the token endpoint means. Any other one
+// TestPollingFollowsRFC8628Section3_5: what each error code of the token endpoint means. Any other one
 // ends the polling.
-func TestRFC8628Section3_5(t *testing.T) {
+func TestPollingFollowsRFC8628Section3_5(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, tt := range []struct {
 			code  string

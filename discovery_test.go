@@ -9,7 +9,7 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-func TestDiscovery(t *testing.T) {
+func TestMetadataOfAnotherIssuerIsRefused(t *testing.T) {
 	newP := func(idp *idptest.Provider, ep Endpoint) *ClientCredentials {
 		t.Helper()
 		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: ep, ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"), Options: Options{HTTPClient: idp.Client()}})
@@ -127,9 +127,9 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
-// TestMetadataEndpoints: the token endpoint has to be there, others may be missing,
+// TestOnlyTheTokenEndpointMustBeInTheMetadata: the token endpoint has to be there, others may be missing,
 // and each that is there has to be an https URL, on whatever host.
-func TestMetadataEndpoints(t *testing.T) {
+func TestOnlyTheTokenEndpointMustBeInTheMetadata(t *testing.T) {
 	for _, tt := range []struct {
 		field, value string
 		taken        bool
@@ -150,8 +150,8 @@ func TestMetadataEndpoints(t *testing.T) {
 	}
 }
 
-// TestRFC8414Section3_2 has the example of metadata.
-func TestRFC8414Section3_2(t *testing.T) {
+// TestMetadataOfRFC8414Section3_2IsTaken has the example of metadata.
+func TestMetadataOfRFC8414Section3_2IsTaken(t *testing.T) {
 	const body = `     {
       "issuer":
         "https://server.example.com",

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestEncryptCache(t *testing.T) {
+func TestEncryptCacheHidesAndProtectsTheContent(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 16, 24, 31, 33, 64} {
 		if _, err := EncryptCache(new(MemoryCache), make([]byte, n)); err == nil || !strings.Contains(err.Error(), fmt.Sprint(n)) {

@@ -9,9 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestEndpointAddresses: what each kind of Endpoint makes of its argument, which
+// TestEachKindOfEndpointHasItsAddress: what each kind of Endpoint makes of its argument, which
 // is the address of the token endpoint or the one that metadata is found by.
-func TestEndpointAddresses(t *testing.T) {
+func TestEachKindOfEndpointHasItsAddress(t *testing.T) {
 	const tenant = "11111111-2222-3333-4444-555555555555"
 	for _, tt := range []struct {
 		name     string
@@ -143,9 +143,9 @@ func TestBadEndpointsAreRefused(t *testing.T) {
 	}
 }
 
-// TestEntraV1WithResource: a configuration that has worked with Entra's v1, by its
+// TestEntraV1IsTakenWithAResource: a configuration that has worked with Entra's v1, by its
 // parameter resource, goes on working.
-func TestEntraV1WithResource(t *testing.T) {
+func TestEntraV1IsTakenWithAResource(t *testing.T) {
 	_, err := NewClientCredentials(ClientCredentialsConfig{
 		Endpoint:     TokenURL("https://login.microsoftonline.com/t/oauth2/token"),
 		ClientID:     "id",
@@ -157,9 +157,9 @@ func TestEntraV1WithResource(t *testing.T) {
 	}
 }
 
-// TestClusterNames: a bad name leads to an error of what it was made for, and not
+// TestClusterNameLeadsToNoOtherHost: a bad name leads to an error of what it was made for, and not
 // to another host.
-func TestClusterNames(t *testing.T) {
+func TestClusterNameLeadsToNoOtherHost(t *testing.T) {
 	for name, want := range map[string]string{
 		"greenfield": "https://greenfield.cognitedata.com", "az-eastus-1": "https://az-eastus-1.cognitedata.com",
 		"WestEurope-1": "https://westeurope-1.cognitedata.com", "p001.plink.az-arn-1": "https://p001.plink.az-arn-1.cognitedata.com",

@@ -11,9 +11,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestSuberror: what Entra says more of an error than RFC 6749 knows is found in
+// TestSuberrorOfEntraIsFoundInTheError: what Entra says more of an error than RFC 6749 knows is found in
 // it, whatever the rest of the answer is like.
-func TestSuberror(t *testing.T) {
+func TestSuberrorOfEntraIsFoundInTheError(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"error":"invalid_grant","suberror":"bad_token"}`:                          "bad_token",
 		`{"error":"invalid_grant","suberror":"basic_action","error_codes":[50076]}`: "basic_action",
@@ -31,9 +31,9 @@ func TestSuberror(t *testing.T) {
 	}
 }
 
-// TestErrorsInOtherForms: what Okta, Auth0, Keycloak, API gateways and clouds say in
+// TestErrorsInOtherFormsAreRead: what Okta, Auth0, Keycloak, API gateways and clouds say in
 // forms of their own reaches the fields of an OAuthError.
-func TestErrorsInOtherForms(t *testing.T) {
+func TestErrorsInOtherFormsAreRead(t *testing.T) {
 	for _, tt := range []struct {
 		name, body                       string
 		code, description, correlationID string
@@ -91,10 +91,10 @@ func TestErrorsInOtherFormsAreScrubbed(t *testing.T) {
 	}
 }
 
-// TestWhatALaterTryMayNotMeet: a code that an RFC defines decides. Without one, the
+// TestErrorIsTransientByItsCodeThenItsStatus: a code that an RFC defines decides. Without one, the
 // status does; 400 and 401 are final, since providers lock out a client whose wrong
 // credentials come again and again.
-func TestWhatALaterTryMayNotMeet(t *testing.T) {
+func TestErrorIsTransientByItsCodeThenItsStatus(t *testing.T) {
 	for _, tt := range []struct {
 		status int
 		body   string
@@ -136,8 +136,8 @@ func TestWhatALaterTryMayNotMeet(t *testing.T) {
 	}
 }
 
-// TestRFC6749Section5_2 has the example of an error response.
-func TestRFC6749Section5_2(t *testing.T) {
+// TestErrorOfRFC6749Section5_2IsRead has the example of an error response.
+func TestErrorOfRFC6749Section5_2IsRead(t *testing.T) {
 	const body = `     {
        "error":"invalid_request"
      }`
@@ -181,9 +181,9 @@ func TestErrorSaysWhatAnsweredInTheProvidersPlace(t *testing.T) {
 	}
 }
 
-// TestCorrelationIDs are found in the headers of those who run providers, or proxies in
+// TestCorrelationIDIsFoundInTheHeaders are found in the headers of those who run providers, or proxies in
 // front of them.
-func TestCorrelationIDs(t *testing.T) {
+func TestCorrelationIDIsFoundInTheHeaders(t *testing.T) {
 	for _, header := range []string{"x-ms-request-id", "X-Okta-Request-Id", "x-auth0-requestid", "x-amzn-RequestId", "X-Request-ID", "X-Correlation-ID", "X-Amz-Cf-Id", "CF-RAY"} {
 		idp := idptest.New()
 		idp.Always(idptest.Status(401, header, "id-1"))

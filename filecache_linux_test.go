@@ -43,10 +43,10 @@ func mount(source, target, kind string, flags uintptr, data string) error {
 	return syscall.Mount(source, target, kind, flags, data)
 }
 
-// TestFileCacheReadOnlyMount: on a read-only file system the mode cannot be narrowed
+// TestFileCacheIsReadFromAReadOnlyMount: on a read-only file system the mode cannot be narrowed
 // and nothing can be locked: the content is used all the same, and the error of Update
 // says that there can be no lock.
-func TestFileCacheReadOnlyMount(t *testing.T) {
+func TestFileCacheIsReadFromAReadOnlyMount(t *testing.T) {
 	t.Parallel()
 	for _, lock := range []string{"", ".lock"} {
 		c := fileCache(t)
@@ -59,9 +59,9 @@ func TestFileCacheReadOnlyMount(t *testing.T) {
 	}
 }
 
-// TestFileCacheMountedFile: a file that is mounted by itself, as into a container,
+// TestFileCacheWritesAMountedFileInPlace: a file that is mounted by itself, as into a container,
 // cannot be renamed over. It is written in place.
-func TestFileCacheMountedFile(t *testing.T) {
+func TestFileCacheWritesAMountedFileInPlace(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	source := filepath.Join(filepath.Dir(c.path), "source")
@@ -79,8 +79,8 @@ func TestFileCacheMountedFile(t *testing.T) {
 	wantFiles(t, c, "", ".lock", "source")
 }
 
-// TestFileCacheNoSpace: a full disk is an error before f is called.
-func TestFileCacheNoSpace(t *testing.T) {
+// TestFileCacheReservesRoomBeforeItCallsF: a full disk is an error before f is called.
+func TestFileCacheReservesRoomBeforeItCallsF(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	must(t, os.Mkdir(filepath.Dir(c.path), 0o700))

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// TestFileCacheAsksLessAndLessOften: the lock is asked for after 5 ms, then less and less
+// TestFileCacheAsksForTheLockLessAndLessOften: the lock is asked for after 5 ms, then less and less
 // often, but ten times a second.
-func TestFileCacheAsksLessAndLessOften(t *testing.T) {
+func TestFileCacheAsksForTheLockLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
 		if d := elapse(func() {

@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// TestFileCachesOfOnePath: different FileCaches of one path exclude each other,
+// TestFileCachesOfOnePathExcludeEachOther: different FileCaches of one path exclude each other,
 // however it was written.
-func TestFileCachesOfOnePath(t *testing.T) {
+func TestFileCachesOfOnePathExcludeEachOther(t *testing.T) {
 	t.Parallel()
 	a := fileCache(t)
 	dir, err := os.Getwd()
@@ -54,9 +54,9 @@ func TestFileCachesOfOnePath(t *testing.T) {
 	wantContent(t, a, "4")
 }
 
-// TestFileCachePathIsRefused: an empty path is that of no file; a path with ~, as
+// TestFileCacheRefusesAnEmptyPathAndATilde: an empty path is that of no file; a path with ~, as
 // people write it into configurations, would make a directory of that name.
-func TestFileCachePathIsRefused(t *testing.T) {
+func TestFileCacheRefusesAnEmptyPathAndATilde(t *testing.T) {
 	t.Parallel()
 	for path, says := range map[string]string{
 		"":               "path is empty (DefaultCachePath",
@@ -87,8 +87,8 @@ func relative(t *testing.T, dir, path string) string {
 	return path
 }
 
-// TestFileCacheProcesses: nothing is lost between processes and goroutines.
-func TestFileCacheProcesses(t *testing.T) {
+// TestFileCacheLosesNothingBetweenProcesses: nothing is lost between processes and goroutines.
+func TestFileCacheLosesNothingBetweenProcesses(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	const processes, increments = 8, 25
@@ -132,8 +132,8 @@ func wantFiles(t *testing.T, c *FileCache, suffixes ...string) {
 	}
 }
 
-// TestFileCacheLockHeld: the lock of another process ends with it and not before.
-func TestFileCacheLockHeld(t *testing.T) {
+// TestFileCacheLockEndsWithItsProcess: the lock of another process ends with it and not before.
+func TestFileCacheLockEndsWithItsProcess(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	holder := child(t, "hold", c, "")
@@ -151,9 +151,9 @@ func TestFileCacheLockHeld(t *testing.T) {
 	wantContent(t, c, "1")
 }
 
-// TestFileCacheKill: a writer that is killed at any moment leaves the old
+// TestFileCacheSurvivesAKilledWriter: a writer that is killed at any moment leaves the old
 // content or the new, and at most one file, which the next one removes.
-func TestFileCacheKill(t *testing.T) {
+func TestFileCacheSurvivesAKilledWriter(t *testing.T) {
 	t.Parallel()
 	kills := 500
 	if testing.Short() || fips140.Enabled() {
@@ -211,8 +211,8 @@ func whenWriting(c *FileCache) time.Duration {
 	return 0
 }
 
-// TestFileCacheSweeps removes temporary files of this cache and nothing else.
-func TestFileCacheSweeps(t *testing.T) {
+// TestFileCacheSweepsItsOwnTemporaryFiles removes temporary files of this cache and nothing else.
+func TestFileCacheSweepsItsOwnTemporaryFiles(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")
@@ -228,9 +228,9 @@ func TestFileCacheSweeps(t *testing.T) {
 	wantFiles(t, c, keep...)
 }
 
-// TestFileCacheEmptyFile: a file that is there but empty, which a Python program may be
+// TestFileCacheTellsAnEmptyFileFromNone: a file that is there but empty, which a Python program may be
 // about to write, is told from none.
-func TestFileCacheEmptyFile(t *testing.T) {
+func TestFileCacheTellsAnEmptyFileFromNone(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")
@@ -244,8 +244,8 @@ func TestFileCacheEmptyFile(t *testing.T) {
 	wantContent(t, c, "2")
 }
 
-// TestFileCacheSize: content of 1 MiB is stored, more is an error, and nothing is lost.
-func TestFileCacheSize(t *testing.T) {
+// TestFileCacheHoldsUpTo1MiB: content of 1 MiB is stored, more is an error, and nothing is lost.
+func TestFileCacheHoldsUpTo1MiB(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	most := strings.Repeat("x", 1<<20)
@@ -259,8 +259,8 @@ func TestFileCacheSize(t *testing.T) {
 	wantFiles(t, c, "", ".lock")
 }
 
-// TestFileCacheSetAside: bad content moves to one name, good content stays.
-func TestFileCacheSetAside(t *testing.T) {
+// TestFileCacheSetsAsideBadContentAlone: bad content moves to one name, good content stays.
+func TestFileCacheSetsAsideBadContentAlone(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	setAside := func() {
@@ -289,9 +289,9 @@ func TestFileCacheSetAside(t *testing.T) {
 	}
 }
 
-// TestFileCacheNoDirectory: a directory that cannot be made is an error, and f
+// TestFileCacheWithoutADirectoryIsAnError: a directory that cannot be made is an error, and f
 // is not called.
-func TestFileCacheNoDirectory(t *testing.T) {
+func TestFileCacheWithoutADirectoryIsAnError(t *testing.T) {
 	t.Parallel()
 	file := fileCache(t)
 	put(t, file, "a file")
@@ -304,9 +304,9 @@ func TestFileCacheNoDirectory(t *testing.T) {
 	}
 }
 
-// TestFileCacheSweepsNoOthers: a directory is nothing that a writer has left, and a
+// TestFileCacheSweepsNothingElse: a directory is nothing that a writer has left, and a
 // name without the name of this cache may be another program's temporary file.
-func TestFileCacheSweepsNoOthers(t *testing.T) {
+func TestFileCacheSweepsNothingElse(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")

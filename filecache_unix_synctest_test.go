@@ -19,11 +19,11 @@ import (
 // FIPS mode they are left out: there, random numbers begin with the jitter of a clock,
 // which a bubble has not, and several bubbles at once want several beginnings.
 
-// TestSignInUnderAttack: whatever somebody put in the place of the cache or of its lock,
+// TestSignInWorksBesideAPlantedFile: whatever somebody put in the place of the cache or of its lock,
 // people sign in and stay signed in for as long as the program runs. Nothing that was
 // planted is used, written or removed, and the log says why. Everything planted is a cache
 // in which mallory is signed in, so that it would be used if it were read.
-func TestSignInUnderAttack(t *testing.T) {
+func TestSignInWorksBesideAPlantedFile(t *testing.T) {
 	t.Parallel()
 	attacked := func(flow, suffix string, attack func(t *testing.T, path, victim string) string) func(t *testing.T) {
 		return func(t *testing.T) {
@@ -196,9 +196,9 @@ func TestLockAttackLosesNothing(t *testing.T) {
 	}
 }
 
-// TestSignInOnTruncatedCache: a cache that was cut short, wherever, costs one sign-in.
+// TestSignInMendsATruncatedCache: a cache that was cut short, wherever, costs one sign-in.
 // What was left of it is put aside, and the next program finds a whole one.
-func TestSignInOnTruncatedCache(t *testing.T) {
+func TestSignInMendsATruncatedCache(t *testing.T) {
 	t.Parallel()
 	step := 1
 	if testing.Short() {
@@ -231,10 +231,10 @@ func TestSignInOnTruncatedCache(t *testing.T) {
 	}
 }
 
-// TestSignInWhileLockIsHeld: while another process has the lock, a good token is had all
+// TestSignInWaitsForTheLock: while another process has the lock, a good token is had all
 // the same; whoever needs a new one waits, is told why, and goes on when that process has
 // ended.
-func TestSignInWhileLockIsHeld(t *testing.T) {
+func TestSignInWaitsForTheLock(t *testing.T) {
 	t.Parallel()
 	for _, flow := range userFlows {
 		for name, cached := range map[string]bool{"signed in": true, "empty": false} {

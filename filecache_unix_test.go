@@ -89,10 +89,10 @@ func wantUntouched(t *testing.T, victim, content string) {
 	}
 }
 
-// TestFileCacheAttacks: what can be no cache, and what somebody else put in its
+// TestFileCacheLeavesPlantedFilesAlone: what can be no cache, and what somebody else put in its
 // place or in that of its lock, is an error that names it, at once, and stays as
 // it is.
-func TestFileCacheAttacks(t *testing.T) {
+func TestFileCacheLeavesPlantedFilesAlone(t *testing.T) {
 	t.Parallel()
 	type attack = func(t *testing.T, path, victim string) string
 	attacked := func(suffix string, attack attack) func(t *testing.T) {
@@ -131,10 +131,10 @@ func TestFileCacheAttacks(t *testing.T) {
 	}
 }
 
-// TestFileCacheMovesAside: a file that is not as the cache would have made it is
+// TestFileCacheMovesAnUntrustedFileAside: a file that is not as the cache would have made it is
 // not read: Get says why. The next Update moves it aside and writes a good one, so
 // that one sign-in is enough. What it was linked to stays as it is.
-func TestFileCacheMovesAside(t *testing.T) {
+func TestFileCacheMovesAnUntrustedFileAside(t *testing.T) {
 	t.Parallel()
 	all := maps.Clone(accidents)
 	all["2 MiB"] = func(t *testing.T, path, _ string) string {
@@ -244,9 +244,9 @@ func TestFileCacheMovesLockAsideInTurn(t *testing.T) {
 	wantFiles(t, c, "", ".lock")
 }
 
-// TestFileCacheLockLinkedWhileHeld: a backup that makes hard links of all files
+// TestFileCacheStaysLockedWhenItsLockIsLinked: a backup that makes hard links of all files
 // (cp -al) while a program is inside Update does not let another one in.
-func TestFileCacheLockLinkedWhileHeld(t *testing.T) {
+func TestFileCacheStaysLockedWhenItsLockIsLinked(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	must(t, c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) {
@@ -262,11 +262,11 @@ func TestFileCacheLockLinkedWhileHeld(t *testing.T) {
 	wantFiles(t, c, "", ".lock", ".lock.bad")
 }
 
-// TestFileCacheWideModeInPrivateDirectory: with umask 002, or a Kubernetes fsGroup,
+// TestFileCacheNarrowsAWideModeInAPrivateDirectory: with umask 002, or a Kubernetes fsGroup,
 // files can be written by the group. In a directory that only we can enter, nobody
 // can have done so: the content is used, and the mode narrowed. A lock file is used
 // everywhere: it has no content.
-func TestFileCacheWideModeInPrivateDirectory(t *testing.T) {
+func TestFileCacheNarrowsAWideModeInAPrivateDirectory(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")
@@ -281,13 +281,13 @@ func TestFileCacheWideModeInPrivateDirectory(t *testing.T) {
 	wantFiles(t, c, "", ".lock")
 }
 
-// TestFileCacheReadOnlyDirectory: where nothing can be made, the content can be read
+// TestFileCacheIsReadFromAReadOnlyDirectory: where nothing can be made, the content can be read
 // all the same, and the error of Update says that there can be no lock, so that a
 // provider begins in memory with it. f, which would redeem a token, is not called.
-func TestFileCacheReadOnlyDirectory(t *testing.T) {
+func TestFileCacheIsReadFromAReadOnlyDirectory(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
-		t.Skip("root can write everywhere: TestFileCacheAsOrdinaryUser")
+		t.Skip("root can write everywhere: TestFileCacheWorksForAnOrdinaryUser")
 	}
 	for name, locked := range map[string]bool{"no lock file": false, "lock file": true} {
 		t.Run(name, func(t *testing.T) {
@@ -316,9 +316,9 @@ func TestFileCacheReadOnlyDirectory(t *testing.T) {
 	}
 }
 
-// TestFileCacheReadOnlyFiles: files that nobody can write (chmod -w) can be read,
+// TestFileCacheReplacesReadOnlyFiles: files that nobody can write (chmod -w) can be read,
 // locked and replaced.
-func TestFileCacheReadOnlyFiles(t *testing.T) {
+func TestFileCacheReplacesReadOnlyFiles(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")
@@ -329,9 +329,9 @@ func TestFileCacheReadOnlyFiles(t *testing.T) {
 	wantContent(t, c, "2")
 }
 
-// TestFileCacheNoLock: these errors stay, however often one tries. The others may
+// TestFileCacheTellsNoLockFromABusyOne: these errors stay, however often one tries. The others may
 // mean that somebody else has the lock.
-func TestFileCacheNoLock(t *testing.T) {
+func TestFileCacheTellsNoLockFromABusyOne(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[syscall.Errno]bool{
 		syscall.EROFS:       true, // read-only
@@ -354,9 +354,9 @@ func TestFileCacheNoLock(t *testing.T) {
 	}
 }
 
-// TestFileCacheUnknownSync: a file system that knows no fsync, as some of FUSE, has
+// TestFileCacheToleratesAFileSystemWithoutSync: a file system that knows no fsync, as some of FUSE, has
 // the content as safe as it can.
-func TestFileCacheUnknownSync(t *testing.T) {
+func TestFileCacheToleratesAFileSystemWithoutSync(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe() // which knows none: EINVAL
 	must(t, err)
@@ -374,9 +374,9 @@ func TestFileCacheUnknownSync(t *testing.T) {
 	}
 }
 
-// TestFileCacheAsOrdinaryUser runs the tests of the file cache as an ordinary user,
+// TestFileCacheWorksForAnOrdinaryUser runs the tests of the file cache as an ordinary user,
 // whom the system refuses more than root.
-func TestFileCacheAsOrdinaryUser(t *testing.T) {
+func TestFileCacheWorksForAnOrdinaryUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("this is an ordinary user")
 	}
@@ -425,9 +425,9 @@ func state(t *testing.T, path string) string {
 	return strings.Join([]string{fi.Mode().String(), fi.ModTime().Format(time.RFC3339Nano), content, string(rune('0' + st.Nlink%10))}, " ")
 }
 
-// TestFileCacheMode: what we make is ours alone, what was wider is narrowed,
+// TestFileCacheFilesAreTheUsersAlone: what we make is ours alone, what was wider is narrowed,
 // and the mode of a directory that was there is the user's choice.
-func TestFileCacheMode(t *testing.T) {
+func TestFileCacheFilesAreTheUsersAlone(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	dir := filepath.Dir(c.path)
@@ -456,9 +456,9 @@ func wantMode(t *testing.T, path string, want fs.FileMode) {
 	}
 }
 
-// TestFileCacheReplacedWhileOpen: a reader that has the old file open when it is
+// TestFileCacheMayBeReplacedWhileItIsRead: a reader that has the old file open when it is
 // replaced gets the old content; it has no link then, and that is no attack.
-func TestFileCacheReplacedWhileOpen(t *testing.T) {
+func TestFileCacheMayBeReplacedWhileItIsRead(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")
@@ -476,11 +476,11 @@ func TestFileCacheReplacedWhileOpen(t *testing.T) {
 	}
 }
 
-// TestFileCacheDiskFull: if there is no room, Update fails before it calls f, which
+// TestFileCacheKeepsTheOldContentOnAFullDisk: if there is no room, Update fails before it calls f, which
 // would redeem a refresh token that is good for one use. If f returns more than was
 // reserved, a write that fails half-way leaves the old content. Neither leaves a
 // temporary file.
-func TestFileCacheDiskFull(t *testing.T) {
+func TestFileCacheKeepsTheOldContentOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	for name, limit := range map[string]string{"no room": "4096", "room for less than f returned": "65536"} {
 		t.Run(name, func(t *testing.T) {
@@ -560,9 +560,9 @@ func TestFileCacheSaysWhatItMovesAside(t *testing.T) {
 	}
 }
 
-// TestDirectoryIsPrivate if it is this user's and nobody else can enter or list it. In
+// TestDirectoryIsPrivateIfNobodyElseCanEnter if it is this user's and nobody else can enter or list it. In
 // any other one, what is there may be somebody else's.
-func TestDirectoryIsPrivate(t *testing.T) {
+func TestDirectoryIsPrivateIfNobodyElseCanEnter(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[os.FileMode]bool{
 		0o700: true, 0o500: true,
@@ -592,11 +592,11 @@ func TestDirectoryIsPrivate(t *testing.T) {
 	}
 }
 
-// TestFileCacheLockLinkedWhileOpened: a link that appears between the moment at which the
+// TestFileCacheSeesALinkMadeBeforeItLocks: a link that appears between the moment at which the
 // lock file is opened and that at which it is locked is seen too. The program that moved
 // such a file aside would otherwise leave this one with the lock of a file that is no
 // longer the lock file.
-func TestFileCacheLockLinkedWhileOpened(t *testing.T) {
+func TestFileCacheSeesALinkMadeBeforeItLocks(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")
@@ -610,10 +610,10 @@ func TestFileCacheLockLinkedWhileOpened(t *testing.T) {
 	}
 }
 
-// TestFileCacheLockIsALinkOfTheOneAside: rename does nothing if both names are of one
+// TestFileCacheMovesALockAsideOntoItsOwnLink: rename does nothing if both names are of one
 // file, as when a lock file is restored, as a hard link, from the backup for whose sake it
 // was moved aside.
-func TestFileCacheLockIsALinkOfTheOneAside(t *testing.T) {
+func TestFileCacheMovesALockAsideOntoItsOwnLink(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")

@@ -27,9 +27,9 @@ func holdOpen(t *testing.T, c *FileCache, share uint32, d time.Duration) *time.T
 	return time.AfterFunc(d, func() { syscall.CloseHandle(h) })
 }
 
-// TestFileCacheHeldOpen: what somebody has open for a moment is waited for; if
+// TestFileCacheWaitsForAFileHeldOpen: what somebody has open for a moment is waited for; if
 // it stays so, that is an error, and nothing is lost.
-func TestFileCacheHeldOpen(t *testing.T) {
+func TestFileCacheWaitsForAFileHeldOpen(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")
@@ -58,9 +58,9 @@ func TestFileCacheHeldOpen(t *testing.T) {
 	put(t, c, "6")
 }
 
-// TestFileCacheRefuses: a directory is an error at once and stays. A link is an
+// TestFileCacheRefusesLinksAndDirectories: a directory is an error at once and stays. A link is an
 // error of Get, and is moved aside by Update. What it is linked to stays as it is.
-func TestFileCacheRefuses(t *testing.T) {
+func TestFileCacheRefusesLinksAndDirectories(t *testing.T) {
 	t.Parallel()
 	attacks := map[string]func(path, victim string) error{
 		"directory":     func(path, _ string) error { return os.Mkdir(path, 0o700) },
@@ -96,9 +96,9 @@ func TestFileCacheRefuses(t *testing.T) {
 	}
 }
 
-// TestFileCacheReaderSharesDelete: our readers do not keep the file in its
+// TestFileCacheCanBeRenamedWhileItIsRead: our readers do not keep the file in its
 // place, without any second try.
-func TestFileCacheReaderSharesDelete(t *testing.T) {
+func TestFileCacheCanBeRenamedWhileItIsRead(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	put(t, c, "1")
