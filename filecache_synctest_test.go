@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestFileCacheAsksForTheLockLessAndLessOften: the lock is asked for after 5 ms, then less and less
-// often, but ten times a second.
+// TestFileCacheAsksForTheLockLessAndLessOften: another program mostly has the lock for
+// milliseconds, but for minutes while a person signs in. So the cache asks again after
+// 5 ms, then less and less often, and from then on ten times a second.
 func TestFileCacheAsksForTheLockLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
