@@ -113,8 +113,8 @@ func TestCapabilitiesAreInTheFilesThatAuditNames(t *testing.T) {
 	}
 }
 
-// uses reports whether a file uses a capability, which means describes as
-// TestCapabilitiesAreInTheFilesThatAuditNames explains.
+// uses reports whether a file uses a capability. What means may be, the comment of
+// TestCapabilitiesAreInTheFilesThatAuditNames says.
 func uses(file *ast.File, means string) bool {
 	if means == "go" {
 		return hasNode(file, func(n ast.Node) bool {
