@@ -12,7 +12,7 @@ import (
 
 // TestSignInOfThePythonSDKServes: a person who has signed in with Cognite's Python SDK need
 // not do so again here. The provider sends no request, except for the metadata of a tenant
-// that is not named by its GUID: they say which GUID it has. The files are MSAL's, as the
+// that is not named by its GUID: it says which GUID the tenant has. The files are MSAL's, as the
 // SDK wrote them.
 func TestSignInOfThePythonSDKServes(t *testing.T) {
 	const guid, scope = "11111111-2222-3333-4444-555555555555", "https://greenfield.cognitedata.com/"
