@@ -155,62 +155,55 @@ func removeIssuers(c msalCache) {
 // at both. If the entries do not say who issued them, a refresh token that may be either
 // realm's is sent to neither.
 func TestPersonAtTwoRealmsIsSignedInAtBoth(t *testing.T) {
-	t.Run("other scopes", func(t *testing.T) { // only the ID tokens have the same name
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			a, b := at(Issuer("https://idp.test/realms/a"), "x"), at(Issuer("https://idp.test/realms/b"), "y")
-			signedIn(t, interactive(t, h, cache, a))
-			signedIn(t, interactive(t, h, cache, b))
-			time.Sleep(2 * time.Hour)
-			if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
-				t.Errorf("a's refresh, judged by b's ID token: %v", err)
-			}
-			if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 0 {
-				t.Errorf("after that: %v; %d refresh tokens refused", err, h.idp.Refused())
-			}
+	run := func(name string, f func(t *testing.T, h *human, cache *MemoryCache)) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { f(t, &human{idp: idptest.New()}, &MemoryCache{}) })
 		})
+	}
+	run("other scopes", func(t *testing.T, h *human, cache *MemoryCache) { // only the ID tokens have the same name
+		a, b := at(Issuer("https://idp.test/realms/a"), "x"), at(Issuer("https://idp.test/realms/b"), "y")
+		signedIn(t, interactive(t, h, cache, a))
+		signedIn(t, interactive(t, h, cache, b))
+		time.Sleep(2 * time.Hour)
+		if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
+			t.Errorf("a's refresh, judged by b's ID token: %v", err)
+		}
+		if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 0 {
+			t.Errorf("after that: %v; %d refresh tokens refused", err, h.idp.Refused())
+		}
 	})
-	t.Run("the same scopes", func(t *testing.T) { // all entries have the same names
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			a, b := at(Issuer("https://idp.test/realms/a")), at(Issuer("https://idp.test/realms/b"))
-			signedIn(t, interactive(t, h, cache, a))
-			signedIn(t, interactive(t, h, cache, b))
-			if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
-				t.Errorf("a's entries were not kept: %v", err)
-			}
-		})
+	run("the same scopes", func(t *testing.T, h *human, cache *MemoryCache) { // all entries have the same names
+		a, b := at(Issuer("https://idp.test/realms/a")), at(Issuer("https://idp.test/realms/b"))
+		signedIn(t, interactive(t, h, cache, a))
+		signedIn(t, interactive(t, h, cache, b))
+		if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
+			t.Errorf("a's entries were not kept: %v", err)
+		}
 	})
-	t.Run("the other's entries do not say whose they are", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			a, b := at(Issuer("https://idp.test/a")), at(Issuer("https://idp.test/b"))
-			signedIn(t, interactive(t, h, cache, a))
-			edit(t, cache, removeIssuers)
-			signedIn(t, interactive(t, h, cache, b))
-			time.Sleep(2 * time.Hour)
-			_, err := interactive(t, h, cache, b).Token(WithoutInteraction(t.Context()))
-			if err != nil {
-				t.Errorf("b's refresh, judged by a's ID token: %v", err)
-			}
-		})
+	run("the other's entries do not say whose they are", func(t *testing.T, h *human, cache *MemoryCache) {
+		a, b := at(Issuer("https://idp.test/a")), at(Issuer("https://idp.test/b"))
+		signedIn(t, interactive(t, h, cache, a))
+		edit(t, cache, removeIssuers)
+		signedIn(t, interactive(t, h, cache, b))
+		time.Sleep(2 * time.Hour)
+		_, err := interactive(t, h, cache, b).Token(WithoutInteraction(t.Context()))
+		if err != nil {
+			t.Errorf("b's refresh, judged by a's ID token: %v", err)
+		}
 	})
-	t.Run("no entry says whose it is", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			a, b := at(Issuer("https://idp.test/a"), "x"), at(Issuer("https://idp.test/b"), "y")
-			signedIn(t, interactive(t, h, cache, a))
-			signedIn(t, interactive(t, h, cache, b))
-			edit(t, cache, removeIssuers)
-			time.Sleep(2 * time.Hour)
-			sent := h.idp.Tokens()
-			for name, realm := range map[string]func(*InteractiveConfig){"a": a, "b": b} {
-				_, err := interactive(t, h, cache, realm).Token(WithoutInteraction(t.Context()))
-				if !errors.Is(err, ErrSignInRequired) || h.idp.Tokens() != sent {
-					t.Errorf("%s: %v; %d requests with a refresh token that may be the other's", name, err, h.idp.Tokens()-sent)
-				}
+	run("no entry says whose it is", func(t *testing.T, h *human, cache *MemoryCache) {
+		a, b := at(Issuer("https://idp.test/a"), "x"), at(Issuer("https://idp.test/b"), "y")
+		signedIn(t, interactive(t, h, cache, a))
+		signedIn(t, interactive(t, h, cache, b))
+		edit(t, cache, removeIssuers)
+		time.Sleep(2 * time.Hour)
+		sent := h.idp.Tokens()
+		for name, realm := range map[string]func(*InteractiveConfig){"a": a, "b": b} {
+			_, err := interactive(t, h, cache, realm).Token(WithoutInteraction(t.Context()))
+			if !errors.Is(err, ErrSignInRequired) || h.idp.Tokens() != sent {
+				t.Errorf("%s: %v; %d requests with a refresh token that may be the other's", name, err, h.idp.Tokens()-sent)
 			}
-		})
+		}
 	})
 }
 
