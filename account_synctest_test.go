@@ -18,8 +18,11 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestAccounts: which of the people in a cache is meant, as the Python SDK has it.
-func TestAccounts(t *testing.T) {
+// TestOnlyAccountOrThatOfTheHintServes: a cache may hold accounts of several people. As in
+// Cognite's Python SDK, the account that LoginHint names serves without a question, or
+// without a LoginHint the only one there is. In every other case the person is asked, with
+// the prompt and login_hint that the case demands (OpenID Connect Core §3.1.2.1).
+func TestOnlyAccountOrThatOfTheHintServes(t *testing.T) {
 	tests := []struct {
 		name   string
 		people []string
@@ -123,7 +126,8 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-// foreign makes entries as Python writes them: without our fields, and of a given issuer, if any.
+// foreign makes the entries of c look as if Python had written them: without our fields,
+// and with ID tokens of the issuer iss, unless it is empty.
 func foreign(c msalCache, iss string) {
 	for _, section := range []string{accessTokens, refreshTokens, idTokens, accounts} {
 		for _, key := range all(c, section) {
@@ -146,72 +150,67 @@ func removeIssuers(c msalCache) {
 	}
 }
 
-// TestOnePersonAtTwoRealms: a person with the same subject at two realms of one host is
-// signed in at both. If the entries do not say who issued them, a refresh token that may
-// be either realm's goes to neither.
-func TestOnePersonAtTwoRealms(t *testing.T) {
-	t.Run("other scopes", func(t *testing.T) { // whose ID tokens alone have the same name in the cache
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			a, b := at(Issuer("https://idp.test/realms/a"), "x"), at(Issuer("https://idp.test/realms/b"), "y")
-			signedIn(t, interactive(t, h, cache, a))
-			signedIn(t, interactive(t, h, cache, b))
-			time.Sleep(2 * time.Hour)
-			if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
-				t.Errorf("a's refresh, judged by b's ID token: %v", err)
-			}
-			if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 0 {
-				t.Errorf("after that: %v; %d refresh tokens refused", err, h.idp.Refused())
-			}
+// TestPersonAtTwoRealmsIsSignedInAtBoth: a person may have the same subject at two realms
+// of one host, whose entries then have the same names in the cache. The person is signed in
+// at both. If the entries do not say who issued them, a refresh token that may be either
+// realm's is sent to neither.
+func TestPersonAtTwoRealmsIsSignedInAtBoth(t *testing.T) {
+	run := func(name string, f func(t *testing.T, h *human, cache *MemoryCache)) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { f(t, &human{idp: idptest.New()}, &MemoryCache{}) })
 		})
+	}
+	run("other scopes", func(t *testing.T, h *human, cache *MemoryCache) { // only the ID tokens have the same name
+		a, b := at(Issuer("https://idp.test/realms/a"), "x"), at(Issuer("https://idp.test/realms/b"), "y")
+		signedIn(t, interactive(t, h, cache, a))
+		signedIn(t, interactive(t, h, cache, b))
+		time.Sleep(2 * time.Hour)
+		if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
+			t.Errorf("a's refresh, judged by b's ID token: %v", err)
+		}
+		if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 0 {
+			t.Errorf("after that: %v; %d refresh tokens refused", err, h.idp.Refused())
+		}
 	})
-	t.Run("the same scopes", func(t *testing.T) { // whose entries all have the same names
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			a, b := at(Issuer("https://idp.test/realms/a")), at(Issuer("https://idp.test/realms/b"))
-			signedIn(t, interactive(t, h, cache, a))
-			signedIn(t, interactive(t, h, cache, b))
-			if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
-				t.Errorf("a's entries were not kept: %v", err)
-			}
-		})
+	run("the same scopes", func(t *testing.T, h *human, cache *MemoryCache) { // all entries have the same names
+		a, b := at(Issuer("https://idp.test/realms/a")), at(Issuer("https://idp.test/realms/b"))
+		signedIn(t, interactive(t, h, cache, a))
+		signedIn(t, interactive(t, h, cache, b))
+		if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
+			t.Errorf("a's entries were not kept: %v", err)
+		}
 	})
-	t.Run("the other's entries do not say whose they are", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			a, b := at(Issuer("https://idp.test/a")), at(Issuer("https://idp.test/b"))
-			signedIn(t, interactive(t, h, cache, a))
-			edit(t, cache, removeIssuers)
-			signedIn(t, interactive(t, h, cache, b))
-			time.Sleep(2 * time.Hour)
-			_, err := interactive(t, h, cache, b).Token(WithoutInteraction(t.Context()))
-			if err != nil {
-				t.Errorf("b's refresh, judged by a's ID token: %v", err)
-			}
-		})
+	run("the other's entries do not say whose they are", func(t *testing.T, h *human, cache *MemoryCache) {
+		a, b := at(Issuer("https://idp.test/a")), at(Issuer("https://idp.test/b"))
+		signedIn(t, interactive(t, h, cache, a))
+		edit(t, cache, removeIssuers)
+		signedIn(t, interactive(t, h, cache, b))
+		time.Sleep(2 * time.Hour)
+		_, err := interactive(t, h, cache, b).Token(WithoutInteraction(t.Context()))
+		if err != nil {
+			t.Errorf("b's refresh, judged by a's ID token: %v", err)
+		}
 	})
-	t.Run("no entry says whose it is", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			a, b := at(Issuer("https://idp.test/a"), "x"), at(Issuer("https://idp.test/b"), "y")
-			signedIn(t, interactive(t, h, cache, a))
-			signedIn(t, interactive(t, h, cache, b))
-			edit(t, cache, removeIssuers)
-			time.Sleep(2 * time.Hour)
-			sent := h.idp.Tokens()
-			for name, realm := range map[string]func(*InteractiveConfig){"a": a, "b": b} {
-				_, err := interactive(t, h, cache, realm).Token(WithoutInteraction(t.Context()))
-				if !errors.Is(err, ErrSignInRequired) || h.idp.Tokens() != sent {
-					t.Errorf("%s: %v; %d requests with a refresh token that may be the other's", name, err, h.idp.Tokens()-sent)
-				}
+	run("no entry says whose it is", func(t *testing.T, h *human, cache *MemoryCache) {
+		a, b := at(Issuer("https://idp.test/a"), "x"), at(Issuer("https://idp.test/b"), "y")
+		signedIn(t, interactive(t, h, cache, a))
+		signedIn(t, interactive(t, h, cache, b))
+		edit(t, cache, removeIssuers)
+		time.Sleep(2 * time.Hour)
+		sent := h.idp.Tokens()
+		for name, realm := range map[string]func(*InteractiveConfig){"a": a, "b": b} {
+			_, err := interactive(t, h, cache, realm).Token(WithoutInteraction(t.Context()))
+			if !errors.Is(err, ErrSignInRequired) || h.idp.Tokens() != sent {
+				t.Errorf("%s: %v; %d requests with a refresh token that may be the other's", name, err, h.idp.Tokens()-sent)
 			}
-		})
+		}
 	})
 }
 
-// TestTokensOfNobody: a token without an account serves only while the file has no account
-// of the client's.
-func TestTokensOfNobody(t *testing.T) {
+// TestTokenWithoutAccountServesWhereThereIsNoAccount: a token in the cache may name no
+// account. It serves only while the cache has no account of this client: beside one, nobody
+// knows whose token it is.
+func TestTokenWithoutAccountServesWhereThereIsNoAccount(t *testing.T) {
 	for _, others := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}
@@ -234,8 +233,9 @@ func TestTokensOfNobody(t *testing.T) {
 	}
 }
 
-// TestOtherRealmIsKept: what another realm's person has in the file stays, whatever this one does.
-func TestOtherRealmIsKept(t *testing.T) {
+// TestEntriesOfAnotherRealmAreKept: several programs share one file. Signing in and out at
+// one realm leaves the entries of another realm as they are.
+func TestEntriesOfAnotherRealmAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")
@@ -256,15 +256,15 @@ func TestOtherRealmIsKept(t *testing.T) {
 	})
 }
 
-// A guest is who signs in at a tenant that knows them by another name than their
-// own: for them, LoginHint is not the user name.
+// A guest signs in under an address of their own, by which LoginHint means them. The
+// tenant gives them another user name.
 const (
 	guest      = "ada_contoso.com#EXT#@tenant.example"
 	guestAlias = "Ada@contoso.com"
 )
 
-// userFlowWithHint returns a provider of either flow with a LoginHint. Of the
-// device code flow, it writes to the desk as if it showed codes itself.
+// userFlowWithHint returns a provider of the desk's flow with a LoginHint. A provider of
+// the device code flow writes to the desk what it would write to the terminal.
 func (d *desk) userFlowWithHint(t *testing.T, c Cache, hint string) interface {
 	Provider
 	SignOut(context.Context) error
@@ -279,7 +279,7 @@ func (d *desk) userFlowWithHint(t *testing.T, c Cache, hint string) interface {
 	return interactive(t, d.human, c, func(cfg *InteractiveConfig) { cfg.LoginHint, cfg.Logger = hint, logger })
 }
 
-// eachUserFlow runs f for both flows of a person.
+// eachUserFlow runs f for both flows of a person, on simulated time.
 func eachUserFlow(t *testing.T, f func(t *testing.T, d *desk)) {
 	t.Helper()
 	for _, flow := range userFlows {
@@ -289,10 +289,20 @@ func eachUserFlow(t *testing.T, f func(t *testing.T, d *desk)) {
 	}
 }
 
-// TestLoginHintOfAnEarlierSignIn: a hint that is not the user name, a guest's
-// address or an alias, means the person who has signed in under it. Otherwise each
-// start would ask them again.
-func TestLoginHintOfAnEarlierSignIn(t *testing.T) {
+// forgetTokens removes the tokens from a cache, so that a person has to be asked, and
+// leaves the accounts.
+func forgetTokens(t *testing.T, cache Cache) {
+	t.Helper()
+	edit(t, cache, func(c msalCache) {
+		delete(c, accessTokens)
+		delete(c, refreshTokens)
+	})
+}
+
+// TestLoginHintMeansWhoSignedInUnderIt: LoginHint may be a guest's address or an alias, and
+// so differ from the user name. It means the person who has signed in under it. Otherwise
+// each start would ask that person again.
+func TestLoginHintMeansWhoSignedInUnderIt(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		var cache MemoryCache
 		d.who = guest
@@ -311,7 +321,7 @@ func TestLoginHintOfAnEarlierSignIn(t *testing.T) {
 		start("another alias", 2)
 		start(guestAlias, 2)
 		start("another alias", 2)
-		// Somebody else signs in under it: who did so last is meant.
+		// Somebody else signs in under it, and it means that person from then on.
 		d.who = "eve"
 		if err := d.userFlowWithHint(t, &cache, "another alias").SignOut(t.Context()); err != nil {
 			t.Fatal(err)
@@ -322,18 +332,15 @@ func TestLoginHintOfAnEarlierSignIn(t *testing.T) {
 	})
 }
 
-// TestHintMeansWhoSignedInLast: when somebody else signs in under a hint, it does not
-// mean the first one any more: two would be meant, and asked for, at each start. A
-// user name is not kept as a hint: it is known already.
-func TestHintMeansWhoSignedInLast(t *testing.T) {
+// TestLoginHintMeansWhoSignedInLast: when somebody else signs in under a hint, it no longer
+// means the first person. Otherwise it would mean two people, and each start would ask. The
+// cache does not keep a user name as a hint, since the account has it already.
+func TestLoginHintMeansWhoSignedInLast(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		var cache MemoryCache
 		signIn := func(hint, who string) {
 			t.Helper()
-			edit(t, &cache, func(c msalCache) {
-				delete(c, accessTokens)
-				delete(c, refreshTokens)
-			})
+			forgetTokens(t, &cache)
 			d.who = who
 			if tok := signedIn(t, d.userFlowWithHint(t, &cache, hint)); tok.Username() != who {
 				t.Errorf("%q signed in under %q, want %q", tok.Username(), hint, who)
@@ -352,17 +359,14 @@ func TestHintMeansWhoSignedInLast(t *testing.T) {
 	})
 }
 
-// TestUserNameGoesBeforeAnEarlierHint: bob's name means bob, though somebody else
-// has once signed in under it; and after bob has signed out it means nobody.
-func TestUserNameGoesBeforeAnEarlierHint(t *testing.T) {
+// TestUserNameGoesBeforeAnEarlierLoginHint: ada has once signed in under bob's user name as
+// a hint. That name still means bob, and after bob has signed out it means nobody.
+func TestUserNameGoesBeforeAnEarlierLoginHint(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		var cache MemoryCache
 		d.who = "bob"
 		signedIn(t, d.userFlowWithHint(t, &cache, "bob"))
-		edit(t, &cache, func(c msalCache) {
-			delete(c, refreshTokens)
-			delete(c, accessTokens)
-		})
+		forgetTokens(t, &cache)
 		d.who = ada
 		if tok := signedIn(t, d.userFlowWithHint(t, &cache, "bob")); tok.Username() != ada {
 			t.Fatalf("%q signed in", tok.Username())
@@ -381,10 +385,11 @@ func TestUserNameGoesBeforeAnEarlierHint(t *testing.T) {
 	})
 }
 
-// TestSaysWhoIsSignedIn: after a sign-in that it asked for, a flow says who is
-// signed in, where it has said what to do; and that it is not who LoginHint means,
-// in the log too. It is no error: the hint may be an alias.
-func TestSaysWhoIsSignedIn(t *testing.T) {
+// TestPersonIsToldWhoIsSignedIn: after a flow has asked a person to sign in, it says who is
+// signed in, in the place where it said what to do. If that is not the person whom LoginHint
+// names, the flow says so there and in the log. That is no error, since the hint may be an
+// alias.
+func TestPersonIsToldWhoIsSignedIn(t *testing.T) {
 	for _, tt := range []struct {
 		hint, who string
 		said      string // on the terminal
@@ -406,8 +411,8 @@ func TestSaysWhoIsSignedIn(t *testing.T) {
 			if log := d.log.String(); strings.Contains(log, "LoginHint is") != tt.other {
 				t.Errorf("%q, %q: the log: %s", tt.hint, tt.who, log)
 			}
-			// Whom it knows by that hint by now, it does not speak of again; and
-			// silence stays silence.
+			// The cache now has this person under that hint, so that the flow does not
+			// mention the hint again. It says nothing when it refreshes a token.
 			synctest.Wait() // what was said is written
 			before := d.told()
 			until(signedIn(t, p), -time.Second)
@@ -415,10 +420,7 @@ func TestSaysWhoIsSignedIn(t *testing.T) {
 			if d.told() != before {
 				t.Errorf("a refresh says: %q", strings.TrimPrefix(d.told(), before))
 			}
-			edit(t, &cache, func(c msalCache) {
-				delete(c, refreshTokens)
-				delete(c, accessTokens)
-			})
+			forgetTokens(t, &cache)
 			signedIn(t, d.userFlowWithHint(t, &cache, tt.hint))
 			if after := strings.TrimPrefix(d.told(), before); strings.Contains(after, "set up for") || d.asked.Load() != 2 {
 				t.Errorf("the next sign-in says: %q", after)
@@ -434,7 +436,7 @@ func TestSaysWhoIsSignedIn(t *testing.T) {
 			}
 		})
 	})
-	t.Run("who shows codes himself", func(t *testing.T) { // says what he likes
+	t.Run("a program with ShowCode", func(t *testing.T) { // writes to the terminal what it likes
 		synctest.Test(t, func(t *testing.T) {
 			p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
 			if p.flow().cfg.output.(*patientWriter).output != io.Discard {
@@ -444,9 +446,9 @@ func TestSaysWhoIsSignedIn(t *testing.T) {
 	})
 }
 
-// TestOutputThatBlocks: a terminal that takes nothing delays a sign-in by no more
-// than the moment that it is given.
-func TestOutputThatBlocks(t *testing.T) {
+// TestOutputThatBlocksHardlyDelaysASignIn: a terminal can stop taking output, after Ctrl-S
+// for example. That delays a sign-in by no more than writePatience.
+func TestOutputThatBlocksHardlyDelaysASignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
 		r, w := io.Pipe()
@@ -458,10 +460,11 @@ func TestOutputThatBlocks(t *testing.T) {
 	})
 }
 
-// TestSeveralPeopleAndNoHint: the error says that there are several, and what
-// selects one: otherwise the caller learns no more than that nobody can be asked,
-// at each start. Whoever can be asked is told.
-func TestSeveralPeopleAndNoHint(t *testing.T) {
+// TestSeveralAccountsWantALoginHint: if the cache has several accounts and nobody may be
+// asked, the error says that there are several and that LoginHint selects one. Otherwise
+// the caller would learn at each start only that a sign-in is required. A person who may be
+// asked is told the same.
+func TestSeveralAccountsWantALoginHint(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob", "eve")
 		asked := d.asked.Load()

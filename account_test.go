@@ -10,14 +10,15 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestPythonsSignIns: a sign-in that Cognite's Python SDK made serves here, without a
-// request, unless the metadata has to tell the realm of a tenant that is not named by
-// its GUID. The files are MSAL's, as the SDK wrote them.
-func TestPythonsSignIns(t *testing.T) {
+// TestSignInOfThePythonSDKServes: a person who has signed in with Cognite's Python SDK need
+// not do so again here. The provider sends no request, except for the metadata of a tenant
+// that is not named by its GUID: it says which GUID the tenant has. The files are MSAL's, as the
+// SDK wrote them.
+func TestSignInOfThePythonSDKServes(t *testing.T) {
 	const guid, scope = "11111111-2222-3333-4444-555555555555", "https://greenfield.cognitedata.com/"
 	entra := func(tenant string) Endpoint { return Authority("https://login.microsoftonline.com/" + tenant) }
 	type test struct {
-		file, tenant string // which goes for the file's
+		file, tenant string // tenant replaces the one in the file
 		endpoint     Endpoint
 		scopes       string
 		user         string

@@ -14,12 +14,12 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestLockedCacheIsSaidOnce: a person who waits for another program's sign-in is told
-// after five seconds why nothing happens, and is not told again.
-func TestLockedCacheIsSaidOnce(t *testing.T) {
+// TestPersonIsToldOnceThatTheCacheIsLocked: a person who waits for another program's
+// sign-in is told after five seconds why nothing happens, and is not told again.
+func TestPersonIsToldOnceThatTheCacheIsLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, cache := newDesk("interactive"), &MemoryCache{}
-		put(t, cache, `{"Theirs":{}}`) // an empty one is looked into for longer
+		put(t, cache, `{"Theirs":{}}`) // nobody is signed in
 		leave := make(chan bool)
 		go cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { <-leave; return old, nil })
 		synctest.Wait()
@@ -44,9 +44,10 @@ func TestLockedCacheIsSaidOnce(t *testing.T) {
 	})
 }
 
-// TestSiblingsTokenIsSeenWithinASecond of its arrival, while the other program keeps the
-// cache. With a Prompt it does not count: the person has to be asked.
-func TestSiblingsTokenIsSeenWithinASecond(t *testing.T) {
+// TestTokenOfAnotherProgramIsSeenWithinASecond: another program may store a token and still
+// keep the cache locked. A caller who waits gets that token within a second. With a Prompt
+// the token does not count, since the person has to be asked.
+func TestTokenOfAnotherProgramIsSeenWithinASecond(t *testing.T) {
 	for _, prompt := range []string{"", "login"} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}
@@ -77,7 +78,7 @@ func TestSiblingsTokenIsSeenWithinASecond(t *testing.T) {
 	}
 }
 
-// heldCache is a cache in which another program is at work until it leaves.
+// heldCache is a cache that another program keeps locked until leave is closed.
 type heldCache struct {
 	leave   chan bool
 	content []byte
@@ -98,9 +99,10 @@ func (c *heldCache) Update(ctx context.Context, f func(context.Context, []byte) 
 	return err
 }
 
-// TestOutageBeforeThePersonIsAsked: the error is that of the metadata, which Entra's
-// silent phase does without. Nobody is asked.
-func TestOutageBeforeThePersonIsAsked(t *testing.T) {
+// TestOutageOfTheMetadataAsksNobody: at Entra, the silent phase needs no metadata, so that
+// an outage shows itself only before the person would be asked. The provider then returns
+// the error of the metadata, and asks nobody.
+func TestOutageOfTheMetadataAsksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		down := tripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("no network") })
@@ -115,9 +117,10 @@ func TestOutageBeforeThePersonIsAsked(t *testing.T) {
 	})
 }
 
-// TestEntraNeedsNoConsentAnew: it issues a refresh token without, although it lists
-// offline_access. Others that list it do not.
-func TestEntraNeedsNoConsentAnew(t *testing.T) {
+// TestOfflineAccessAsksForConsentExceptAtEntra: a provider that lists offline_access may
+// issue a refresh token only with prompt=consent (OpenID Connect Core §11). Entra lists it
+// too, and issues one without, so that a person need not consent at each sign-in.
+func TestOfflineAccessAsksForConsentExceptAtEntra(t *testing.T) {
 	for endpoint, want := range map[Endpoint]string{Authority(tenantA): "", Issuer("https://idp.test"): "consent"} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}

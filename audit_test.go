@@ -82,14 +82,14 @@ func packageFiles(t *testing.T) map[string]*ast.File {
 	return files
 }
 
-// TestCapabilitiesHaveRooms: each thing that the package can do to a machine is done
-// in the files that AUDIT.md names for it, and in no other, so that an auditor who
-// wants to know where programs are started or files are opened reads those files.
+// TestCapabilitiesAreInTheFilesThatAuditNames: each thing that the package can do to a
+// machine is done in the files that AUDIT.md names for it, and in no other. An auditor who
+// wants to know where programs are started or files are opened reads those files alone.
 //
 // The column "by" of the table has what the test looks for: the path of an import
 // (`os/exec`), a function or a variable of a package (`os.Getenv`), a method whatever
 // its receiver (`.RoundTrip`), or the keyword `go`.
-func TestCapabilitiesHaveRooms(t *testing.T) {
+func TestCapabilitiesAreInTheFilesThatAuditNames(t *testing.T) {
 	files := packageFiles(t)
 	for _, row := range auditTable(t, "it can") {
 		what := row[0]
@@ -113,7 +113,8 @@ func TestCapabilitiesHaveRooms(t *testing.T) {
 	}
 }
 
-// uses reports whether a file uses a capability: see TestCapabilitiesHaveRooms.
+// uses reports whether a file uses a capability. What means may be, the comment of
+// TestCapabilitiesAreInTheFilesThatAuditNames says.
 func uses(file *ast.File, means string) bool {
 	if means == "go" {
 		return hasNode(file, func(n ast.Node) bool {
@@ -159,6 +160,7 @@ func uses(file *ast.File, means string) bool {
 	return false
 }
 
+// hasNode reports whether the syntax tree of a file has a node of which is holds.
 func hasNode(file *ast.File, is func(ast.Node) bool) bool {
 	found := false
 	ast.Inspect(file, func(n ast.Node) bool {
@@ -168,10 +170,10 @@ func hasNode(file *ast.File, is func(ast.Node) bool) bool {
 	return found
 }
 
-// TestImportsAreNamed: every package that is imported is in AUDIT.md's table of what
-// is left to trust, so that no capability comes in unseen by an import that the test
-// of capabilities does not know.
-func TestImportsAreNamed(t *testing.T) {
+// TestImportsAreNamedInAudit: every package that is imported is in AUDIT.md's table of what
+// is left to trust. An import that the table of capabilities does not know could otherwise
+// bring in a capability that no auditor sees.
+func TestImportsAreNamedInAudit(t *testing.T) {
 	named := map[string]bool{}
 	for _, row := range auditTable(t, "of the standard library") {
 		for _, path := range quoted(row[0]) {
@@ -195,9 +197,10 @@ func TestImportsAreNamed(t *testing.T) {
 	}
 }
 
-// TestSetsAreWhole: AUDIT.md's table of sets has each file once, and its numbers of
-// lines, alone and with the sets that a set needs, are true.
-func TestSetsAreWhole(t *testing.T) {
+// TestSetsOfAuditHaveEachFileOnce: an auditor who vendors one flow reads the files of its
+// set alone. So AUDIT.md's table of sets has each file once, and its numbers of lines are
+// true, for a set alone and for one with the sets that it needs.
+func TestSetsOfAuditHaveEachFileOnce(t *testing.T) {
 	setOf := map[string]string{}
 	linesOf := map[string]int{}
 	for _, row := range auditTable(t, "set") {
@@ -244,9 +247,10 @@ func thousands(n int) string {
 	return fmt.Sprintf("%d,%03d", n/1000, n%1000)
 }
 
-// TestFilesSayTheirVersion: each file has the build constraint with which a copy of it
-// compiles in a module whose go line is older (range over integers, since Go 1.22).
-func TestFilesSayTheirVersion(t *testing.T) {
+// TestFilesHaveTheConstraintOfTheirGoVersion: somebody may copy a file into a module whose
+// go line is older than 1.22, which has no range over integers. The file compiles there too,
+// by its build constraint go1.24.
+func TestFilesHaveTheConstraintOfTheirGoVersion(t *testing.T) {
 	for name, file := range packageFiles(t) {
 		found := false
 		for _, group := range file.Comments {
@@ -265,9 +269,9 @@ func TestFilesSayTheirVersion(t *testing.T) {
 	}
 }
 
-// TestNoFileUsesAHigherFloor: AUDIT.md's table of floors has each file once. A file
-// uses what is on its own floor or below, so that a reader who begins at the bottom
-// meets nothing that she has not read.
+// TestNoFileUsesAHigherFloor: AUDIT.md's table of floors has each file once. A file uses
+// what is on its own floor or below, so that a reader who begins at the bottom meets
+// nothing that she has not read.
 func TestNoFileUsesAHigherFloor(t *testing.T) {
 	floor := map[string]int{}
 	for _, row := range auditTable(t, "floor") {
@@ -302,9 +306,10 @@ func TestNoFileUsesAHigherFloor(t *testing.T) {
 	}
 }
 
-// TestAuditNamesWhatThereIs: the functions that AUDIT.md names for the ways in and out
-// are in the files that it names for them.
-func TestAuditNamesWhatThereIs(t *testing.T) {
+// TestFunctionsThatAuditNamesAreInItsFiles: AUDIT.md names the functions through which
+// bytes come in and go out, and their files. An auditor finds each function in the file
+// that it names.
+func TestFunctionsThatAuditNamesAreInItsFiles(t *testing.T) {
 	files := packageFiles(t)
 	rows := auditTable(t, "what")
 	for _, row := range rows {
@@ -331,6 +336,7 @@ func TestAuditNamesWhatThereIs(t *testing.T) {
 	}
 }
 
+// declares reports whether a file declares a function or a method of that name.
 func declares(file *ast.File, function string) bool {
 	return hasNode(file, func(n ast.Node) bool {
 		declared, ok := n.(*ast.FuncDecl)

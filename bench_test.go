@@ -25,11 +25,24 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// Speed, each against a floor in the same run: what the same thing costs when
-// it is written by hand with no coordination at all.
+// Each benchmark is to be read against a floor of the same run: what the same thing costs
+// if it is written by hand, without any coordination.
 //
 //	go test -run xxx -bench . -cpu 1,2 -count 6 .
 
+// repeat returns a benchmark of call.
+func repeat(call func() error) func(*testing.B) {
+	return func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := call(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+// held1200 returns a provider that holds a token of 1200 characters, as Entra's have.
 func held1200(b *testing.B) *ClientCredentials {
 	b.Helper()
 	idp := idptest.New()
@@ -66,19 +79,11 @@ func newFloor() *floor {
 	return f
 }
 
+// BenchmarkCached measures a call of Token that has a good token in memory. The floor reads
+// an atomic pointer.
 func BenchmarkCached(b *testing.B) {
 	ctx := context.Background()
 	p, f := held1200(b), newFloor()
-	serial := func(call func() error) func(*testing.B) {
-		return func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if call() != nil {
-					b.Fatal()
-				}
-			}
-		}
-	}
 	parallel := func(call func() error) func(*testing.B) {
 		return func(b *testing.B) {
 			b.ReportAllocs()
@@ -93,12 +98,13 @@ func BenchmarkCached(b *testing.B) {
 	}
 	token := func() error { _, err := p.Token(ctx); return err }
 	bare := func() error { _, err := f.Token(ctx); return err }
-	b.Run("serial/floor", serial(bare))
-	b.Run("serial/Token", serial(token))
+	b.Run("serial/floor", repeat(bare))
+	b.Run("serial/Token", repeat(token))
 	b.Run("parallel/floor", parallel(bare))
 	b.Run("parallel/Token", parallel(token))
 }
 
+// BenchmarkSetAuthHeader measures a call of Token and the header that is made of it.
 func BenchmarkSetAuthHeader(b *testing.B) {
 	p := held1200(b)
 	ctx := context.Background()
@@ -113,6 +119,8 @@ func BenchmarkSetAuthHeader(b *testing.B) {
 	}
 }
 
+// BenchmarkTransport measures what a Transport adds to a request. The floor is the
+// RoundTripper below it.
 func BenchmarkTransport(b *testing.B) {
 	p := held1200(b)
 	resp := &http.Response{StatusCode: 200, Body: http.NoBody}
@@ -131,7 +139,7 @@ func BenchmarkTransport(b *testing.B) {
 	}
 }
 
-// coldServer answers every token request with a token that has expired.
+// coldServer answers every token request with a token of 1200 characters.
 func coldServer(b *testing.B) *httptest.Server {
 	body := `{"token_type":"Bearer","expires_in":3600,"access_token":"` + strings.Repeat("x", 1200) + `"}`
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -143,7 +151,7 @@ func coldServer(b *testing.B) *httptest.Server {
 	return s
 }
 
-// post is a token request by hand, with what it cannot do without: a time limit.
+// post sends a token request by hand, with nothing but a time limit.
 func post(c *http.Client, tokenURL string, form url.Values) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -175,6 +183,8 @@ func post(c *http.Client, tokenURL string, form url.Values) error {
 	return nil
 }
 
+// BenchmarkColdFetch measures a call of Token that has no token in memory, and so sends a
+// request to a server on loopback. The floor sends the same request by hand.
 func BenchmarkColdFetch(b *testing.B) {
 	s := coldServer(b)
 	hc := &http.Client{Transport: &http.Transport{}}
@@ -183,17 +193,7 @@ func BenchmarkColdFetch(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	run := func(call func() error) func(*testing.B) {
-		return func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := call(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
-	}
-	b.Run("floor", run(func() error {
+	b.Run("floor", repeat(func() error {
 		return post(hc, s.URL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "client_secret": {"s3cret"}, "scope": {"https://greenfield.cognitedata.com/.default"}})
 	}))
 	cold := func(ctx context.Context) error {
@@ -201,13 +201,16 @@ func BenchmarkColdFetch(b *testing.B) {
 		_, err := p.Token(ctx)
 		return err
 	}
-	b.Run("Token", run(func() error { return cold(context.Background()) }))
-	ctx, cancel := context.WithCancel(context.Background()) // who may leave is not kept waiting: the flight has a goroutine
+	b.Run("Token", repeat(func() error { return cold(context.Background()) }))
+	// A caller whose context can end may leave before the answer, so that the flight has a
+	// goroutine of its own.
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	b.Run("TokenCancellable", run(func() error { return cold(ctx) }))
+	b.Run("TokenCancellable", repeat(func() error { return cold(ctx) }))
 }
 
-// BenchmarkMemory says what a provider at rest costs, beside its token.
+// BenchmarkMemory measures how much memory a provider at rest has, without its token, and
+// how many goroutines.
 func BenchmarkMemory(b *testing.B) {
 	const n = 10_000
 	idp := idptest.New()
@@ -245,8 +248,9 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// TestHotPathAllocatesNothing is the part of the bars that does not depend on
-// the machine.
+// TestHotPathAllocatesNothing: programs call Token for each request to the API. With a good
+// token in memory, a call allocates nothing, on whatever machine, and setting the header
+// allocates at most once.
 func TestHotPathAllocatesNothing(t *testing.T) {
 	p := newTestProvider(t, idptest.New(), nil)
 	ctx := context.Background()
@@ -266,46 +270,35 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkFileCacheGet is to be seen against reading the same file by hand.
+// BenchmarkFileCacheGet measures Get of a FileCache. The floor reads the same file by hand.
 func BenchmarkFileCacheGet(b *testing.B) {
 	c := fileCache(b)
 	content, _ := json.Marshal(map[string]string{"secret": strings.Repeat("x", 8<<10)})
 	put(b, c, string(content))
-	b.Run("Get", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := c.Get(context.Background()); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("ReadFile", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := os.ReadFile(c.path); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+	b.Run("Get", repeat(func() error {
+		_, err := c.Get(context.Background())
+		return err
+	}))
+	b.Run("ReadFile", repeat(func() error {
+		_, err := os.ReadFile(c.path)
+		return err
+	}))
 }
 
-// BenchmarkAssertion is what we add to the signature, per exchange.
+// BenchmarkAssertion measures how an assertion is made, once for each exchange. The floor is
+// its signature alone.
 func BenchmarkAssertion(b *testing.B) {
 	key := parseTestKey(b, "rsa-pkcs8.pem").(*rsa.PrivateKey)
 	text := testKey(b, "rsa-pkcs8.pem") + pemOf(issueCert(b, "leaf", key, nil, nil, nil))
 	s := newTestSigner(b, ClientCertificateConfig{Certificate: SecretString(text)})
-	b.Run("floor", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			signByHand(b, key, nil)
-		}
-	})
-	b.Run("assertion", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := s.assertion(b.Context(), entraURL); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+	b.Run("floor", repeat(func() error {
+		signByHand(b, key, nil)
+		return nil
+	}))
+	b.Run("assertion", repeat(func() error {
+		_, err := s.assertion(b.Context(), entraURL)
+		return err
+	}))
 }
 
 func signByHand(b *testing.B, key *rsa.PrivateKey, input []byte) []byte {
@@ -317,7 +310,8 @@ func signByHand(b *testing.B, key *rsa.PrivateKey, input []byte) []byte {
 	return signature
 }
 
-// BenchmarkClientCertificate is a whole exchange, against the same by hand.
+// BenchmarkClientCertificate measures a whole exchange with a certificate. The floor sends
+// the same request by hand.
 func BenchmarkClientCertificate(b *testing.B) {
 	s := coldServer(b)
 	hc := &http.Client{Transport: &http.Transport{}}
@@ -328,33 +322,24 @@ func BenchmarkClientCertificate(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Run("floor", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			now := time.Now().Unix()
-			header, _ := json.Marshal(map[string]string{"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint[:43]})
-			claims, _ := json.Marshal(map[string]any{"iss": "client", "sub": "client", "aud": s.URL, "jti": rand.Text(), "iat": now, "exp": now + 600})
-			jwt := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(claims)
-			jwt += "." + base64.RawURLEncoding.EncodeToString(signByHand(b, key, []byte(jwt)))
-			if err := post(hc, s.URL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "scope": {"https://greenfield.cognitedata.com/.default"},
-				"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {jwt}}); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("Token", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			p.refresher.forget() // the token of the call before
-			if _, err := p.Token(b.Context()); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+	b.Run("floor", repeat(func() error {
+		now := time.Now().Unix()
+		header, _ := json.Marshal(map[string]string{"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint[:43]})
+		claims, _ := json.Marshal(map[string]any{"iss": "client", "sub": "client", "aud": s.URL, "jti": rand.Text(), "iat": now, "exp": now + 600})
+		jwt := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(claims)
+		jwt += "." + base64.RawURLEncoding.EncodeToString(signByHand(b, key, []byte(jwt)))
+		return post(hc, s.URL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "scope": {"https://greenfield.cognitedata.com/.default"},
+			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {jwt}})
+	}))
+	b.Run("Token", repeat(func() error {
+		p.refresher.forget() // the token of the call before
+		_, err := p.Token(b.Context())
+		return err
+	}))
 }
 
-// BenchmarkWarmStart is a start with a token in the cache, against reading and
-// parsing the same file.
+// BenchmarkWarmStart measures a start with a token in the cache. The floor reads and parses
+// the same file.
 func BenchmarkWarmStart(b *testing.B) {
 	idp := idptest.New()
 	path := filepath.Join(b.TempDir(), "cache.bin")
@@ -365,33 +350,25 @@ func BenchmarkWarmStart(b *testing.B) {
 	os.WriteFile(path, blob, 0o600)
 	cache, _ := NewFileCache(path)
 	mustToken(b, cachedProvider(b, idp, cache, nil))
-	b.Run("floor", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			blob, err := os.ReadFile(path)
-			var v map[string]map[string]map[string]any
-			if err == nil {
-				err = json.Unmarshal(blob, &v)
-			}
-			if err != nil {
-				b.Fatal(err)
-			}
+	b.Run("floor", repeat(func() error {
+		blob, err := os.ReadFile(path)
+		if err != nil {
+			return err
 		}
-	})
-	b.Run("Token", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			mustToken(b, cachedProvider(b, idp, cache, nil))
-		}
-	})
-	wantOne := idp.Tokens()
-	if wantOne != 1 {
-		b.Errorf("%d token requests", wantOne)
+		var v map[string]map[string]map[string]any
+		return json.Unmarshal(blob, &v)
+	}))
+	b.Run("Token", repeat(func() error {
+		mustToken(b, cachedProvider(b, idp, cache, nil))
+		return nil
+	}))
+	if n := idp.Tokens(); n != 1 {
+		b.Errorf("%d token requests, want 1", n)
 	}
 }
 
-// A delayed listener has connections on which everything arrives delay later than it
-// was sent, in either direction, and which take as long to be opened.
+// A delayedListener has connections on which everything arrives later than it was sent, by
+// delay in either direction. Opening one takes a round trip as well.
 type delayedListener struct{ net.Listener }
 
 const delay = 25 * time.Millisecond
@@ -413,7 +390,7 @@ func (l delayedListener) Accept() (net.Conn, error) {
 	return d, nil
 }
 
-// carry copies what it reads, each piece of it delay later, and the first by more.
+// carry copies each piece that it reads after delay, and the first one after delay and more.
 func carry(to io.Writer, from io.Reader, more time.Duration) {
 	type piece struct {
 		data []byte
@@ -463,10 +440,10 @@ func (c *delayedConn) Close() error {
 	return c.out.Close()
 }
 
-// BenchmarkFirstToken is the time to a first token, of a provider that has just been
-// made, over a network with a round trip of 50 ms, against a plain http.Client that
-// sends the same requests. Like the package's, it opens another connection after a
-// request that has carried a secret, and waits as long before it polls.
+// BenchmarkFirstToken measures the time until a provider that has just been made has a
+// token, over a network with a round trip of 50 ms. The floor is a plain http.Client that
+// sends the same requests. Like the package's, it opens another connection after a request
+// that has carried a secret, and waits as long before it polls.
 func BenchmarkFirstToken(b *testing.B) {
 	for _, tt := range firstTokens(b) {
 		s := newCounted(b, nil, func(l net.Listener) net.Listener { return delayedListener{l} })
@@ -491,31 +468,29 @@ func BenchmarkFirstToken(b *testing.B) {
 	}
 }
 
-// plainly sends the requests of a way to a first token.
+// drain reads an answer to its end, so that its connection can be used again.
+func drain(resp *http.Response, err error) error {
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
+}
+
+// plainly sends the requests of a way to a first token by hand.
 func plainly(issuer string, tt firstToken) error {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	c := &http.Client{Transport: transport}
 	if tt.requests > 1 {
-		resp, err := c.Get(issuer + wellKnown)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if err != nil {
+		if err := drain(c.Get(issuer + wellKnown)); err != nil {
 			return err
 		}
 	}
 	form := url.Values{"client_id": {"app"}, "client_secret": {"s3cret"}}
 	if tt.requests > 2 {
-		resp, err := c.PostForm(issuer+"/devicecode", form)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if err != nil {
+		if err := drain(c.PostForm(issuer+"/devicecode", form)); err != nil {
 			return err
 		}
 		transport.CloseIdleConnections()

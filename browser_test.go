@@ -10,9 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestOpeners: what starts the browser, by system and environment. The URL is an argument
-// of its own, at the end.
-func TestOpeners(t *testing.T) {
+// TestEachSystemHasItsOpener: the program that opens the browser depends on the system and
+// the environment. It is started directly, and no shell reads the URL, which is an argument
+// of its own at the end.
+func TestEachSystemHasItsOpener(t *testing.T) {
 	t.Parallel()
 	rundll := []string{filepath.Join(`C:\Windows`, "System32", "rundll32.exe"), "url.dll,FileProtocolHandler"}
 	for _, tt := range []struct {
@@ -34,9 +35,10 @@ func TestOpeners(t *testing.T) {
 	}
 }
 
-// TestNamedBrowsers: what BROWSER names. A path may have blanks in it, with quotes around
-// it or, if there is such a program, without.
-func TestNamedBrowsers(t *testing.T) {
+// TestBrowserVariableNamesProgramsWithArguments: the environment variable BROWSER is a list
+// of programs with their arguments. A path may have blanks in it, with quotes around it or,
+// if there is such a program, without.
+func TestBrowserVariableNamesProgramsWithArguments(t *testing.T) {
 	t.Parallel()
 	sep := string(filepath.ListSeparator)
 	blanks := filepath.Join(t.TempDir(), "My Browsers", "browser é.exe")
@@ -60,7 +62,7 @@ func TestNamedBrowsers(t *testing.T) {
 		{`"never closed --new`, [][]string{{"never closed --new"}}},
 	} {
 		if runtime.GOOS == "windows" && strings.ContainsAny(tt.value, `"'`) {
-			continue // where a list's quotes go with its separators
+			continue // there, filepath.SplitList takes quotes away
 		}
 		if d := cmp.Diff(tt.want, namedBrowsers(tt.value)); d != "" {
 			t.Errorf("%q: %s", tt.value, d)
@@ -68,9 +70,10 @@ func TestNamedBrowsers(t *testing.T) {
 	}
 }
 
-// TestBrowserGetsTheURLThroughNoShell: the browser gets the URL as it is, in one argument
-// and through no shell; what fails is passed over; and no other URL than those of a
-// sign-in is opened.
+// TestBrowserGetsTheURLThroughNoShell: the URL comes from a provider's metadata and may have
+// a shell's metacharacters in it. The browser gets it as it is, in one argument and through
+// no shell. A program of BROWSER that fails is passed over. A URL that is not https is not
+// opened.
 func TestBrowserGetsTheURLThroughNoShell(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return // no shell script runs there
@@ -113,8 +116,9 @@ func TestBrowserGetsTheURLThroughNoShell(t *testing.T) {
 	}
 }
 
-// TestOpenerIsAbsolute: no program of the current directory's is run, whatever the
-// environment lacks.
+// TestOpenerIsAbsolute: a relative path would run a program of the current directory, which
+// somebody else may have put there. The opener of Windows has an absolute path, even if the
+// environment lacks SystemRoot.
 func TestOpenerIsAbsolute(t *testing.T) {
 	program := systemOpeners("windows", func(string) string { return "" }, false)[0][0]
 	if name := strings.ReplaceAll(program, "/", `\`); !strings.HasPrefix(name, `C:\`) {
@@ -122,12 +126,12 @@ func TestOpenerIsAbsolute(t *testing.T) {
 	}
 }
 
-// TestBrowserThatDoesNotStart: the system's opener is tried where BROWSER names nothing
-// that can be started. One that starts and fails is meant so, as false is by who wants no
-// browser.
-func TestBrowserThatDoesNotStart(t *testing.T) {
+// TestSystemsOpenerReplacesABrowserThatDoesNotStart: if no program that BROWSER names can be
+// started, the system's opener is tried. If one starts and fails, no other is tried: who
+// wants no browser sets BROWSER=false.
+func TestSystemsOpenerReplacesABrowserThatDoesNotStart(t *testing.T) {
 	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" || isWSL() {
-		return // whose openers are not looked up in PATH
+		return // the openers of these are not looked up in PATH
 	}
 	dir := t.TempDir()
 	opened := filepath.Join(dir, "opened")
@@ -156,8 +160,8 @@ func TestBrowserThatDoesNotStart(t *testing.T) {
 	}
 }
 
-// TestBrowserHasAProcessGroupOfItsOwn: or Ctrl-C in the terminal would end the browser
-// with the program.
+// TestBrowserHasAProcessGroupOfItsOwn: a terminal sends Ctrl-C to the whole process group
+// of the program. The browser is in another one, so that it goes on.
 func TestBrowserHasAProcessGroupOfItsOwn(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return // no shell script runs there

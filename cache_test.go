@@ -10,6 +10,9 @@ import (
 	"testing"
 )
 
+// TestCacheKeepsContent: every Cache of the package keeps what Update returned, and nothing
+// else. It does not write content that is there already, nor what a function has returned
+// beside an error, and it shares no slice with its callers.
 func TestCacheKeepsContent(t *testing.T) {
 	t.Parallel()
 	everyCache(t, func(t *testing.T, c Cache, raw func() string) {
@@ -43,7 +46,7 @@ func TestCacheKeepsContent(t *testing.T) {
 			t.Errorf("%d calls, want one for each Update", calls)
 		}
 
-		// Nobody's slice is anybody else's.
+		// The cache shares no slice with its callers.
 		b, _ := c.Get(t.Context())
 		clear(b)
 		wantContent(t, c, "first")
@@ -75,7 +78,10 @@ func TestCacheKeepsContent(t *testing.T) {
 	})
 }
 
-func TestCacheContext(t *testing.T) {
+// TestCacheWaitEndsWithItsContext: a caller whose context ends no longer waits for the
+// Update of another one. But an Update that is under way goes on to its end, since what it
+// is to store may be a refresh token that is good for one use.
+func TestCacheWaitEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
 		never := func(context.Context, []byte) ([]byte, error) { t.Error("f was called"); return nil, nil }
@@ -114,7 +120,15 @@ func TestCacheContext(t *testing.T) {
 			t.Error(err)
 		}
 		wantContent(t, c, "late")
+	})
+}
 
+// TestCacheRefusesNilArguments: a Cache that was not made by its constructor, a nil
+// function and a nil context are errors. A panic would end the caller's program.
+func TestCacheRefusesNilArguments(t *testing.T) {
+	t.Parallel()
+	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
+		never := func(context.Context, []byte) ([]byte, error) { t.Error("f was called"); return nil, nil }
 		var noContext context.Context
 		for name, err := range map[string]error{
 			"nil function": c.Update(t.Context(), nil),
@@ -136,9 +150,9 @@ func TestCacheContext(t *testing.T) {
 	}
 }
 
-// TestCacheAfterPanic: neither a panic nor an end of its goroutine in f keeps
-// the lock or writes anything.
-func TestCacheAfterPanic(t *testing.T) {
+// TestCacheIsUnlockedAfterAPanic: the function of an Update may panic or end its goroutine.
+// The cache then writes nothing, and the next Update does not wait for the lock.
+func TestCacheIsUnlockedAfterAPanic(t *testing.T) {
 	t.Parallel()
 	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
 		put(t, c, "1")
@@ -158,7 +172,9 @@ func TestCacheAfterPanic(t *testing.T) {
 	})
 }
 
-func TestCacheExcludesGoroutines(t *testing.T) {
+// TestCacheRunsOneUpdateAtATime: goroutines that update one Cache at once take turns, so
+// that none overwrites what another one has written.
+func TestCacheRunsOneUpdateAtATime(t *testing.T) {
 	t.Parallel()
 	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
 		var inside atomic.Int32

@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// TestDefaultCachePath: each client has a file of its own, whatever its id is made
-// of, and no id leads out of the directory.
-func TestDefaultCachePath(t *testing.T) {
+// TestDefaultCachePathIsAnotherForEachClient: each client has a file of its own, whatever
+// characters its id has, and no id leads out of the directory.
+func TestDefaultCachePathIsAnotherForEachClient(t *testing.T) {
 	home := t.TempDir()
 	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
 		t.Setenv(name, home)
@@ -62,7 +62,7 @@ func TestDefaultCachePath(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		put(t, c, id) // the system takes the names
+		put(t, c, id) // the system accepts the name
 		wantContent(t, c, id)
 		if err := c.setAside(t.Context(), isUnreadable); err != nil {
 			t.Error(err)
@@ -73,9 +73,10 @@ func TestDefaultCachePath(t *testing.T) {
 	}
 }
 
-// TestDefaultCachePathWithoutHome: a service or a cron job may have no HOME, while
-// the system knows where the user's home directory is.
-func TestDefaultCachePathWithoutHome(t *testing.T) {
+// TestDefaultCachePathNeedsNoHome: a service or a cron job may have no HOME. The path is
+// then in the home directory that the system knows of the user. If it knows none, or if
+// XDG_CACHE_HOME is relative, there is an error.
+func TestDefaultCachePathNeedsNoHome(t *testing.T) {
 	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
 		t.Setenv(name, "")
 	}
@@ -102,9 +103,9 @@ func TestDefaultCachePathWithoutHome(t *testing.T) {
 	}
 }
 
-// TestDefaultCachePathIsTheSameWithoutHome: a service without HOME finds the tokens of
-// the person who has signed in with HOME. A relative HOME counts as none: the path
-// would be another one in each directory that a program is started in.
+// TestDefaultCachePathIsTheSameWithoutHome: a service without HOME finds the tokens of a
+// person who has signed in with HOME. A relative HOME counts as none. The path would
+// otherwise be another one in each directory in which a program is started.
 func TestDefaultCachePathIsTheSameWithoutHome(t *testing.T) {
 	account, err := user.Current()
 	if runtime.GOOS == "windows" || err != nil || !filepath.IsAbs(account.HomeDir) {

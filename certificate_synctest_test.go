@@ -14,10 +14,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// The certificate flow on simulated time.
-
-// TestSlowSignerIsAbandonedAtTheDeadline: a Signer and its Sign get as long as the flight
-// has, and are abandoned with an error that names them.
+// TestSlowSignerIsAbandonedAtTheDeadline: a key in an HSM or a cloud can be slow, or never
+// answer. A Signer and its Sign get as long as the flight has. After that the flight goes
+// on without them, with an error that names Signer.
 func TestSlowSignerIsAbandonedAtTheDeadline(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	for _, tt := range []struct {
@@ -56,14 +55,15 @@ func TestSlowSignerIsAbandonedAtTheDeadline(t *testing.T) {
 				} else if err == nil || !strings.Contains(err.Error(), "cdfauth: Signer did not return in time") || !errors.Is(err, context.DeadlineExceeded) || d != silentLimit {
 					t.Errorf("%v after %v, want an error that names Signer after %v", err, d, silentLimit)
 				}
-				time.Sleep(tt.after) // for the abandoned one to end
+				time.Sleep(tt.after) // so that the abandoned goroutine ends with the bubble
 			})
 		})
 	}
 }
 
-// TestRotatedCertificateIsUsedFromTheNextExchange: what is on disk is read at each
-// exchange, and while it makes no sense the token serves on.
+// TestRotatedCertificateIsUsedFromTheNextExchange: tools such as cert-manager replace the
+// files of a certificate while the program runs. The provider reads them at each exchange.
+// While they are half-written, it goes on handing out the token that it has.
 func TestRotatedCertificateIsUsedFromTheNextExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()

@@ -36,7 +36,7 @@ const (
 	adfsURL  = "https://sts.example.com/adfs/oauth2/token"
 )
 
-// newTestSigner returns what makes the assertions of a provider with cfg.
+// newTestSigner returns the signer of the assertions of a provider with cfg.
 func newTestSigner(t testing.TB, cfg ClientCertificateConfig) *assertionSigner {
 	t.Helper()
 	cfg.ClientID = "client"
@@ -54,6 +54,7 @@ type opened struct {
 	signature      []byte
 }
 
+// open takes a JWT apart (RFC 7515 §7.1).
 func open(t testing.TB, jwt string) opened {
 	t.Helper()
 	parts := strings.Split(jwt, ".")
@@ -77,8 +78,8 @@ func open(t testing.TB, jwt string) opened {
 	return o
 }
 
-// verify is the provider's side: crypto's own verification of a signature as
-// RFC 7518 describes it.
+// verify reports whether the signature of o is that of RFC 7518 §3 (RFC 8037 §3.1 for
+// EdDSA), as a provider would find out, by means of crypto alone.
 func (o opened) verify(public crypto.PublicKey) bool {
 	alg := o.header["alg"].(string)
 	if key, ok := public.(ed25519.PublicKey); ok {
@@ -102,7 +103,10 @@ func (o opened) verify(public crypto.PublicKey) bool {
 	return false
 }
 
-// TestAssertionHeaderFitsKeyAndProvider has every way to an algorithm and a thumbprint.
+// TestAssertionHeaderFitsKeyAndProvider: the header of an assertion names an algorithm that
+// fits the key, and a thumbprint by which the provider finds its certificate (RFC 7515
+// §4.1.7 and §4.1.8). Entra and AD FS take RSA keys alone and want a thumbprint, AD FS that
+// of SHA-1.
 func TestAssertionHeaderFitsKeyAndProvider(t *testing.T) {
 	type header = map[string]any
 	rsaKey, ecKey, edKey := parseTestKey(t, "rsa-pkcs1.pem"), parseTestKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")
@@ -191,6 +195,9 @@ func TestAssertionHeaderFitsKeyAndProvider(t *testing.T) {
 	}
 }
 
+// TestAssertionClaimsWhatRFC7523Demands: iss and sub are the client, aud is the token
+// endpoint or the Audience that was set, and exp is soon (RFC 7523 §3). Each assertion has
+// another jti, since a provider may refuse one that it has seen.
 func TestAssertionClaimsWhatRFC7523Demands(t *testing.T) {
 	for audience, want := range map[string]string{"": plainURL + "?a=b&c", "https://issuer.test/": "https://issuer.test/"} {
 		s := newTestSigner(t, ClientCertificateConfig{Certificate: SecretString(testKey(t, "p256-pkcs8.pem")), Audience: audience})
@@ -215,7 +222,7 @@ func TestAssertionClaimsWhatRFC7523Demands(t *testing.T) {
 	}
 }
 
-// hsm is a Signer with nothing but its methods.
+// hsm is a Signer that hides its key, as one in hardware does.
 type hsm struct{ key crypto.Signer }
 
 func (h hsm) Public() crypto.PublicKey { return h.key.Public() }
@@ -224,7 +231,7 @@ func (h hsm) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, e
 	return h.key.Sign(r, digest, opts)
 }
 
-// signFunc is a Signer for P-256 whose signatures are made elsewhere.
+// signFunc is a Signer whose signatures a function of the test makes.
 type signFunc struct {
 	public crypto.PublicKey
 	sign   func() ([]byte, error)
@@ -236,7 +243,8 @@ func (f signFunc) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 	return f.sign()
 }
 
-// TestAssertionIsVerifiedByOpenSSL has the real one verify what we sign.
+// TestAssertionIsVerifiedByOpenSSL: the signature of every algorithm is one that another
+// implementation accepts, which is OpenSSL here.
 func TestAssertionIsVerifiedByOpenSSL(t *testing.T) {
 	run := openssl(t)
 	if run == nil {
@@ -276,7 +284,9 @@ func TestAssertionIsVerifiedByOpenSSL(t *testing.T) {
 	}
 }
 
-func TestClientCertificateConfigIsChecked(t *testing.T) {
+// TestClientCertificateConfigErrorsNameTheField: the constructor refuses each misuse, with
+// an error that begins with the name of the field. It reads no secret and calls no Signer.
+func TestClientCertificateConfigErrorsNameTheField(t *testing.T) {
 	key := SecretString("PEM, which the constructor does not look at")
 	signer := func(context.Context) (crypto.Signer, error) { panic("called by the constructor") }
 	ok := func() ClientCertificateConfig {
@@ -330,7 +340,8 @@ func TestClientCertificateConfigIsChecked(t *testing.T) {
 	}
 }
 
-// TestSignerThatMisbehavesIsNamed: whatever a Signer does, it is an error that names it.
+// TestSignerThatMisbehavesIsNamed: a Signer is the caller's code, and may fail, panic or
+// return nonsense. Each of these is an error that names Signer, and never a panic.
 func TestSignerThatMisbehavesIsNamed(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	errHSM := errors.New("HSM says no")
@@ -362,9 +373,10 @@ func TestSignerThatMisbehavesIsNamed(t *testing.T) {
 	}
 }
 
-// TestKeyIsParsedAgainWhenItsSourceHasChanged: a key is parsed once for each text, and
-// once more when its certificate is no longer valid. A text that cannot be parsed is an
-// error, and displaces nothing.
+// TestKeyIsParsedAgainWhenItsSourceHasChanged: decrypting a key can take a second, so the
+// provider parses it once for each text and passphrase, and once more when its certificate
+// is no longer valid. A text that cannot be parsed is an error, and does not displace the
+// key that was parsed before.
 func TestKeyIsParsedAgainWhenItsSourceHasChanged(t *testing.T) {
 	now := testNow
 	key, other := parseTestKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")
@@ -427,6 +439,8 @@ func TestKeyIsParsedAgainWhenItsSourceHasChanged(t *testing.T) {
 	}
 }
 
+// TestAssertionsAreMadeConcurrently: an assertion is signed by the key of the text that was
+// read for it, though another goroutine has read another text meanwhile.
 func TestAssertionsAreMadeConcurrently(t *testing.T) {
 	texts := []string{testKey(t, "p256-pkcs8.pem"), testKey(t, "ed25519-pkcs8.pem")}
 	keys := []crypto.Signer{parseTestKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")}
@@ -452,8 +466,9 @@ func TestAssertionsAreMadeConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// TestClientCertificateSendsANewAssertionForEachAttempt has what is sent, whole, and a new
-// assertion for each attempt.
+// TestClientCertificateSendsANewAssertionForEachAttempt: a provider may refuse an assertion
+// whose jti it has seen (RFC 7523 §3), so that each attempt has another one. The form has
+// the parameters of RFC 7523 §2.2 and nothing else.
 func TestClientCertificateSendsANewAssertionForEachAttempt(t *testing.T) {
 	idp := idptest.New()
 	key := parseTestKey(t, "rsa-pkcs8.pem")
@@ -490,8 +505,8 @@ func TestClientCertificateSendsANewAssertionForEachAttempt(t *testing.T) {
 	}
 }
 
-// TestClientCertificateErrorHidesTheAssertion: what the provider has to say arrives, without
-// the assertion that it repeats.
+// TestClientCertificateErrorHidesTheAssertion: a provider may repeat the assertion in its
+// error. The caller gets the error's code and words, without any part of the assertion.
 func TestClientCertificateErrorHidesTheAssertion(t *testing.T) {
 	idp := idptest.New()
 	idp.Always(func(w http.ResponseWriter, r *http.Request) {
@@ -512,8 +527,9 @@ func TestClientCertificateErrorHidesTheAssertion(t *testing.T) {
 	}
 }
 
-// TestClientCertificateHidesItsKey: no field leads to the parsed key. Texts are
-// for TestNoExportedTypeShowsASecret to find.
+// TestClientCertificateHidesItsKey: printers and debuggers follow fields and pointers, and
+// no field of a provider leads to the parsed key. TestNoExportedTypeShowsASecret looks for
+// the texts of keys.
 func TestClientCertificateHidesItsKey(t *testing.T) {
 	idp := idptest.New()
 	idp.Always(idptest.Body(`{"access_token":"tok","expires_in":3600}`))

@@ -19,8 +19,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestChainIsOrderedFromTheKeysCertificate: leaf first, then issuers by name and key id,
-// in whatever order they come and whatever else is there.
+// TestChainIsOrderedFromTheKeysCertificate: x5c begins with the key's certificate, and each
+// certificate in it is followed by its issuer (RFC 7515 §4.1.6). Files have certificates in
+// any order, twice, or of other keys.
 func TestChainIsOrderedFromTheKeysCertificate(t *testing.T) {
 	var keys [6]ed25519.PrivateKey
 	for i := range keys {
@@ -65,7 +66,7 @@ func TestChainIsOrderedFromTheKeysCertificate(t *testing.T) {
 		}
 	}
 
-	// However long the text makes it.
+	// A text with a longer chain has a limit.
 	key, long := keys[2], ""
 	parent, parentKey := root, keys[0]
 	for i := range 15 {
@@ -79,7 +80,8 @@ func TestChainIsOrderedFromTheKeysCertificate(t *testing.T) {
 	}
 }
 
-// TestCertificateValidForLongestIsPreferred: old and new certificate of the same key in one file.
+// TestCertificateValidForLongestIsPreferred: a file may hold the old and the new certificate
+// of one key. Of those that are valid, the one that is valid for longest is used.
 func TestCertificateValidForLongestIsPreferred(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	at := func(from, to time.Duration) *x509.Certificate {
@@ -104,9 +106,10 @@ func TestCertificateValidForLongestIsPreferred(t *testing.T) {
 	}
 }
 
-// TestThumbprintAsItIsPasted: everything with one reading is taken; of everything else
-// the error shows what was found, which is no secret.
-func TestThumbprintAsItIsPasted(t *testing.T) {
+// TestThumbprintIsReadAsItIsPasted: people paste thumbprints from OpenSSL, PowerShell and the
+// windows of Windows. Each form that can be read in one way only is read. For anything else
+// the error shows the text, unless it may be a key.
+func TestThumbprintIsReadAsItIsPasted(t *testing.T) {
 	const sha1, sha256 = "00ffabcdef0123456789abcdef0123456789abcd", "fe0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 	colons := func(digits string) string {
 		var pairs []string
@@ -169,9 +172,10 @@ func withNegativeSerial(c *x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// TestUnreadableCertificate: where it is not needed, it does not matter; where it is,
-// the error has the reason.
-func TestUnreadableCertificate(t *testing.T) {
+// TestUnreadableCertificateMattersOnlyWhereItIsNeeded: crypto/x509 does not read some
+// certificates of old tools. With Thumbprint set, such a certificate is not needed, and is no
+// error. Where it is needed, the error has the reason.
+func TestUnreadableCertificateMattersOnlyWhereItIsNeeded(t *testing.T) {
 	key := parseTestKey(t, "rsa-pkcs8.pem")
 	unreadable := withNegativeSerial(issueCert(t, "leaf", key, nil, nil, nil))
 	text := testKey(t, "rsa-pkcs8.pem") + unreadable
@@ -199,15 +203,16 @@ func TestUnreadableCertificate(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
-	// Beside the key's own it does not matter either.
+	// It does not matter beside a readable certificate of the key either.
 	if _, err := parseText(text+pemOf(issueCert(t, "good", key, nil, nil, nil)), ""); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestCertificateFormats: with the labels of others it is read; in other formats it is
-// named, with the command that converts it.
-func TestCertificateFormats(t *testing.T) {
+// TestCertificateInAnotherFormatIsNamed: a certificate may come as DER or PKCS#7, which are
+// not read. The error names the format, with the command that converts it. PEM is read by
+// each label that OpenSSL writes.
+func TestCertificateInAnotherFormatIsNamed(t *testing.T) {
 	key := testKey(t, "p256-pkcs8.pem")
 	cert := issueCert(t, "leaf", parseTestKey(t, "p256-pkcs8.pem"), nil, nil, nil)
 	block := func(label string, der []byte) string {
@@ -235,9 +240,11 @@ func TestCertificateFormats(t *testing.T) {
 	}
 }
 
-// TestThumbprintOfAnotherCertificate: Entra would answer AADSTS700027. Where there are
-// several certificates of the key, the thumbprint picks one, whatever its dates.
-func TestThumbprintOfAnotherCertificate(t *testing.T) {
+// TestThumbprintOfAnotherCertificateIsRefused: for a thumbprint that is not of the key's
+// certificate, Entra answers AADSTS700027, which few people understand. The provider refuses
+// it first, and says which one it wants. If the key has several certificates, the thumbprint
+// selects one, whatever its dates.
+func TestThumbprintOfAnotherCertificateIsRefused(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	old := issueCert(t, "old", key, nil, nil, nil)
 	renewed := issueCert(t, "new", key, nil, nil, func(c *x509.Certificate) { c.NotAfter = testNow.Add(48 * time.Hour) })
@@ -269,9 +276,10 @@ func TestThumbprintOfAnotherCertificate(t *testing.T) {
 	}
 }
 
-// TestExpiredCertificate: it is refused where the provider would refuse it, which is
-// where it knows the dates, and nowhere else.
-func TestExpiredCertificate(t *testing.T) {
+// TestExpiredCertificateIsRefusedWhereItsDatesAreKnown: Entra, AD FS and a provider that gets
+// the chain know the dates of a certificate, and would refuse an expired one. It is an error
+// there before anything is sent. A provider that knows only the public key takes it.
+func TestExpiredCertificateIsRefusedWhereItsDatesAreKnown(t *testing.T) {
 	key := parseTestKey(t, "rsa-pkcs8.pem")
 	past := issueCert(t, "past", key, nil, nil, func(c *x509.Certificate) { c.NotAfter = testNow.Add(-time.Second) })
 	future := issueCert(t, "future", key, nil, nil, func(c *x509.Certificate) { c.NotBefore = testNow.Add(time.Second) })

@@ -2,8 +2,9 @@ package cdfauth
 
 import "testing"
 
-// TestTextOfAnOddNumberOfBytesIsNotUTF16, whichever mark it begins with: it stays as it
-// is, for an error to say what is wrong with it.
+// TestTextOfAnOddNumberOfBytesIsNotUTF16: an editor of Windows may save a secret as UTF-16,
+// which is decoded by its byte order mark. A text of an odd number of bytes is not UTF-16,
+// whatever mark it begins with. It stays as it is, so that an error can say what is wrong.
 func TestTextOfAnOddNumberOfBytesIsNotUTF16(t *testing.T) {
 	for text, want := range map[string]string{
 		"\xef\xbb\xbfab":     "ab",
@@ -19,8 +20,10 @@ func TestTextOfAnOddNumberOfBytesIsNotUTF16(t *testing.T) {
 	}
 }
 
-// TestPlaceOfACharacter counts bytes, of which one character may have several.
-func TestPlaceOfACharacter(t *testing.T) {
+// TestPlaceOfACharacterIsCountedInBytes: an error about a secret cannot show it, and so says
+// where the bad character is. The place is counted in bytes, of which a character may have
+// several, and a character that ends the text is called the one at its end.
+func TestPlaceOfACharacterIsCountedInBytes(t *testing.T) {
 	for text, want := range map[string]string{
 		"ab\u00e5":    "a character that is not ASCII at its end",
 		"a\u00e5b":    "a character that is not ASCII at byte 2 of 4",

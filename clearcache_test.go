@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A fullCache is a Cache that can store nothing: its Update fails once f has returned.
+// A fullCache is a Cache that can store nothing. Its Update fails once f has returned.
 type fullCache struct{ MemoryCache }
 
 var errFull = errors.New("the disk is full")
@@ -25,8 +25,9 @@ func (c *fullCache) Update(
 	return errFull
 }
 
-// TestClearedCacheCountsForNothingUntilItIsCleared: if the old content could not be
-// replaced, it is still what clear_cache says that nobody wants.
+// TestClearedCacheCountsForNothingUntilItIsCleared: who sets clear_cache does not want the
+// content that the cache has. If that content cannot be replaced, as on a full disk, it
+// still does not count.
 func TestClearedCacheCountsForNothingUntilItIsCleared(t *testing.T) {
 	t.Parallel()
 	full := new(fullCache)
@@ -54,8 +55,8 @@ func TestClearedCacheCountsForNothingUntilItIsCleared(t *testing.T) {
 	wantContent(t, full, "old")
 }
 
-// TestClearedCacheIsClearedOnce: what other programs store after an attempt that brought
-// nothing counts, and is not removed by the next attempt.
+// TestClearedCacheIsClearedOnce: a first sign-in may fail after it has cleared the cache.
+// What other programs store afterwards counts, and the next sign-in does not remove it.
 func TestClearedCacheIsClearedOnce(t *testing.T) {
 	t.Parallel()
 	inner := new(MemoryCache)

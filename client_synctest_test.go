@@ -13,8 +13,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// onPipes lets a client's own transport dial an identity provider on a network within
-// the process, and returns how many connections are open. Idle ones stay for ever.
+// onPipes lets a client's own transport dial an identity provider on a network within the
+// process, in which idle connections stay open. It returns a function that counts the open
+// connections.
 func onPipes(t *testing.T, c *client, idp *idptest.Provider) (open func() int) {
 	t.Helper()
 	var network pipes
@@ -44,8 +45,9 @@ func onPipes(t *testing.T, c *client, idp *idptest.Provider) (open func() int) {
 	}
 }
 
-// TestNoConnectionIsLeftByAFlight, when discovery is all that it has asked for, nor by
-// SignOut.
+// TestNoConnectionIsLeftByAFlight: discovery keeps its connection open for the request that
+// follows. If none follows, the connection is closed when the flight ends, and SignOut
+// closes its own. A program at rest has no connection.
 func TestNoConnectionIsLeftByAFlight(t *testing.T) {
 	const issuer = "http://127.0.0.1:8"
 	newPerson := func(t *testing.T) (*DeviceCode, *client) {

@@ -27,12 +27,12 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// The package's own http.Client, as it is when Options have none, at a server with
-// TLS that counts connections.
+// These tests are of the package's own http.Client, which is used if Options have none, at
+// a server with TLS that counts connections.
 
-// trusted is a certificate for 127.0.0.1 that is made one of the system's roots before
-// anybody asks for these: the package's own client takes no others. On Windows and
-// macOS, where Go leaves the verification to the system, there is none.
+// trusted is a certificate for 127.0.0.1. The package's own client trusts the system's
+// roots alone, so that trusted is made one of them before anything reads them. On Windows
+// and macOS, where Go leaves the verification to the system, it is nil.
 var trusted = makeTrusted()
 
 func makeTrusted() *tls.Certificate {
@@ -84,8 +84,8 @@ type counted struct {
 	none   *sync.Cond // signalled when no connection is open
 }
 
-// newCounted returns a server of idp. If wrap is not nil, it is between the two, and
-// listen between the server and its listener.
+// newCounted returns a server with an identity provider. If wrap is not nil, it replaces
+// the handler of the server, and if listen is not nil, it replaces the listener.
 func newCounted(t testing.TB, wrap func(http.Handler) http.Handler, listen func(net.Listener) net.Listener) *counted {
 	t.Helper()
 	if trusted == nil {
@@ -122,7 +122,7 @@ func newCounted(t testing.TB, wrap func(http.Handler) http.Handler, listen func(
 	return s
 }
 
-// connections waits until all are closed, and returns how many there have been.
+// connections waits until all connections are closed, and returns how many there were.
 func (s *counted) connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,8 +132,9 @@ func (s *counted) connections() int {
 	return s.opened
 }
 
-// A firstToken is a way to a first token, with what it takes at least: a connection
-// for the first request, and one for each request after one that has carried a secret.
+// A firstToken is a way to a first token, with the number of requests and connections that
+// it takes at least. A request needs a new connection if it is the first one, or if the one
+// before has carried a secret.
 type firstToken struct {
 	name        string
 	requests    int
@@ -141,14 +142,19 @@ type firstToken struct {
 	provider    func(s *counted) (Provider, error)
 }
 
+// newClientCredentials returns a provider of client credentials with the package's own client,
+// unless options have another one.
+func newClientCredentials(endpoint Endpoint, options Options) (*ClientCredentials, error) {
+	return NewClientCredentials(ClientCredentialsConfig{
+		Endpoint:     endpoint,
+		ClientID:     "client",
+		ClientSecret: SecretString("s3cret/of+the client"),
+		Options:      options,
+	})
+}
+
+// firstTokens returns the ways to a first token, by flow and kind of Endpoint.
 func firstTokens(t testing.TB) []firstToken {
-	credentials := func(s *counted, endpoint Endpoint) (Provider, error) {
-		return NewClientCredentials(ClientCredentialsConfig{
-			Endpoint:     endpoint,
-			ClientID:     "client",
-			ClientSecret: SecretString("s3cret/of+the client"),
-		})
-	}
 	certificate := func(s *counted, endpoint Endpoint) (Provider, error) {
 		s.idp.Always(idptest.Body(`{"access_token":"tok","expires_in":3600}`))
 		return NewClientCertificate(ClientCertificateConfig{
@@ -168,13 +174,13 @@ func firstTokens(t testing.TB) []firstToken {
 	}
 	return []firstToken{
 		{"client credentials, TokenURL", 1, 1, func(s *counted) (Provider, error) {
-			return credentials(s, TokenURL(s.URL+"/token"))
+			return newClientCredentials(TokenURL(s.URL+"/token"), Options{})
 		}},
 		{"client credentials, Issuer", 2, 1, func(s *counted) (Provider, error) {
-			return credentials(s, Issuer(s.URL))
+			return newClientCredentials(Issuer(s.URL), Options{})
 		}},
 		{"client credentials, Discovery", 2, 1, func(s *counted) (Provider, error) {
-			return credentials(s, Discovery(s.URL))
+			return newClientCredentials(Discovery(s.URL), Options{})
 		}},
 		{"certificate, Issuer", 2, 1, func(s *counted) (Provider, error) {
 			return certificate(s, Issuer(s.URL))
@@ -198,9 +204,10 @@ func firstTokens(t testing.TB) []firstToken {
 	}
 }
 
-// TestDiscoveryAndTheNextRequestShareAConnection: a TCP and a TLS handshake cost as
-// much time as two requests. A connection that has carried a secret, or brought one, is
-// closed, and none is left when there is a token.
+// TestDiscoveryAndTheNextRequestShareAConnection: a TCP and a TLS handshake take as long as
+// two requests, so that the request after discovery uses its connection. A connection that
+// has carried a secret, in a request or an answer, is closed, and none is left open when
+// the provider has a token.
 func TestDiscoveryAndTheNextRequestShareAConnection(t *testing.T) {
 	for _, tt := range firstTokens(t) {
 		t.Run(tt.name, func(t *testing.T) {
@@ -223,7 +230,9 @@ func TestDiscoveryAndTheNextRequestShareAConnection(t *testing.T) {
 	}
 }
 
-// TestRetriedDiscoveryKeepsItsConnection, where the server leaves it open.
+// TestRetriedDiscoveryKeepsItsConnection: an answer such as 503 does not close a connection
+// that the server leaves open. Discovery is tried again on the same one, without another
+// handshake.
 func TestRetriedDiscoveryKeepsItsConnection(t *testing.T) {
 	t.Parallel() // it waits for a real back-off
 	faults := 1
@@ -237,11 +246,7 @@ func TestRetriedDiscoveryKeepsItsConnection(t *testing.T) {
 			h.ServeHTTP(w, r)
 		})
 	}, nil)
-	p, err := NewClientCredentials(ClientCredentialsConfig{
-		Endpoint:     Issuer(s.URL),
-		ClientID:     "client",
-		ClientSecret: SecretString("s3cret/of+the client"),
-	})
+	p, err := newClientCredentials(Issuer(s.URL), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,8 +258,9 @@ func TestRetriedDiscoveryKeepsItsConnection(t *testing.T) {
 	}
 }
 
-// TestNothingUnaskedIsLogged: net/http logs what a server sends on an idle connection
-// without having been asked. On one that has carried a secret, that could be the secret.
+// TestNothingUnaskedIsLogged: net/http logs what a server sends unasked on an idle
+// connection. On a connection that has carried a secret, that could be the secret. So the
+// package keeps no such connection.
 func TestNothingUnaskedIsLogged(t *testing.T) {
 	var logged bytes.Buffer
 	log.SetOutput(&logged) // so that this test is not parallel
@@ -298,16 +304,12 @@ func TestNothingUnaskedIsLogged(t *testing.T) {
 	}
 }
 
-// TestCallersClientKeepsItsConnections: it is used as it is.
+// TestCallersClientKeepsItsConnections: the package uses an http.Client of the caller's as
+// it is, and does not close the connections that its Transport keeps.
 func TestCallersClientKeepsItsConnections(t *testing.T) {
 	s := newCounted(t, nil, nil)
 	transport := &http.Transport{}
-	p, err := NewClientCredentials(ClientCredentialsConfig{
-		Endpoint:     Issuer(s.URL),
-		ClientID:     "client",
-		ClientSecret: SecretString("s3cret/of+the client"),
-		Options:      Options{HTTPClient: &http.Client{Transport: transport}},
-	})
+	p, err := newClientCredentials(Issuer(s.URL), Options{HTTPClient: &http.Client{Transport: transport}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +328,9 @@ func TestCallersClientKeepsItsConnections(t *testing.T) {
 	}
 }
 
-// TestProxyThatRefusesIsNamed: net/http has nothing but the words of the status.
+// TestProxyThatRefusesIsNamed: if a proxy refuses a CONNECT, the error of net/http is the
+// text of the status alone. The package adds the proxy's address, without its password, so
+// that the reader does not search at the identity provider.
 func TestProxyThatRefusesIsNamed(t *testing.T) {
 	t.Parallel() // it waits for real back-offs
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -11,9 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestClientCredentialsOnTheWire has what is sent, whole, in each way of client
-// authentication.
-func TestClientCredentialsOnTheWire(t *testing.T) {
+// TestClientCredentialsAreSentInOneWay: a client must not authenticate in more than one way
+// in a request (RFC 6749 §2.3). For each of the ways, this is the whole form that is sent
+// (RFC 6749 §4.4.2, RFC 7523 §2.2), with the Authorization header.
+func TestClientCredentialsAreSentInOneWay(t *testing.T) {
 	const assertion = "eyJ.aGk.c2ln"
 	for _, tt := range []struct {
 		name   string
@@ -46,7 +47,7 @@ func TestClientCredentialsOnTheWire(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// What was given is copied.
+			// The provider has copied what it was given.
 			if cfg.Scopes != nil {
 				cfg.Scopes[0] = "changed"
 			}
@@ -54,13 +55,9 @@ func TestClientCredentialsOnTheWire(t *testing.T) {
 				cfg.Params["resource"][0] = "changed"
 				cfg.Params.Set("audience", "changed")
 			}
-			for range 2 { // and not changed by the first exchange
-				tok, err := p.Token(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
+			for range 2 { // the first exchange does not change what the second sends
+				mustToken(t, p)
 				p.refresher.current.Store(nil)
-				_ = tok
 			}
 			for _, r := range idp.Requests("/token") {
 				if d := cmp.Diff(tt.want, r.Form); d != "" {
@@ -78,9 +75,9 @@ func TestClientCredentialsOnTheWire(t *testing.T) {
 	}
 }
 
-// TestRFC6749Section231: the example of client authentication, as HTTP Basic and in
-// the body.
-func TestRFC6749Section231(t *testing.T) {
+// TestClientAuthenticatesAsInRFC6749Section2_3_1: the section's example of a client comes
+// out as the section prints it, as HTTP Basic and in the body.
+func TestClientAuthenticatesAsInRFC6749Section2_3_1(t *testing.T) {
 	const id, secret = "s6BhdRkqt3", "7Fjfp0ZBr1KtDRbnfVdmIw"
 	r := authenticated(t, ClientCredentialsConfig{ClientID: id, ClientSecret: SecretString(secret), BasicAuth: true})
 	if r.Authorization != "Basic czZCaGRSa3F0Mzo3RmpmcDBaQnIxS3REUmJuZlZkbUl3" {
@@ -96,9 +93,10 @@ func TestRFC6749Section231(t *testing.T) {
 	}
 }
 
-// TestRFC6749AppendixB: the example of form encoding, which is applied to both
-// halves of the Authorization header.
-func TestRFC6749AppendixB(t *testing.T) {
+// TestClientSecretIsEncodedAsInRFC6749AppendixB: both halves of the Authorization header are
+// form-encoded first (RFC 6749 §2.3.1). A secret with a plus or a blank would otherwise be
+// another one for the provider. The text is the example of Appendix B.
+func TestClientSecretIsEncodedAsInRFC6749AppendixB(t *testing.T) {
 	const decoded, encoded = " %&+\u00a3\u20ac", "+%25%26%2B%C2%A3%E2%82%AC"
 	r := authenticated(t, ClientCredentialsConfig{ClientID: "a:b", ClientSecret: SecretString(decoded), BasicAuth: true})
 	pair, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(r.Authorization, "Basic "))
@@ -107,7 +105,7 @@ func TestRFC6749AppendixB(t *testing.T) {
 	}
 }
 
-// authenticated returns the token request of a client.
+// authenticated returns the token request of a client with cfg.
 func authenticated(t *testing.T, cfg ClientCredentialsConfig) idptest.Request {
 	t.Helper()
 	idp := idptest.New()
@@ -120,9 +118,10 @@ func authenticated(t *testing.T, cfg ClientCredentialsConfig) idptest.Request {
 	return idp.Requests("/token")[0]
 }
 
-// TestClientCredentialsConfigErrors: each misuse is refused by the constructor, by
-// the name of the field.
-func TestClientCredentialsConfigErrors(t *testing.T) {
+// TestClientCredentialsConfigErrorsNameTheField: the constructor refuses each misuse, with an
+// error that names the field. Client ids and scopes have the characters that RFC 6749
+// Appendix A.1 and A.4 allow. Parameters that the flow sets itself are not for callers.
+func TestClientCredentialsConfigErrorsNameTheField(t *testing.T) {
 	ok := func() ClientCredentialsConfig {
 		return ClientCredentialsConfig{Endpoint: Entra("contoso.onmicrosoft.com"), ClientID: "id", ClientSecret: SecretString("s3cret"), Scopes: ClusterScopes("greenfield")}
 	}

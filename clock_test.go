@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// TestBeforeByBothClocks: one clock that says so is not enough, whichever it is, and
-// the same time is not before.
-func TestBeforeByBothClocks(t *testing.T) {
+// TestMomentIsBeforeAnotherOnlyByBothClocks: the wall clock can be set, and the monotonic one
+// stands still while a laptop sleeps. So one clock is not enough to say that a token has not
+// expired yet, and a token has expired at the very time of its expiry.
+func TestMomentIsBeforeAnotherOnlyByBothClocks(t *testing.T) {
 	now := moment{wall: 100, monotonic: 100}
 	for later, want := range map[moment]bool{
 		{101, 101}: true,
@@ -25,8 +26,9 @@ func TestBeforeByBothClocks(t *testing.T) {
 	}
 }
 
-// TestUntilByTheShorterClock: a time that one clock says is over must not be waited for.
-func TestUntilByTheShorterClock(t *testing.T) {
+// TestWaitIsTheShorterOfBothClocks: nobody must wait for a time that is over by one of the
+// two clocks.
+func TestWaitIsTheShorterOfBothClocks(t *testing.T) {
 	now := moment{wall: 100, monotonic: 1000}
 	for later, want := range map[moment]time.Duration{
 		{107, 1009}: 7,
@@ -40,23 +42,25 @@ func TestUntilByTheShorterClock(t *testing.T) {
 	}
 }
 
-// TestAddToBothClocks, for otherwise one of them would say that the time is over.
-func TestAddToBothClocks(t *testing.T) {
+// TestAddMovesBothClocks: a later moment is later by both clocks. Otherwise one of them would
+// say that its time is over.
+func TestAddMovesBothClocks(t *testing.T) {
 	if got, want := (moment{wall: 100, monotonic: 1000}).add(7), (moment{wall: 107, monotonic: 1007}); got != want {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
 
-// TestNowHasNoMonotonicReading: what is compared with it comes from caches and headers.
-// With a reading, two results of now would be compared by the clock that stands still
-// while a laptop sleeps.
+// TestNowHasNoMonotonicReading: times with a monotonic reading are compared by the clock that
+// stands still while a laptop sleeps. The times of caches and headers have none, and neither
+// has the time that now returns.
 func TestNowHasNoMonotonicReading(t *testing.T) {
 	if now := new(clock).now(); now != now.Round(0) {
 		t.Errorf("%v has one", now)
 	}
 }
 
-// TestSleepReportsTheEndOfItsContext also if the time is up at the same moment.
+// TestSleepReportsTheEndOfItsContext: sleep reports whether the caller may go on. If the
+// context has ended, the caller may not, even if the time is up at the same moment.
 func TestSleepReportsTheEndOfItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	if !sleep(ctx, 0) {

@@ -13,14 +13,16 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestClearCacheIgnoresTheContentUntilASignIn: what was in the cache does not count. It
-// stays there until the provider tries to sign somebody in.
+// TestClearCacheIgnoresTheContentUntilASignIn: with clear_cache, the content of the cache does
+// not count, as in the Python SDK. It stays there until the provider tries to sign somebody
+// in, so that a program that may ask nobody does not sign others out.
 func TestClearCacheIgnoresTheContentUntilASignIn(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "cache.bin")
 	synctest.Test(t, func(t *testing.T) { clearCache(t, path) })
 }
 
+// clearCache is the part of the test that runs on simulated time.
 func clearCache(t *testing.T, path string) {
 	idp := idptest.New()
 	start := func(more string) Provider {

@@ -19,7 +19,8 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// wire is what a provider sends for its first token: the requests, as URL and parameters.
+// wire returns the requests that a provider sends for its first token, as method, URL and
+// parameters.
 func wire(t *testing.T, load func(Options) (Provider, error)) (sent []string) {
 	t.Helper()
 	hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
@@ -53,7 +54,9 @@ func wire(t *testing.T, load func(Options) (Provider, error)) (sent []string) {
 	return sent
 }
 
-// TestLoadSendsWhatThePythonSDKSends: by kind, requests and parameters.
+// TestLoadSendsWhatThePythonSDKSends: a configuration for Cognite's Python SDK works here
+// without a change. For each kind of credentials, the provider sends the requests and
+// parameters that the SDK would send.
 func TestLoadSendsWhatThePythonSDKSends(t *testing.T) {
 	t.Parallel()
 	_, pem, err := idptest.NewCertificate()
@@ -89,7 +92,8 @@ func TestLoadSendsWhatThePythonSDKSends(t *testing.T) {
 	}
 }
 
-// TestLoadSetsWhatIsNotSent: leeway, cache, port, prompt and hint reach their place.
+// TestLoadSetsWhatIsNotSent: the keys for leeway, cache, port, prompt and hint reach the
+// fields of the provider's configuration. No request shows them.
 func TestLoadSetsWhatIsNotSent(t *testing.T) {
 	t.Parallel()
 	beside := Options{Leeway: 7, Cache: new(MemoryCache)}
@@ -162,8 +166,9 @@ func TestLoadSetsWhatIsNotSent(t *testing.T) {
 	}
 }
 
-// TestLoadNamesEveryKeyThatIsWrong: all at once, by the names of the keys, and without
-// a value that may be secret.
+// TestLoadNamesEveryKeyThatIsWrong: the author of a configuration knows the names of its
+// keys, not of Go's fields. The error names every key that is wrong, all at once, and shows
+// no value that may be secret.
 func TestLoadNamesEveryKeyThatIsWrong(t *testing.T) {
 	t.Parallel()
 	const kinds = "client_certificate, client_credentials, device_code, interactive, token"
@@ -220,7 +225,8 @@ func TestLoadNamesEveryKeyThatIsWrong(t *testing.T) {
 	}
 }
 
-// TestLoadUsesTheOptionsBesideTheConfiguration: the logger and the client.
+// TestLoadUsesTheOptionsBesideTheConfiguration: a configuration cannot hold a logger or an
+// http.Client, so that the provider uses those of the Options.
 func TestLoadUsesTheOptionsBesideTheConfiguration(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -235,8 +241,9 @@ func TestLoadUsesTheOptionsBesideTheConfiguration(t *testing.T) {
 	}
 }
 
-// TestLoadTakesWhatYAMLMakesOfAValue: a YAML library writes an identifier of digits as a
-// number, and a key without a value as null.
+// TestLoadTakesWhatYAMLMakesOfAValue: programs convert YAML to the JSON that Load takes. A
+// YAML library writes an identifier of digits as a number, and a key without a value as
+// null.
 func TestLoadTakesWhatYAMLMakesOfAValue(t *testing.T) {
 	t.Parallel()
 	config := `{"client_credentials":{"token_url":"https://idp.test/token","client_id":12345678901234567890,` +
@@ -248,8 +255,9 @@ func TestLoadTakesWhatYAMLMakesOfAValue(t *testing.T) {
 	}
 }
 
-// TestLoadDeviceCodeNeedsScopesOrACluster: as in the Python SDK, whose user would
-// otherwise sign in for a token that CDF refuses. That none is wanted can be said.
+// TestLoadDeviceCodeNeedsScopesOrACluster: without scopes, a person would sign in for a token
+// that CDF refuses. So scopes or cdf_cluster has to be there, as in the Python SDK. An empty
+// list says that no scopes are wanted.
 func TestLoadDeviceCodeNeedsScopesOrACluster(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -275,9 +283,10 @@ func TestLoadDeviceCodeNeedsScopesOrACluster(t *testing.T) {
 	}
 }
 
-// TestLoadCachePathInTheHomeDirectory: a shell does not expand a ~ in a file. Python
-// would make a directory of that name.
-func TestLoadCachePathInTheHomeDirectory(t *testing.T) {
+// TestLoadExpandsATildeInTheCachePath: no shell expands a ~ in a configuration, so that Load
+// does. The Python SDK would make a directory of that name. ~ada and a ~ without a home
+// directory are errors.
+func TestLoadExpandsATildeInTheCachePath(t *testing.T) {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		t.Skip("no home directory")

@@ -18,8 +18,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestDeviceCodeAsksOnceAndIsSilentAfterwards: the person is shown a code, and is signed
-// in when the first poll finds it approved; the next program that starts needs nobody.
+// TestDeviceCodeAsksOnceAndIsSilentAfterwards: a person is shown a code, and is signed in
+// when the first poll finds that it was approved. The next program that starts gets the
+// token from the cache and asks nobody.
 func TestDeviceCodeAsksOnceAndIsSilentAfterwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &MemoryCache{}
@@ -39,8 +40,11 @@ func TestDeviceCodeAsksOnceAndIsSilentAfterwards(t *testing.T) {
 	})
 }
 
-// TestDevicePolling: when the token endpoint is asked, and when that ends.
-func TestDevicePolling(t *testing.T) {
+// TestDeviceCodeIsPolledAtItsInterval: the token endpoint is asked at the interval that the
+// provider set, 5 s if it set none, and 5 s more after each slow_down (RFC 8628 §3.2 and
+// §3.5). Polling ends when the person has answered or the code has lapsed. An outage of a
+// gateway does not end it.
+func TestDeviceCodeIsPolledAtItsInterval(t *testing.T) {
 	const code = `"device_code":"dev-1","user_code":"AB-CD","verification_uri":"https://idp.test/device"`
 	pending := idptest.Error(400, "authorization_pending", "")
 	slow := idptest.Error(400, "slow_down", "")
@@ -52,8 +56,8 @@ func TestDevicePolling(t *testing.T) {
 		always  http.HandlerFunc
 		after   time.Duration   // the sign-in
 		gaps    []time.Duration // between requests, from the code on
-		code2   string
-		err     string
+		code2   string          // of the error
+		err     string          // in the error
 	}{
 		{name: "at once", code: code, answers: []http.HandlerFunc{ok}, gaps: []time.Duration{5 * time.Second}},
 		{name: "interval", code: code + `,"interval":7`, answers: []http.HandlerFunc{pending, ok}, gaps: []time.Duration{7 * time.Second, 7 * time.Second}},
@@ -117,7 +121,9 @@ func TestDevicePolling(t *testing.T) {
 	}
 }
 
-// TestDeviceRequestsHaveParams: what is sent, Params with all of it.
+// TestDeviceRequestsHaveParams: the requests for a code, for a token and for a refresh have
+// the parameters of RFC 8628 §3.1 and §3.4 and of RFC 6749 §6, with Params beside them. A
+// provider such as Auth0 wants the parameter audience in each of them.
 func TestDeviceRequestsHaveParams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
@@ -164,7 +170,10 @@ func TestDeviceRequestsHaveParams(t *testing.T) {
 	})
 }
 
-// TestDeviceAnswersAreCheckedBeforeTheyAreShown: what is shown, and what is refused.
+// TestDeviceAnswersAreCheckedBeforeTheyAreShown: a person opens the address that is shown. So
+// an answer (RFC 8628 §3.2) whose address is not https, or that lacks what is needed, is an
+// error, and nothing of it is shown. Control characters are removed, since they could
+// rewrite the terminal.
 func TestDeviceAnswersAreCheckedBeforeTheyAreShown(t *testing.T) {
 	tests := map[string]struct {
 		body string
@@ -214,7 +223,9 @@ func TestDeviceAnswersAreCheckedBeforeTheyAreShown(t *testing.T) {
 	}
 }
 
-// TestDevicePollingEndsWithItsLastWaiter: whoever waits may leave; the last one ends the polling.
+// TestDevicePollingEndsWithItsLastWaiter: when the last caller who waited has left, polling
+// ends. A poll that is under way may bring the token of a person who has approved the code.
+// It goes on, and its token serves the next caller.
 func TestDevicePollingEndsWithItsLastWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
@@ -250,7 +261,8 @@ func TestDevicePollingEndsWithItsLastWaiter(t *testing.T) {
 	})
 }
 
-// TestShowCodeMayFailPanicAndHang: the caller's function may fail, panic and hang.
+// TestShowCodeMayFailPanicAndHang: ShowCode is the caller's code. If it fails, panics or
+// hangs, Token returns an error that names it, and the program goes on.
 func TestShowCodeMayFailPanicAndHang(t *testing.T) {
 	for name, show := range map[string]func(context.Context, DeviceAuthorization) error{
 		"ShowCode: no":       func(context.Context, DeviceAuthorization) error { return errors.New("no") },
@@ -267,10 +279,10 @@ func TestShowCodeMayFailPanicAndHang(t *testing.T) {
 	}
 }
 
-// TestUnusedDeviceCodeIsShownAgain: a caller whose deadline is short and who tries again
-// is shown the code that the person may be about to enter, and the token endpoint is asked
-// at the interval all the same. A code that has lapsed, or was shown before somebody
-// signed out, is replaced.
+// TestUnusedDeviceCodeIsShownAgain: a caller whose deadline is short tries again, while the
+// person may be about to enter the code. The same code is shown again, and the token
+// endpoint is asked at the interval all the same. A code that has lapsed, or was shown
+// before somebody signed out, is replaced.
 func TestUnusedDeviceCodeIsShownAgain(t *testing.T) {
 	try := func(t *testing.T, p *DeviceCode, patience time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -336,8 +348,9 @@ func TestUnusedDeviceCodeIsShownAgain(t *testing.T) {
 	}
 }
 
-// TestDeviceCodeOfAnotherScope: a code is good for the scope that it was asked for.
-func TestDeviceCodeOfAnotherScope(t *testing.T) {
+// TestUnusedDeviceCodeServesItsScopeAlone: a person approves the scope of a code. The code
+// is not shown again for another scope, which might be wider.
+func TestUnusedDeviceCodeServesItsScopeAlone(t *testing.T) {
 	p, _ := device(t, idptest.New(), &MemoryCache{}, nil)
 	kept := &deviceCode{scope: "read", shown: DeviceAuthorization{Expiry: time.Now().Add(time.Minute)}}
 	for scope, want := range map[string]*deviceCode{"read": kept, "read write": nil} {
@@ -348,8 +361,9 @@ func TestDeviceCodeOfAnotherScope(t *testing.T) {
 	}
 }
 
-// TestRFC8628Section3_2IsShown: what a person is shown of the example of an answer.
-func TestRFC8628Section3_2IsShown(t *testing.T) {
+// TestCodeOfRFC8628Section3_2IsShown: the answer that the section prints is read: code,
+// addresses, lifetime and interval. The person is shown all of it but the device code.
+func TestCodeOfRFC8628Section3_2IsShown(t *testing.T) {
 	answer, why := response{status: 200, body: []byte(`{
 		"device_code": "GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS",
 		"user_code": "WDJB-MJHT",
@@ -370,9 +384,9 @@ func TestRFC8628Section3_2IsShown(t *testing.T) {
 	}
 }
 
-// TestRFC8628Section3_5: what each error code of the token endpoint means. Any other one
-// ends the polling.
-func TestRFC8628Section3_5(t *testing.T) {
+// TestPollingFollowsRFC8628Section3_5: authorization_pending and slow_down let polling go on,
+// slow_down with 5 s more between polls. Any other error code ends it.
+func TestPollingFollowsRFC8628Section3_5(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, tt := range []struct {
 			code  string
@@ -399,8 +413,9 @@ func TestRFC8628Section3_5(t *testing.T) {
 	})
 }
 
-// TestCodeTextHasAllThatIsThere: the address with the code in it spares the person the
-// typing, and who reads late is told in local time whether the code is still good.
+// TestCodeTextHasAllThatIsThere: the address that has the code in it spares a person the
+// typing. The time at which the code lapses is shown in local time, so that a person who
+// comes back late sees whether it is still good.
 func TestCodeTextHasAllThatIsThere(t *testing.T) {
 	defer func(old *time.Location) { time.Local = old }(time.Local)
 	time.Local = time.FixedZone("CEST", 2*60*60)
@@ -426,7 +441,8 @@ func TestCodeTextHasAllThatIsThere(t *testing.T) {
 	}
 }
 
-// TestShowCodePrintsToStandardErrorByDefault prints to standard error.
+// TestShowCodePrintsToStandardErrorByDefault: standard output may be a pipe, of which another
+// program reads the results. Without ShowCode, the code is printed to standard error.
 func TestShowCodePrintsToStandardErrorByDefault(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -443,7 +459,8 @@ func TestShowCodePrintsToStandardErrorByDefault(t *testing.T) {
 	}
 }
 
-// TestPollRetryAfterIsBounded: a gateway that asks for an hour does not cost the sign-in.
+// TestPollRetryAfterIsBounded: a gateway may answer with a Retry-After of an hour (RFC 9110
+// §10.2.3), in which the code would lapse. Polling goes on after retryAfterMax at the latest.
 func TestPollRetryAfterIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
@@ -456,8 +473,8 @@ func TestPollRetryAfterIsBounded(t *testing.T) {
 	})
 }
 
-// TestDeviceEndpointThatIsGoneIsLookedUpAgain: metadata that names an endpoint which is
-// gone is dropped.
+// TestDeviceEndpointThatIsGoneIsLookedUpAgain: a provider may move its endpoint while the
+// program runs. An endpoint that answers 404 is looked up again for the next call.
 func TestDeviceEndpointThatIsGoneIsLookedUpAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()

@@ -10,13 +10,12 @@ import (
 	"cdfauth/internal/idptest"
 )
 
+// TestDiscoveryIsKeptForADay: a provider may change its metadata without notice. It is
+// read again after a day, and not before.
 func TestDiscoveryIsKeptForADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
-		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer("https://idp.test"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"), Options: Options{HTTPClient: idp.Client()}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := newDiscoveringProvider(t, idp, Issuer("https://idp.test"))
 		for hour := range 50 {
 			get(t, p)
 			if got, want := len(idp.Requests("/openid-configuration")), 1+hour/24; got != want {
@@ -27,7 +26,9 @@ func TestDiscoveryIsKeptForADay(t *testing.T) {
 	})
 }
 
-// TestMetadataNamesHTTPSAlone, however the scheme is spelt.
+// TestMetadataNamesHTTPSAlone: a secret that is sent to an http address can be read on the
+// way. Metadata that was read over https may not name an http address, not even on loopback,
+// however the scheme of the issuer is spelt.
 func TestMetadataNamesHTTPSAlone(t *testing.T) {
 	idp := idptest.New()
 	idp.Metadata(func(m map[string]any) { m["token_endpoint"] = "http://127.0.0.1:9/token" })

@@ -9,86 +9,102 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-func TestDiscovery(t *testing.T) {
-	newP := func(idp *idptest.Provider, ep Endpoint) *ClientCredentials {
-		t.Helper()
-		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: ep, ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"), Options: Options{HTTPClient: idp.Client()}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
-	again := func(p *ClientCredentials) error {
-		p.refresher.current.Store(nil)
-		_, err := p.Token(t.Context())
-		return err
-	}
+// newDiscoveringProvider returns a provider that finds its token endpoint in the metadata.
+func newDiscoveringProvider(t *testing.T, idp *idptest.Provider, endpoint Endpoint) *ClientCredentials {
+	t.Helper()
+	p, err := newClientCredentials(endpoint, Options{HTTPClient: idp.Client()})
+	must(t, err)
+	return p
+}
 
-	t.Run("once", func(t *testing.T) {
-		for _, ep := range []Endpoint{Issuer("https://idp.test"), Issuer("https://idp.test/"), Issuer("https://idp.test/.well-known/openid-configuration"), Discovery("https://idp.test")} {
-			idp := idptest.New()
-			p := newP(idp, ep)
-			for range 3 {
-				if err := again(p); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if n := len(idp.Requests("/.well-known/openid-configuration")); n != 1 {
-				t.Errorf("%d discoveries", n)
-			}
-			if r := idp.Requests("/.well-known/openid-configuration")[0]; r.Path != "/.well-known/openid-configuration" || r.Method != "GET" {
-				t.Errorf("%s %s", r.Method, r.Path)
-			}
+// tokenAgain forgets the token that p has, and asks for another one.
+func tokenAgain(t *testing.T, p *ClientCredentials) error {
+	p.refresher.current.Store(nil)
+	_, err := p.Token(t.Context())
+	return err
+}
+
+// TestMetadataIsReadOnce: a provider reads its metadata for the first token and keeps it, so
+// that each further token costs one request. The address is that of OpenID Connect
+// Discovery §4, however the issuer is written.
+func TestMetadataIsReadOnce(t *testing.T) {
+	const path = "/.well-known/openid-configuration"
+	for _, endpoint := range []Endpoint{
+		Issuer("https://idp.test"),
+		Issuer("https://idp.test/"),
+		Issuer("https://idp.test" + path),
+		Discovery("https://idp.test"),
+	} {
+		idp := idptest.New()
+		p := newDiscoveringProvider(t, idp, endpoint)
+		for range 3 {
+			must(t, tokenAgain(t, p))
 		}
+		requests := idp.Requests(path)
+		if len(requests) != 1 {
+			t.Errorf("%d discoveries", len(requests))
+		}
+		if r := requests[0]; r.Path != path || r.Method != "GET" {
+			t.Errorf("%s %s", r.Method, r.Path)
+		}
+	}
+}
+
+// TestMetadataIsReadAgainWhenTheEndpointIsGone: a provider may move its token endpoint while
+// the program runs. After 404 or 410 of the old one, the next call reads the metadata again.
+func TestMetadataIsReadAgainWhenTheEndpointIsGone(t *testing.T) {
+	for _, status := range []int{404, 410} {
+		idp := idptest.New()
+		p := newDiscoveringProvider(t, idp, Issuer("https://idp.test"))
+		must(t, tokenAgain(t, p))
+		idp.Fault(idptest.Error(status, "invalid_request", "")) // final: no retry in this flight
+		if err := tokenAgain(t, p); err == nil {
+			t.Error("no error")
+		}
+		must(t, tokenAgain(t, p))
+		if n := len(idp.Requests("configuration")); n != 2 {
+			t.Errorf("%d: %d discoveries, want 2", status, n)
+		}
+	}
+}
+
+// TestMetadataHasStatus200: metadata under any other status is not taken (OpenID Connect
+// Discovery §4.2). 203 says that a proxy has changed it (RFC 9110 §15.3.4).
+func TestMetadataHasStatus200(t *testing.T) {
+	idp := idptest.New()
+	hc := idp.Client()
+	changed := tripper(func(r *http.Request) (*http.Response, error) {
+		resp, err := hc.Do(r)
+		if err == nil && r.Method == "GET" {
+			resp.StatusCode = 203
+		}
+		return resp, err
 	})
+	options := Options{HTTPClient: &http.Client{Transport: changed}}
+	p, err := newClientCredentials(Issuer("https://idp.test"), options)
+	must(t, err)
+	if err := tokenAgain(t, p); err == nil {
+		t.Error("metadata under a status other than 200 was taken")
+	}
+}
+
+// TestMetadataOfAnotherIssuerIsRefused: metadata of another issuer could lead secrets to
+// somebody else. The issuer in it has to be the one that was asked for (OpenID Connect
+// Discovery §4.3, RFC 8414 §3.3), but for a slash at the end. For an Endpoint of Discovery it
+// has to be on the same origin. Bad endpoints are refused as well. A provider does not keep
+// metadata that it has refused.
+func TestMetadataOfAnotherIssuerIsRefused(t *testing.T) {
 	t.Run("trailing slash", func(t *testing.T) {
 		idp := idptest.New()
 		idp.Metadata(func(m map[string]any) { m["issuer"] = "https://idp.test/" })
-		if err := again(newP(idp, Issuer("https://idp.test"))); err != nil {
+		if err := tokenAgain(t, newDiscoveringProvider(t, idp, Issuer("https://idp.test"))); err != nil {
 			t.Error(err)
-		}
-	})
-	t.Run("again after 404", func(t *testing.T) {
-		for _, status := range []int{404, 410} {
-			idp := idptest.New()
-			p := newP(idp, Issuer("https://idp.test"))
-			if err := again(p); err != nil {
-				t.Fatal(err)
-			}
-			idp.Fault(idptest.Error(status, "invalid_request", "")) // final: no retry in this flight
-			if err := again(p); err == nil {
-				t.Error("no error")
-			}
-			if err := again(p); err != nil {
-				t.Fatal(err)
-			}
-			if n := len(idp.Requests("configuration")); n != 2 {
-				t.Errorf("%d: %d discoveries, want 2", status, n)
-			}
-		}
-	})
-	t.Run("not under 203", func(t *testing.T) {
-		idp := idptest.New()
-		hc := idp.Client()
-		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer("https://idp.test"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
-			Options: Options{HTTPClient: &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
-				resp, err := hc.Do(r)
-				if err == nil && r.Method == "GET" {
-					resp.StatusCode = 203
-				}
-				return resp, err
-			})}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := again(p); err == nil {
-			t.Error("metadata under a status other than 200 (OpenID Connect Discovery §4.2) was taken")
 		}
 	})
 	t.Run("another issuer on the origin", func(t *testing.T) {
 		idp := idptest.New()
 		idp.Metadata(func(m map[string]any) { m["issuer"] = "https://idp.test/v2" })
-		if err := again(newP(idp, Discovery("https://idp.test/x"))); err != nil {
+		if err := tokenAgain(t, newDiscoveringProvider(t, idp, Discovery("https://idp.test/x"))); err != nil {
 			t.Error(err)
 		}
 	})
@@ -111,25 +127,26 @@ func TestDiscovery(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			idp := idptest.New()
 			idp.Metadata(tt.change)
-			p := newP(idp, tt.ep)
-			err := again(p)
+			p := newDiscoveringProvider(t, idp, tt.ep)
+			err := tokenAgain(t, p)
 			for _, want := range tt.want {
 				if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "pa55") {
 					t.Errorf("got %v, want %s", err, want)
 				}
 			}
 			wantRequestsOf(t, idp, 0)
-			idp.Metadata(nil) // failures are not kept
-			if err := again(p); err != nil {
+			idp.Metadata(nil)
+			if err := tokenAgain(t, p); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// TestMetadataEndpoints: the token endpoint has to be there, others may be missing,
-// and each that is there has to be an https URL, on whatever host.
-func TestMetadataEndpoints(t *testing.T) {
+// TestOnlyTheTokenEndpointMustBeInTheMetadata: a provider need not offer each flow, so that
+// other endpoints than the token endpoint may be missing. Each endpoint that is there has to
+// be an https URL, on whatever host.
+func TestOnlyTheTokenEndpointMustBeInTheMetadata(t *testing.T) {
 	for _, tt := range []struct {
 		field, value string
 		taken        bool
@@ -150,8 +167,9 @@ func TestMetadataEndpoints(t *testing.T) {
 	}
 }
 
-// TestRFC8414Section3_2 has the example of metadata.
-func TestRFC8414Section3_2(t *testing.T) {
+// TestMetadataOfRFC8414Section3_2IsTaken: the metadata that the section prints is read:
+// issuer, endpoints and scopes.
+func TestMetadataOfRFC8414Section3_2IsTaken(t *testing.T) {
 	const body = `     {
       "issuer":
         "https://server.example.com",
@@ -191,7 +209,7 @@ func TestRFC8414Section3_2(t *testing.T) {
 		m.AuthorizeURL != "https://server.example.com/authorize" || !slices.Equal(m.Scopes, scopes) || m.SendsIssuer {
 		t.Errorf("%+v", m)
 	}
-	// It has no device authorization endpoint (RFC 8628 §4).
+	// It names no device authorization endpoint (RFC 8628 §4).
 	if _, err := c.endpointURL(t.Context(), "devicecode"); err == nil || !strings.Contains(err.Error(), "does not offer this flow") {
 		t.Errorf("device authorization endpoint: %v", err)
 	}

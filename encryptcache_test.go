@@ -7,7 +7,11 @@ import (
 	"testing"
 )
 
-func TestEncryptCache(t *testing.T) {
+// TestEncryptCacheHidesAndProtectsTheContent: who can read the store of an encrypted cache
+// learns nothing of the content, and who can write it can put nothing of their own there.
+// The key has 32 bytes, each nonce is another one (NIST SP 800-38D §8), and content with any
+// byte changed, added or cut off is an error and stays as it is.
+func TestEncryptCacheHidesAndProtectsTheContent(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 16, 24, 31, 33, 64} {
 		if _, err := EncryptCache(new(MemoryCache), make([]byte, n)); err == nil || !strings.Contains(err.Error(), fmt.Sprint(n)) {
@@ -63,7 +67,7 @@ func TestEncryptCache(t *testing.T) {
 		}
 	}
 
-	// An error of the cache inside comes through.
+	// The caller gets the error of the cache inside.
 	broken, err := NewFileCache(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

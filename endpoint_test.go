@@ -9,9 +9,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestEndpointAddresses: what each kind of Endpoint makes of its argument, which
-// is the address of the token endpoint or the one that metadata is found by.
-func TestEndpointAddresses(t *testing.T) {
+// TestEachKindOfEndpointHasItsAddress: a kind of Endpoint that needs no metadata makes the
+// address of the token endpoint of its argument. Issuer and Discovery make the address of
+// the issuer, by which the metadata is found (OpenID Connect Discovery §4).
+func TestEachKindOfEndpointHasItsAddress(t *testing.T) {
 	const tenant = "11111111-2222-3333-4444-555555555555"
 	for _, tt := range []struct {
 		name     string
@@ -58,15 +59,16 @@ func TestEndpointAddresses(t *testing.T) {
 	}
 }
 
-// TestBadEndpointsAreRefused, before anything is sent, with an error that names
-// what is wrong and never shows the URL, which may have a password in it.
+// TestBadEndpointsAreRefused: the constructor refuses a bad Endpoint, before anything is
+// sent. The error names the field and says what is wrong. It never shows the URL, which may
+// have a password in it.
 func TestBadEndpointsAreRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		endpoint Endpoint
 		want     string // in the error
 	}{
-		// MSAL-Go#623
+		// A tenant's name must not lead to another host or path.
 		{"tenant changes host", Entra("../../evil.com"), `Entra("../../evil.com")`},
 		{"tenant changes path", Entra("t/x"), "Entra"},
 		{"tenant dots", Entra(".."), "Entra"},
@@ -90,7 +92,7 @@ func TestBadEndpointsAreRefused(t *testing.T) {
 		{"whole endpoint, cut", Authority("https://idp.test/t/oauth2"), "without /oauth2"},
 		{"v2.0", Authority("https://idp.test/t/v2.0"), "v2.0"},
 
-		// Lines of .env files, whose values look right where they are printed.
+		// Values of .env files may have characters that nobody sees when they are printed.
 		{"line end", Issuer("https://idp.test/\n"), "has a line end at its end"},
 		{"CRLF", TokenURL("https://idp.test/token\r\n"), "has a line end at its end"},
 		{"two lines", TokenURL("https://idp.test/\ntoken"), "has a line end at byte 18 of 23"},
@@ -103,14 +105,14 @@ func TestBadEndpointsAreRefused(t *testing.T) {
 		{"no-break space", TokenURL("https://idp.test\u00a0/token"), "has an invisible character (U+00A0) at byte 17"},
 		{"after the last character", Issuer("https://idp.test/\x7f"), "has a control character (U+007F) at its end"},
 
-		// Copied from documentation, by hand or from the address bar.
+		// Documentation has placeholders, which people copy, also from the address bar.
 		{"braces", TokenURL("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"), "placeholder"},
 		{"angle brackets", Authority("https://login.microsoftonline.com/<tenant>"), "placeholder"},
 		{"in the host", TokenURL("https://<domain>.auth0.com/oauth/token"), "placeholder"},
 		{"a variable", Issuer("https://idp.test/realms/${REALM}"), "placeholder"},
 		{"encoded", TokenURL("https://login.microsoftonline.com/%7Btenant%7D/oauth2/v2.0/token"), "placeholder"},
 
-		// Entra finds no endpoint without a tenant.
+		// Without a tenant, Entra has no such endpoint.
 		{"no tenant", Authority("https://login.microsoftonline.com"), "has no tenant in it"},
 		{"no tenant, slash", Authority("https://login.microsoftonline.us/"), "has no tenant in it"},
 		{"no tenant, upper case", Authority("https://Login.MicrosoftOnline.com"), "has no tenant in it"},
@@ -121,7 +123,7 @@ func TestBadEndpointsAreRefused(t *testing.T) {
 		{"nothing but a host", TokenURL("https://login.microsoftonline.com"), "has no tenant in it"},
 		{"an authority as token url", TokenURL("https://login.microsoftonline.com/t"), "which ends in /oauth2/v2.0/token"},
 
-		// Entra's v1 ignores scopes.
+		// Entra's v1 ignores scopes, so that its token would be for something else.
 		{"v1", TokenURL("https://login.microsoftonline.com/t/oauth2/token"), "is of Entra's v1"},
 		{"v1, upper case", TokenURL("https://login.microsoftonline.com/t/OAuth2/Token"), "is of Entra's v1"},
 		{"v1, slash", TokenURL("https://login.windows.net/t/oauth2/token/"), "is of Entra's v1"},
@@ -143,9 +145,9 @@ func TestBadEndpointsAreRefused(t *testing.T) {
 	}
 }
 
-// TestEntraV1WithResource: a configuration that has worked with Entra's v1, by its
-// parameter resource, goes on working.
-func TestEntraV1WithResource(t *testing.T) {
+// TestEntraV1IsTakenWithAResource: a configuration that says by the parameter resource what
+// Entra's v1 token is for has worked, and goes on working.
+func TestEntraV1IsTakenWithAResource(t *testing.T) {
 	_, err := NewClientCredentials(ClientCredentialsConfig{
 		Endpoint:     TokenURL("https://login.microsoftonline.com/t/oauth2/token"),
 		ClientID:     "id",
@@ -157,9 +159,10 @@ func TestEntraV1WithResource(t *testing.T) {
 	}
 }
 
-// TestClusterNames: a bad name leads to an error of what it was made for, and not
-// to another host.
-func TestClusterNames(t *testing.T) {
+// TestClusterNameLeadsToNoOtherHost: a cluster's name becomes part of a host name and of a
+// scope. A bad name is an error of the constructor that gets either of them, and tokens go
+// to no other host.
+func TestClusterNameLeadsToNoOtherHost(t *testing.T) {
 	for name, want := range map[string]string{
 		"greenfield": "https://greenfield.cognitedata.com", "az-eastus-1": "https://az-eastus-1.cognitedata.com",
 		"WestEurope-1": "https://westeurope-1.cognitedata.com", "p001.plink.az-arn-1": "https://p001.plink.az-arn-1.cognitedata.com",
@@ -183,7 +186,8 @@ func TestClusterNames(t *testing.T) {
 	}
 }
 
-// TestEntraV1ErrorSaysWhatIsWanted: the other token endpoint, or the other issuer.
+// TestEntraV1ErrorSaysWhatIsWanted: people copy addresses of Entra's v1 from old
+// documentation. The error says which token endpoint or issuer of v2 to use instead.
 func TestEntraV1ErrorSaysWhatIsWanted(t *testing.T) {
 	for _, tt := range []struct {
 		endpoint Endpoint

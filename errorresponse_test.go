@@ -11,9 +11,10 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestSuberror: what Entra says more of an error than RFC 6749 knows is found in
-// it, whatever the rest of the answer is like.
-func TestSuberror(t *testing.T) {
+// TestSuberrorOfEntraIsFoundInTheError: Entra adds a suberror to the error of RFC 6749 §5.2,
+// which says whether the refresh token is dead. It is found in the error, whatever the rest
+// of the answer is like.
+func TestSuberrorOfEntraIsFoundInTheError(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"error":"invalid_grant","suberror":"bad_token"}`:                          "bad_token",
 		`{"error":"invalid_grant","suberror":"basic_action","error_codes":[50076]}`: "basic_action",
@@ -31,9 +32,10 @@ func TestSuberror(t *testing.T) {
 	}
 }
 
-// TestErrorsInOtherForms: what Okta, Auth0, Keycloak, API gateways and clouds say in
-// forms of their own reaches the fields of an OAuthError.
-func TestErrorsInOtherForms(t *testing.T) {
+// TestErrorsInOtherFormsAreRead: Okta, Auth0, Keycloak, API gateways and clouds report errors
+// in forms of their own. Their codes and texts reach the fields of an OAuthError, so that
+// the caller sees more than a status.
+func TestErrorsInOtherFormsAreRead(t *testing.T) {
 	for _, tt := range []struct {
 		name, body                       string
 		code, description, correlationID string
@@ -69,7 +71,8 @@ func TestErrorsInOtherForms(t *testing.T) {
 	}
 }
 
-// TestErrorsInOtherFormsAreScrubbed of a secret that they repeat, as all are.
+// TestErrorsInOtherFormsAreScrubbed: an answer may repeat the secret that was sent, also in
+// the fields of other forms. The secret is in no text and no field of the error.
 func TestErrorsInOtherFormsAreScrubbed(t *testing.T) {
 	const secret = "s3cret/of+the client"
 	for _, body := range []string{
@@ -91,10 +94,11 @@ func TestErrorsInOtherFormsAreScrubbed(t *testing.T) {
 	}
 }
 
-// TestWhatALaterTryMayNotMeet: a code that an RFC defines decides. Without one, the
-// status does; 400 and 401 are final, since providers lock out a client whose wrong
-// credentials come again and again.
-func TestWhatALaterTryMayNotMeet(t *testing.T) {
+// TestErrorIsTransientByItsCodeThenItsStatus: a request is worth another try if a later one
+// may not meet the error. If the error has a code that an RFC defines (RFC 6749 §5.2 and
+// §4.1.2.1), the code decides, and otherwise the status. 400 and 401 are final, since
+// providers lock out a client whose wrong credentials come again and again.
+func TestErrorIsTransientByItsCodeThenItsStatus(t *testing.T) {
 	for _, tt := range []struct {
 		status int
 		body   string
@@ -136,8 +140,9 @@ func TestWhatALaterTryMayNotMeet(t *testing.T) {
 	}
 }
 
-// TestRFC6749Section5_2 has the example of an error response.
-func TestRFC6749Section5_2(t *testing.T) {
+// TestErrorOfRFC6749Section5_2IsRead: the error response that the section prints becomes an
+// OAuthError with its code, and is final.
+func TestErrorOfRFC6749Section5_2IsRead(t *testing.T) {
 	const body = `     {
        "error":"invalid_request"
      }`
@@ -148,9 +153,9 @@ func TestRFC6749Section5_2(t *testing.T) {
 	}
 }
 
-// TestErrorSaysWhatAnsweredInTheProvidersPlace: a page that is not JSON is named by
-// its Content-Type, by which a proxy's sign-in page is recognised, and a redirect by
-// where it leads, but without the query.
+// TestErrorSaysWhatAnsweredInTheProvidersPlace: a proxy may answer with a page of its own or
+// with a redirect. The error has the Content-Type of a page that is not JSON, and says where
+// a redirect leads, without its query and user name, which may hold secrets.
 func TestErrorSaysWhatAnsweredInTheProvidersPlace(t *testing.T) {
 	html := func(status int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -181,9 +186,10 @@ func TestErrorSaysWhatAnsweredInTheProvidersPlace(t *testing.T) {
 	}
 }
 
-// TestCorrelationIDs are found in the headers of those who run providers, or proxies in
-// front of them.
-func TestCorrelationIDs(t *testing.T) {
+// TestCorrelationIDIsFoundInTheHeaders: whoever runs a provider, or a proxy in front of it,
+// finds a request in their logs by the id that their answer has in a header. The error has
+// that id.
+func TestCorrelationIDIsFoundInTheHeaders(t *testing.T) {
 	for _, header := range []string{"x-ms-request-id", "X-Okta-Request-Id", "x-auth0-requestid", "x-amzn-RequestId", "X-Request-ID", "X-Correlation-ID", "X-Amz-Cf-Id", "CF-RAY"} {
 		idp := idptest.New()
 		idp.Always(idptest.Status(401, header, "id-1"))
@@ -195,7 +201,9 @@ func TestCorrelationIDs(t *testing.T) {
 	}
 }
 
-// TestRetryAfterDateCountsFromTheAnswersDate: the clocks of the two may differ.
+// TestRetryAfterDateCountsFromTheAnswersDate: a Retry-After may be a date (RFC 9110
+// §10.2.3), by the provider's clock, which may differ from ours. The wait is the time from
+// the answer's own Date.
 func TestRetryAfterDateCountsFromTheAnswersDate(t *testing.T) {
 	for name, tt := range map[string]struct {
 		date, retryAfter string

@@ -14,7 +14,8 @@ import (
 
 // These tests mount file systems, each in a child process with mounts of its own.
 
-// mounted runs a child that may mount, and says what it is for.
+// mounted runs the child of that name in mounts of its own, where it may mount. It skips
+// the test if this process cannot give it that right.
 func mounted(t *testing.T, name string, c *FileCache) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -43,14 +44,13 @@ func mount(source, target, kind string, flags uintptr, data string) error {
 	return syscall.Mount(source, target, kind, flags, data)
 }
 
-// TestFileCacheReadOnlyMount: on a read-only file system the mode cannot be narrowed
-// and nothing can be locked: the content is used all the same, and the error of Update
+// TestFileCacheIsReadFromAReadOnlyMount: on a read-only file system, the cache can neither
+// narrow the mode nor lock. Get returns the content all the same, and the error of Update
 // says that there can be no lock.
-func TestFileCacheReadOnlyMount(t *testing.T) {
+func TestFileCacheIsReadFromAReadOnlyMount(t *testing.T) {
 	t.Parallel()
 	for _, lock := range []string{"", ".lock"} {
-		c := fileCache(t)
-		put(t, c, "1")
+		c := fileCacheWith(t, "1")
 		must(t, os.Chmod(c.path, 0o644))
 		if lock == "" {
 			must(t, os.Remove(c.path+".lock"))
@@ -59,9 +59,10 @@ func TestFileCacheReadOnlyMount(t *testing.T) {
 	}
 }
 
-// TestFileCacheMountedFile: a file that is mounted by itself, as into a container,
-// cannot be renamed over. It is written in place.
-func TestFileCacheMountedFile(t *testing.T) {
+// TestFileCacheWritesAMountedFileInPlace: a container may have the file mounted by itself.
+// The system lets nobody rename another file over it (EBUSY), so the cache writes it in
+// place.
+func TestFileCacheWritesAMountedFileInPlace(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	source := filepath.Join(filepath.Dir(c.path), "source")
@@ -79,8 +80,9 @@ func TestFileCacheMountedFile(t *testing.T) {
 	wantFiles(t, c, "", ".lock", "source")
 }
 
-// TestFileCacheNoSpace: a full disk is an error before f is called.
-func TestFileCacheNoSpace(t *testing.T) {
+// TestFileCacheReservesRoomBeforeItCallsF: on a full disk, Update fails before it calls f.
+// f may redeem a refresh token that is good for one use, and the new one would be lost.
+func TestFileCacheReservesRoomBeforeItCallsF(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	must(t, os.Mkdir(filepath.Dir(c.path), 0o700))

@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// TestFileCacheAsksLessAndLessOften: the lock is asked for after 5 ms, then less and less
-// often, but ten times a second.
-func TestFileCacheAsksLessAndLessOften(t *testing.T) {
+// TestFileCacheAsksForTheLockLessAndLessOften: another program mostly has the lock for
+// milliseconds, but for minutes while a person signs in. So the cache asks again after
+// 5 ms, then less and less often, and from then on ten times a second.
+func TestFileCacheAsksForTheLockLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
 		if d := elapse(func() {

@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// TestFileCachesOfOnePath: different FileCaches of one path exclude each other,
-// however it was written.
-func TestFileCachesOfOnePath(t *testing.T) {
+// TestFileCachesOfOnePathExcludeEachOther: a program may make several FileCaches of one
+// file, and write its path in different ways. Only one of them is inside Update at a time.
+func TestFileCachesOfOnePathExcludeEachOther(t *testing.T) {
 	t.Parallel()
 	a := fileCache(t)
 	dir, err := os.Getwd()
@@ -54,9 +54,10 @@ func TestFileCachesOfOnePath(t *testing.T) {
 	wantContent(t, a, "4")
 }
 
-// TestFileCachePathIsRefused: an empty path is that of no file; a path with ~, as
-// people write it into configurations, would make a directory of that name.
-func TestFileCachePathIsRefused(t *testing.T) {
+// TestFileCacheRefusesAnEmptyPathAndATilde: an empty path is the path of no file. People
+// write ~ into configurations, where no shell expands it: the cache would make a directory
+// of that name.
+func TestFileCacheRefusesAnEmptyPathAndATilde(t *testing.T) {
 	t.Parallel()
 	for path, says := range map[string]string{
 		"":               "path is empty (DefaultCachePath",
@@ -73,6 +74,16 @@ func TestFileCachePathIsRefused(t *testing.T) {
 	}
 }
 
+// fileCacheWith returns a file cache that has content.
+func fileCacheWith(t *testing.T, content string) *FileCache {
+	t.Helper()
+	c := fileCache(t)
+	put(t, c, content)
+	return c
+}
+
+// mustNot calls Update with a function that fails, for tests in which Update must not call
+// it.
 func mustNot(ctx context.Context, c Cache) error {
 	return c.Update(ctx, func(context.Context, []byte) ([]byte, error) { return nil, errors.New("f was called") })
 }
@@ -87,8 +98,9 @@ func relative(t *testing.T, dir, path string) string {
 	return path
 }
 
-// TestFileCacheProcesses: nothing is lost between processes and goroutines.
-func TestFileCacheProcesses(t *testing.T) {
+// TestFileCacheLosesNothingBetweenProcesses: several processes, and goroutines of this one,
+// change the content at once. None of them overwrites what another one has written.
+func TestFileCacheLosesNothingBetweenProcesses(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	const processes, increments = 8, 25
@@ -114,7 +126,8 @@ func TestFileCacheProcesses(t *testing.T) {
 	wantFiles(t, c, ".lock", "")
 }
 
-// wantFiles says what the cache's directory has, by what follows the cache's name.
+// wantFiles reports an error unless the cache's directory has these files and no others.
+// They are given by what follows the cache's name in theirs.
 func wantFiles(t *testing.T, c *FileCache, suffixes ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(c.path))
@@ -132,8 +145,9 @@ func wantFiles(t *testing.T, c *FileCache, suffixes ...string) {
 	}
 }
 
-// TestFileCacheLockHeld: the lock of another process ends with it and not before.
-func TestFileCacheLockHeld(t *testing.T) {
+// TestFileCacheLockEndsWithItsProcess: the lock of another process ends when that process
+// ends, and not before. So no lock is left behind by a program that was killed.
+func TestFileCacheLockEndsWithItsProcess(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	holder := child(t, "hold", c, "")
@@ -151,9 +165,10 @@ func TestFileCacheLockHeld(t *testing.T) {
 	wantContent(t, c, "1")
 }
 
-// TestFileCacheKill: a writer that is killed at any moment leaves the old
-// content or the new, and at most one file, which the next one removes.
-func TestFileCacheKill(t *testing.T) {
+// TestFileCacheSurvivesAKilledWriter: a writer that is killed, at whatever moment, leaves
+// the old content or the new, whole. It leaves at most one temporary file, which the next
+// writer removes.
+func TestFileCacheSurvivesAKilledWriter(t *testing.T) {
 	t.Parallel()
 	kills := 500
 	if testing.Short() || fips140.Enabled() {
@@ -211,11 +226,12 @@ func whenWriting(c *FileCache) time.Duration {
 	return 0
 }
 
-// TestFileCacheSweeps removes temporary files of this cache and nothing else.
-func TestFileCacheSweeps(t *testing.T) {
+// TestFileCacheSweepsItsOwnTemporaryFiles: a writer removes the temporary files that killed
+// writers of this cache have left. It keeps files whose names are not exactly as the cache
+// makes them.
+func TestFileCacheSweepsItsOwnTemporaryFiles(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "1")
+	c := fileCacheWith(t, "1")
 	const random = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	keep := []string{".lock", "", ".tmp", ".bad", "." + random, ".x" + random + ".tmp", "." + random[1:] + ".tmp", "." + strings.ToLower(random[1:]) + "1.tmp", "2." + random + ".tmp"}
 	for _, suffix := range append(keep[2:], "."+random+".tmp", ".234567"+random[6:]+".tmp") {
@@ -228,12 +244,11 @@ func TestFileCacheSweeps(t *testing.T) {
 	wantFiles(t, c, keep...)
 }
 
-// TestFileCacheEmptyFile: a file that is there but empty, which a Python program may be
-// about to write, is told from none.
-func TestFileCacheEmptyFile(t *testing.T) {
+// TestFileCacheTellsAnEmptyFileFromNone: a Python program empties the file before it writes
+// it. Get returns content of no bytes for such a file, and nil only if there is no file.
+func TestFileCacheTellsAnEmptyFileFromNone(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "1")
+	c := fileCacheWith(t, "1")
 	if err := os.WriteFile(c.path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -244,8 +259,9 @@ func TestFileCacheEmptyFile(t *testing.T) {
 	wantContent(t, c, "2")
 }
 
-// TestFileCacheSize: content of 1 MiB is stored, more is an error, and nothing is lost.
-func TestFileCacheSize(t *testing.T) {
+// TestFileCacheHoldsUpTo1MiB: the cache stores content of 1 MiB. More is an error, after
+// which the old content is still there.
+func TestFileCacheHoldsUpTo1MiB(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	most := strings.Repeat("x", 1<<20)
@@ -259,8 +275,9 @@ func TestFileCacheSize(t *testing.T) {
 	wantFiles(t, c, "", ".lock")
 }
 
-// TestFileCacheSetAside: bad content moves to one name, good content stays.
-func TestFileCacheSetAside(t *testing.T) {
+// TestFileCacheSetsAsideBadContentAlone: content that no provider can read moves to the
+// name with .bad, and replaces what was there. Good content stays.
+func TestFileCacheSetsAsideBadContentAlone(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	setAside := func() {
@@ -289,9 +306,9 @@ func TestFileCacheSetAside(t *testing.T) {
 	}
 }
 
-// TestFileCacheNoDirectory: a directory that cannot be made is an error, and f
-// is not called.
-func TestFileCacheNoDirectory(t *testing.T) {
+// TestFileCacheWithoutADirectoryIsAnError: if the cache cannot make its directory, Update
+// fails before it calls f, which might redeem a refresh token that cannot be stored.
+func TestFileCacheWithoutADirectoryIsAnError(t *testing.T) {
 	t.Parallel()
 	file := fileCache(t)
 	put(t, file, "a file")
@@ -304,12 +321,11 @@ func TestFileCacheNoDirectory(t *testing.T) {
 	}
 }
 
-// TestFileCacheSweepsNoOthers: a directory is nothing that a writer has left, and a
-// name without the name of this cache may be another program's temporary file.
-func TestFileCacheSweepsNoOthers(t *testing.T) {
+// TestFileCacheSweepsNothingElse: no writer leaves a directory. A temporary file without
+// the name of this cache may be another program's.
+func TestFileCacheSweepsNothingElse(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "1")
+	c := fileCacheWith(t, "1")
 	const temporary = "ABCDEFGHIJKLMNOPQRSTUVWXYZ.tmp"
 	others := filepath.Join(filepath.Dir(c.path), temporary)
 	must(t, os.WriteFile(others, nil, 0o600))

@@ -19,10 +19,13 @@ import (
 	"time"
 )
 
-// attacks make something at path that must be neither read nor locked nor
-// written, and that nobody can have put there for a cache; victim is a file of
-// ours elsewhere. They return what the error says.
-var attacks = map[string]func(t *testing.T, path, victim string) string{
+// A mishap makes something at path that is not as the cache would have made it; victim is
+// a file of ours elsewhere. It returns what the error says.
+type mishap = func(t *testing.T, path, victim string) string
+
+// attacks make something at path that must be neither read nor locked nor written, and
+// that nobody can have put there for a cache.
+var attacks = map[string]mishap{
 	"pipe": func(t *testing.T, path, victim string) string {
 		must(t, syscall.Mkfifo(path, 0o600))
 		return "not a regular file"
@@ -35,7 +38,7 @@ var attacks = map[string]func(t *testing.T, path, victim string) string{
 
 // accidents make something at path of which the content must not be used, but in
 // whose place a good file can be put.
-var accidents = map[string]func(t *testing.T, path, victim string) string{
+var accidents = map[string]mishap{
 	"symbolic link": func(t *testing.T, path, victim string) string {
 		must(t, os.Symlink(victim, path))
 		return "is a symbolic link"
@@ -75,7 +78,7 @@ func newVictim(t *testing.T, c *FileCache, content string) string {
 	return victim
 }
 
-// wantUntouched says that an attack or an accident has not reached what it meant.
+// wantUntouched reports an error if an attack or an accident has changed the victim.
 func wantUntouched(t *testing.T, victim, content string) {
 	t.Helper()
 	if b, err := os.ReadFile(victim); string(b) != content {
@@ -89,22 +92,54 @@ func wantUntouched(t *testing.T, victim, content string) {
 	}
 }
 
-// TestFileCacheAttacks: what can be no cache, and what somebody else put in its
-// place or in that of its lock, is an error that names it, at once, and stays as
-// it is.
-func TestFileCacheAttacks(t *testing.T) {
+// A plantedFile is what an attack has made in the place of the cache, or of its lock file
+// if suffix is ".lock".
+type plantedFile struct {
+	suffix string
+	attack mishap
+}
+
+// plantedFiles returns each attack twice: on the cache and on its lock file.
+func plantedFiles() map[string]plantedFile {
+	planted := map[string]plantedFile{}
+	for name, attack := range attacks {
+		planted[name] = plantedFile{"", attack}
+		planted["lock file: "+name] = plantedFile{".lock", attack}
+	}
+	return planted
+}
+
+// wantAsBefore reports an error unless what was planted is in the state that it had
+// before, with nothing beside it but the lock file.
+func (p plantedFile) wantAsBefore(t *testing.T, c *FileCache, before string) {
+	t.Helper()
+	path := c.path + p.suffix
+	if after := state(t, path); after != before {
+		t.Errorf("%s was changed:\n%s\n%s", path, before, after)
+	}
+	if p.suffix == "" {
+		wantFiles(t, c, "", ".lock")
+	} else {
+		wantFiles(t, c, ".lock")
+	}
+}
+
+// TestFileCacheLeavesPlantedFilesAlone: another user of the machine may put a file in the
+// place of the cache or of its lock, and some files can be no cache, such as a pipe, which
+// would block its reader. Each of them is an error that names it, at once, and stays as it
+// is.
+func TestFileCacheLeavesPlantedFilesAlone(t *testing.T) {
 	t.Parallel()
-	type attack = func(t *testing.T, path, victim string) string
-	attacked := func(suffix string, attack attack) func(t *testing.T) {
-		return func(t *testing.T) {
+	for name, planted := range plantedFiles() {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := fileCache(t)
-			path, victim := c.path+suffix, newVictim(t, c, "the victim's")
-			says := attack(t, path, victim)
+			path, victim := c.path+planted.suffix, newVictim(t, c, "the victim's")
+			says := planted.attack(t, path, victim)
 			before := state(t, path)
 			_, err := c.Get(t.Context())
 			err2 := mustNot(t.Context(), c)
-			if suffix == "" {
+			if planted.suffix == "" {
 				wantError(t, "Get", err, path, says)
 				wantError(t, "setAside", c.setAside(t.Context(), isUnreadable), path, says)
 			} else if err != nil {
@@ -114,27 +149,17 @@ func TestFileCacheAttacks(t *testing.T) {
 			if errors.Is(err2, errNoLock) {
 				t.Error("Update says that there can be no lock")
 			}
-			if after := state(t, path); after != before {
-				t.Errorf("%s was changed:\n%s\n%s", path, before, after)
-			}
+			planted.wantAsBefore(t, c, before)
 			wantUntouched(t, victim, "the victim's")
-			if suffix == "" {
-				wantFiles(t, c, "", ".lock")
-			} else {
-				wantFiles(t, c, ".lock")
-			}
-		}
-	}
-	for name, attack := range attacks {
-		t.Run(name, attacked("", attack))
-		t.Run("lock file: "+name, attacked(".lock", attack))
+		})
 	}
 }
 
-// TestFileCacheMovesAside: a file that is not as the cache would have made it is
-// not read: Get says why. The next Update moves it aside and writes a good one, so
-// that one sign-in is enough. What it was linked to stays as it is.
-func TestFileCacheMovesAside(t *testing.T) {
+// TestFileCacheMovesAnUntrustedFileAside: umask 002, a backup or a link can leave a file
+// that is not as the cache would have made it. Get does not read it, and says why. The next
+// Update moves it aside and writes a good one, so that one sign-in is enough. What it was
+// linked to stays as it is.
+func TestFileCacheMovesAnUntrustedFileAside(t *testing.T) {
 	t.Parallel()
 	all := maps.Clone(accidents)
 	all["2 MiB"] = func(t *testing.T, path, _ string) string {
@@ -180,9 +205,9 @@ func TestFileCacheMovesAside(t *testing.T) {
 	}
 }
 
-// TestFileCacheMovesLockAside: a lock file that could be another program's file is
-// not locked. It is moved aside, by one of several programs at once, and all of
-// them lock the one that takes its place.
+// TestFileCacheMovesLockAside: the cache does not lock a file that could be another
+// program's. If several programs find such a lock file at once, one of them moves it aside,
+// and all of them lock the file that takes its place.
 func TestFileCacheMovesLockAside(t *testing.T) {
 	t.Parallel()
 	for name, happen := range accidents {
@@ -214,9 +239,9 @@ func TestFileCacheMovesLockAside(t *testing.T) {
 	}
 }
 
-// TestFileCacheMovesLockAsideInTurn: of two programs that find the same bad lock file,
-// the second must not rename the good one that the first has made and locked since. So
-// they take turns, by a lock of the directory.
+// TestFileCacheMovesLockAsideInTurn: if two programs find the same bad lock file, the
+// second must not rename the good one that the first has made and locked since. So they
+// take turns, by a lock on the directory.
 func TestFileCacheMovesLockAsideInTurn(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
@@ -244,9 +269,9 @@ func TestFileCacheMovesLockAsideInTurn(t *testing.T) {
 	wantFiles(t, c, "", ".lock")
 }
 
-// TestFileCacheLockLinkedWhileHeld: a backup that makes hard links of all files
-// (cp -al) while a program is inside Update does not let another one in.
-func TestFileCacheLockLinkedWhileHeld(t *testing.T) {
+// TestFileCacheStaysLockedWhenItsLockIsLinked: a backup may make hard links of all files
+// (cp -al) while a program is inside Update. No other program gets inside for that.
+func TestFileCacheStaysLockedWhenItsLockIsLinked(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	must(t, c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) {
@@ -262,16 +287,21 @@ func TestFileCacheLockLinkedWhileHeld(t *testing.T) {
 	wantFiles(t, c, "", ".lock", ".lock.bad")
 }
 
-// TestFileCacheWideModeInPrivateDirectory: with umask 002, or a Kubernetes fsGroup,
-// files can be written by the group. In a directory that only we can enter, nobody
-// can have done so: the content is used, and the mode narrowed. A lock file is used
-// everywhere: it has no content.
-func TestFileCacheWideModeInPrivateDirectory(t *testing.T) {
+// chmodFiles sets the mode of the cache and of its lock file.
+func chmodFiles(t *testing.T, c *FileCache, mode fs.FileMode) {
+	t.Helper()
+	must(t, os.Chmod(c.path, mode))
+	must(t, os.Chmod(c.path+".lock", mode))
+}
+
+// TestFileCacheNarrowsAWideModeInAPrivateDirectory: with umask 002, or a Kubernetes
+// fsGroup, the group can write the file. In a directory that only we can enter, nobody can
+// have done so: the cache uses the content, and narrows the mode. It uses a lock file of
+// any mode in any directory, since a lock file has no content.
+func TestFileCacheNarrowsAWideModeInAPrivateDirectory(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "1")
-	must(t, os.Chmod(c.path, 0o666))
-	must(t, os.Chmod(c.path+".lock", 0o666))
+	c := fileCacheWith(t, "1")
+	chmodFiles(t, c, 0o666)
 	wantContent(t, c, "1")
 	wantMode(t, c.path, 0o600)
 	must(t, os.Chmod(filepath.Dir(c.path), 0o777))
@@ -281,21 +311,20 @@ func TestFileCacheWideModeInPrivateDirectory(t *testing.T) {
 	wantFiles(t, c, "", ".lock")
 }
 
-// TestFileCacheReadOnlyDirectory: where nothing can be made, the content can be read
-// all the same, and the error of Update says that there can be no lock, so that a
-// provider begins in memory with it. f, which would redeem a token, is not called.
-func TestFileCacheReadOnlyDirectory(t *testing.T) {
+// TestFileCacheIsReadFromAReadOnlyDirectory: a container may mount its directory read-only.
+// The content can be read all the same, and the error of Update says that there can be no
+// lock, so that a provider goes on in memory with that content. Update does not call f,
+// which would redeem a refresh token.
+func TestFileCacheIsReadFromAReadOnlyDirectory(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
-		t.Skip("root can write everywhere: TestFileCacheAsOrdinaryUser")
+		t.Skip("root can write everywhere: TestFileCacheWorksForAnOrdinaryUser")
 	}
 	for name, locked := range map[string]bool{"no lock file": false, "lock file": true} {
 		t.Run(name, func(t *testing.T) {
-			c := fileCache(t)
-			put(t, c, "1")
+			c := fileCacheWith(t, "1")
 			dir := filepath.Dir(c.path)
-			must(t, os.Chmod(c.path, 0o444))
-			must(t, os.Chmod(c.path+".lock", 0o444))
+			chmodFiles(t, c, 0o444)
 			if !locked {
 				must(t, os.Remove(c.path+".lock"))
 			}
@@ -316,22 +345,21 @@ func TestFileCacheReadOnlyDirectory(t *testing.T) {
 	}
 }
 
-// TestFileCacheReadOnlyFiles: files that nobody can write (chmod -w) can be read,
-// locked and replaced.
-func TestFileCacheReadOnlyFiles(t *testing.T) {
+// TestFileCacheReplacesReadOnlyFiles: a user may have run chmod -w on the files. The cache
+// reads, locks and replaces them all the same.
+func TestFileCacheReplacesReadOnlyFiles(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "1")
-	must(t, os.Chmod(c.path, 0o400))
-	must(t, os.Chmod(c.path+".lock", 0o400))
+	c := fileCacheWith(t, "1")
+	chmodFiles(t, c, 0o400)
 	wantContent(t, c, "1")
 	put(t, c, "2")
 	wantContent(t, c, "2")
 }
 
-// TestFileCacheNoLock: these errors stay, however often one tries. The others may
-// mean that somebody else has the lock.
-func TestFileCacheNoLock(t *testing.T) {
+// TestFileCacheTellsNoLockFromABusyOne: some errors of the system will be the same however
+// often one tries, so that a provider goes on without the lock. After any other, somebody
+// else may have the lock, and a provider must not.
+func TestFileCacheTellsNoLockFromABusyOne(t *testing.T) {
 	t.Parallel()
 	for err, want := range map[syscall.Errno]bool{
 		syscall.EROFS:       true, // read-only
@@ -354,9 +382,9 @@ func TestFileCacheNoLock(t *testing.T) {
 	}
 }
 
-// TestFileCacheUnknownSync: a file system that knows no fsync, as some of FUSE, has
-// the content as safe as it can.
-func TestFileCacheUnknownSync(t *testing.T) {
+// TestFileCacheToleratesAFileSystemWithoutSync: some file systems of FUSE do not implement
+// fsync. The content is then as safe as they can keep it, and that is no error.
+func TestFileCacheToleratesAFileSystemWithoutSync(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe() // which knows none: EINVAL
 	must(t, err)
@@ -374,9 +402,10 @@ func TestFileCacheUnknownSync(t *testing.T) {
 	}
 }
 
-// TestFileCacheAsOrdinaryUser runs the tests of the file cache as an ordinary user,
-// whom the system refuses more than root.
-func TestFileCacheAsOrdinaryUser(t *testing.T) {
+// TestFileCacheWorksForAnOrdinaryUser: root may read and write everything, so that tests
+// that run as root show little of what the system refuses. This one runs the tests of the
+// file cache once more as an ordinary user.
+func TestFileCacheWorksForAnOrdinaryUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("this is an ordinary user")
 	}
@@ -411,7 +440,8 @@ func wantError(t *testing.T, what string, err error, path, says string) {
 	walkError(t, what, err)
 }
 
-// state is what there is to see of a file without opening it.
+// state returns a file's mode, time, content and number of links. It opens none but
+// regular files.
 func state(t *testing.T, path string) string {
 	t.Helper()
 	fi, err := os.Lstat(path)
@@ -426,9 +456,10 @@ func state(t *testing.T, path string) string {
 	return strings.Join([]string{fi.Mode().String(), fi.ModTime().Format(time.RFC3339Nano), content, string(rune('0' + st.Nlink%10))}, " ")
 }
 
-// TestFileCacheMode: what we make is ours alone, what was wider is narrowed,
-// and the mode of a directory that was there is the user's choice.
-func TestFileCacheMode(t *testing.T) {
+// TestFileCacheFilesAreTheUsersAlone: the cache makes a directory and files that only the
+// user can enter, read and write, and narrows the mode of files that were wider. It leaves
+// the mode of a directory that was there already: that is the user's choice.
+func TestFileCacheFilesAreTheUsersAlone(t *testing.T) {
 	t.Parallel()
 	c := fileCache(t)
 	dir := filepath.Dir(c.path)
@@ -457,12 +488,12 @@ func wantMode(t *testing.T, path string, want fs.FileMode) {
 	}
 }
 
-// TestFileCacheReplacedWhileOpen: a reader that has the old file open when it is
-// replaced gets the old content; it has no link then, and that is no attack.
-func TestFileCacheReplacedWhileOpen(t *testing.T) {
+// TestFileCacheMayBeReplacedWhileItIsRead: a reader may have the old file open when a
+// writer replaces it. The reader gets the old content. The old file has no link then, and
+// the reader must not take that for an attack.
+func TestFileCacheMayBeReplacedWhileItIsRead(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "1")
+	c := fileCacheWith(t, "1")
 	f, err := openCacheFile(c.path)
 	must(t, err)
 	defer f.Close()
@@ -477,17 +508,16 @@ func TestFileCacheReplacedWhileOpen(t *testing.T) {
 	}
 }
 
-// TestFileCacheDiskFull: if there is no room, Update fails before it calls f, which
-// would redeem a refresh token that is good for one use. If f returns more than was
-// reserved, a write that fails half-way leaves the old content. Neither leaves a
+// TestFileCacheKeepsTheOldContentOnAFullDisk: if there is no room, Update fails before it
+// calls f, which would redeem a refresh token that is good for one use. If f returns more
+// than was reserved, a write that fails half-way leaves the old content. Neither leaves a
 // temporary file.
-func TestFileCacheDiskFull(t *testing.T) {
+func TestFileCacheKeepsTheOldContentOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	for name, limit := range map[string]string{"no room": "4096", "room for less than f returned": "65536"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := fileCache(t)
-			put(t, c, "old")
+			c := fileCacheWith(t, "old")
 			must(t, child(t, "disk full", c, limit).Run())
 			wantContent(t, c, "old")
 			wantFiles(t, c, "", ".lock")
@@ -544,13 +574,12 @@ func init() {
 	}
 }
 
-// TestFileCacheSaysWhatItMovesAside: a provider logs it, for a file whose place the
-// cache has taken may be missed.
+// TestFileCacheSaysWhatItMovesAside: somebody may miss a file whose place the cache has
+// taken. The cache says where it is now, and a provider logs that.
 func TestFileCacheSaysWhatItMovesAside(t *testing.T) {
 	t.Parallel()
 	for _, suffix := range []string{"", ".lock"} {
-		c := fileCache(t)
-		put(t, c, "1")
+		c := fileCacheWith(t, "1")
 		must(t, os.Link(c.path+suffix, filepath.Join(t.TempDir(), "link")))
 		var moved []string
 		ctx := withAside(t.Context(), func(path string) { moved = append(moved, path) })
@@ -561,9 +590,10 @@ func TestFileCacheSaysWhatItMovesAside(t *testing.T) {
 	}
 }
 
-// TestDirectoryIsPrivate if it is this user's and nobody else can enter or list it. In
-// any other one, what is there may be somebody else's.
-func TestDirectoryIsPrivate(t *testing.T) {
+// TestDirectoryIsPrivateIfNobodyElseCanEnter: a directory is private if it is this user's
+// and nobody else can enter or list it. In any other directory, somebody else may have made
+// or written a file.
+func TestDirectoryIsPrivateIfNobodyElseCanEnter(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[os.FileMode]bool{
 		0o700: true, 0o500: true,
@@ -593,14 +623,13 @@ func TestDirectoryIsPrivate(t *testing.T) {
 	}
 }
 
-// TestFileCacheLockLinkedWhileOpened: a link that appears between the moment at which the
-// lock file is opened and that at which it is locked is seen too. The program that moved
-// such a file aside would otherwise leave this one with the lock of a file that is no
-// longer the lock file.
-func TestFileCacheLockLinkedWhileOpened(t *testing.T) {
+// TestFileCacheSeesALinkMadeBeforeItLocks: a hard link may appear after the cache has
+// opened its lock file and before it has locked it. The cache sees that link too. Another
+// program would otherwise move the file aside, and leave this one with the lock of a file
+// that is no longer the lock file.
+func TestFileCacheSeesALinkMadeBeforeItLocks(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "1")
+	c := fileCacheWith(t, "1")
 	path := c.path + ".lock"
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	must(t, err)
@@ -611,13 +640,12 @@ func TestFileCacheLockLinkedWhileOpened(t *testing.T) {
 	}
 }
 
-// TestFileCacheLockIsALinkOfTheOneAside: rename does nothing if both names are of one
-// file, as when a lock file is restored, as a hard link, from the backup for whose sake it
-// was moved aside.
-func TestFileCacheLockIsALinkOfTheOneAside(t *testing.T) {
+// TestFileCacheMovesALockAsideOntoItsOwnLink: the lock file and the one that was moved
+// aside may be the same file, if somebody restores the lock file as a hard link. rename
+// does nothing for two names of one file, so that the lock file would stay in its place.
+func TestFileCacheMovesALockAsideOntoItsOwnLink(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "1")
+	c := fileCacheWith(t, "1")
 	must(t, os.Link(c.path+".lock", c.path+".lock.bad"))
 	put(t, c, "2")
 	put(t, c, "3")

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// holdOpen opens the cache file as some programs do, for the time given or
-// until the timer it returns is fired.
+// holdOpen opens the cache file as virus scanners and backups do. It closes the file when
+// the timer that it returns fires, which is after d.
 func holdOpen(t *testing.T, c *FileCache, share uint32, d time.Duration) *time.Timer {
 	t.Helper()
 	name, err := syscall.UTF16PtrFromString(c.path)
@@ -27,12 +27,12 @@ func holdOpen(t *testing.T, c *FileCache, share uint32, d time.Duration) *time.T
 	return time.AfterFunc(d, func() { syscall.CloseHandle(h) })
 }
 
-// TestFileCacheHeldOpen: what somebody has open for a moment is waited for; if
-// it stays so, that is an error, and nothing is lost.
-func TestFileCacheHeldOpen(t *testing.T) {
+// TestFileCacheWaitsForAFileHeldOpen: on Windows, a file that another program has open can
+// be neither read nor replaced. The cache waits for a moment. If the file stays open, that
+// is an error, and the content stays as it was.
+func TestFileCacheWaitsForAFileHeldOpen(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "1")
+	c := fileCacheWith(t, "1")
 	const moment = 100 * time.Millisecond
 	holdOpen(t, c, 0, moment)
 	wantContent(t, c, "1")
@@ -58,9 +58,10 @@ func TestFileCacheHeldOpen(t *testing.T) {
 	put(t, c, "6")
 }
 
-// TestFileCacheRefuses: a directory is an error at once and stays. A link is an
-// error of Get, and is moved aside by Update. What it is linked to stays as it is.
-func TestFileCacheRefuses(t *testing.T) {
+// TestFileCacheRefusesLinksAndDirectories: another user of the machine may have put a
+// directory or a link there. A directory is an error at once, and stays. Get refuses a
+// link, and Update moves it aside. What it is linked to stays as it is.
+func TestFileCacheRefusesLinksAndDirectories(t *testing.T) {
 	t.Parallel()
 	attacks := map[string]func(path, victim string) error{
 		"directory":     func(path, _ string) error { return os.Mkdir(path, 0o700) },
@@ -96,12 +97,11 @@ func TestFileCacheRefuses(t *testing.T) {
 	}
 }
 
-// TestFileCacheReaderSharesDelete: our readers do not keep the file in its
-// place, without any second try.
-func TestFileCacheReaderSharesDelete(t *testing.T) {
+// TestFileCacheCanBeRenamedWhileItIsRead: a reader of ours opens the file in a way
+// (FILE_SHARE_DELETE) that lets a writer rename it meanwhile, at the first try.
+func TestFileCacheCanBeRenamedWhileItIsRead(t *testing.T) {
 	t.Parallel()
-	c := fileCache(t)
-	put(t, c, "1")
+	c := fileCacheWith(t, "1")
 	f, err := openCacheFile(c.path)
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,9 @@ import (
 	"testing"
 )
 
-// TestFromEnvSendsWhatTheToolkitSends: its variables and defaults, by provider and flow.
+// TestFromEnvSendsWhatTheToolkitSends: an environment that works for Cognite's toolkit works
+// here. For each of its providers and flows, the same variables and defaults lead to the
+// same requests.
 func TestFromEnvSendsWhatTheToolkitSends(t *testing.T) {
 	t.Parallel()
 	const tenant = "11111111-2222-3333-4444-555555555555"
@@ -28,10 +30,11 @@ func TestFromEnvSendsWhatTheToolkitSends(t *testing.T) {
 			"/oauth2/v2.0/devicecode client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
 		{"LOGIN_FLOW=device_code PROVIDER=other IDP_DISCOVERY_URL=https://o.test IDP_AUTHORITY_URL=https://not.this" + creds,
 			"GET https://o.test/.well-known/openid-configuration\nPOST https://o.test/device audience=" + cluster + " client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
-		// Entra's device code has no audience: the toolkit's tokens in the cache are for none.
+		// For Entra's device code the toolkit sends no audience, and the tokens in its cache
+		// are for none.
 		{"LOGIN_FLOW=device_code IDP_AUDIENCE=api IDP_TENANT_ID=" + tenant + creds, "GET " + ms + "/v2.0/.well-known/openid-configuration\nPOST " + ms +
 			"/oauth2/v2.0/devicecode client_id=app scope=" + cluster + "/IDENTITY " + cluster + "/user_impersonation openid profile offline_access"},
-		// A .env that serves several providers: CDF's own has no use for scopes and audience.
+		// One .env may serve several providers. CDF's own uses neither scopes nor audience.
 		{"PROVIDER=cdf IDP_SCOPES=a,b IDP_AUDIENCE=api" + creds, "POST https://auth.cognite.com/oauth2/token client_id=app client_secret=s grant_type=client_credentials"},
 		{"PROVIDER=cdf IDP_CLIENT_ID=app IDP_CLIENT_SECRET=s", "POST https://auth.cognite.com/oauth2/token client_id=app client_secret=s grant_type=client_credentials"},
 		// For a device code, the scopes come from the cluster, whatever the provider.
@@ -75,8 +78,9 @@ func TestFromEnvSendsWhatTheToolkitSends(t *testing.T) {
 	}
 }
 
-// TestFromEnvNamesEveryVariableThatIsWrong: all at once, by the names of the variables,
-// and without Go's names for things.
+// TestFromEnvNamesEveryVariableThatIsWrong: who sets an environment knows the names of its
+// variables, not of Go's fields. The error names every variable that is wrong, all at once,
+// and shows no secret.
 func TestFromEnvNamesEveryVariableThatIsWrong(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ env, want string }{
@@ -117,9 +121,9 @@ func TestFromEnvNamesEveryVariableThatIsWrong(t *testing.T) {
 	}
 }
 
-// TestFromEnvDropsQuotesAndBlanks: the toolkit's template has quotes around values, which
-// docker's --env-file and others leave there. A value of blanks is none, and does not keep
-// the default away.
+// TestFromEnvDropsQuotesAndBlanks: the toolkit's template has quotes around values, and
+// docker's --env-file and others leave them there. A value of nothing but blanks counts as
+// missing, so that the default is used.
 func TestFromEnvDropsQuotesAndBlanks(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{
@@ -127,7 +131,7 @@ func TestFromEnvDropsQuotesAndBlanks(t *testing.T) {
 		"LOGIN_FLOW":        "'client_credentials'",
 		"CDF_CLUSTER":       `"greenfield"`,
 		"IDP_CLIENT_ID":     "app\r\n",
-		"IDP_CLIENT_SECRET": `"it's"`, // what is inside is the secret's
+		"IDP_CLIENT_SECRET": `"it's"`, // a quote inside belongs to the secret
 		"IDP_TOKEN_URL":     `"https://o.test/token"`,
 		"IDP_SCOPES":        " , ",
 		"IDP_AUDIENCE":      `""`,
@@ -149,8 +153,9 @@ func TestFromEnvDropsQuotesAndBlanks(t *testing.T) {
 	}
 }
 
-// TestFromEnvLoginHintSelectsAPerson: several people can share a file with tokens, and
-// the toolkit has no variable that says who is meant.
+// TestFromEnvLoginHintSelectsAPerson: several people can share a file with tokens, and the
+// toolkit has no variable that selects one of them. IDP_LOGIN_HINT does, for both flows of
+// a person.
 func TestFromEnvLoginHintSelectsAPerson(t *testing.T) {
 	t.Parallel()
 	const env = "CDF_CLUSTER=greenfield IDP_TENANT_ID=x.test IDP_CLIENT_ID=app IDP_LOGIN_HINT=ada@x.test LOGIN_FLOW="

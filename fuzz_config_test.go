@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzLoad: whatever a configuration says, Load builds a provider or says what is wrong in
-// a line that can be shown.
+// FuzzLoad: whatever a configuration says, Load returns either a provider or an error of its
+// own, and does not panic. A configuration may come from a file that somebody else writes.
 func FuzzLoad(f *testing.F) {
 	for _, seed := range []string{`{"token":"t"}`, `{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"b","scopes":["c"],"d":1}}`,
 		`{"interactive":{"authority_url":"https://idp.test/t","client_id":"a","cdf_cluster":"g","redirect_port":1,"clear_cache":true}}`,

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// FuzzDeviceAnswer: whatever a device authorization endpoint answers, what is shown to a
-// person can be shown, and the token endpoint is not asked more than once a second.
+// FuzzDeviceAnswer: whatever a device authorization endpoint answers (RFC 8628 §3.2), the
+// texts for a person are printable, so that none of them rewrites the terminal, and the
+// token endpoint is not asked more than once a second.
 func FuzzDeviceAnswer(f *testing.F) {
 	var answer string
 	var status int

@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// FuzzDiscovery: metadata is taken only from the provider that was asked, with endpoints
-// that requests may go to.
+// FuzzDiscovery: whatever the metadata says, it is taken only if its issuer is the one that
+// was asked for (OpenID Connect Discovery §4.3), and if its endpoints are https URLs, to
+// which secrets may be sent.
 func FuzzDiscovery(f *testing.F) {
 	const issuer = "https://idp.test/realm"
 	c, answers := answering(f, Issuer(issuer))

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzIDToken: an ID token is believed only if it is whole, of the issuer, for this
-// client, of now and of this sign-in.
+// FuzzIDToken: an ID token is believed only if it is whole, of the issuer, for this client,
+// not expired and of this sign-in (OpenID Connect Core §3.1.3.7).
 func FuzzIDToken(f *testing.F) {
 	c, _ := answering(f, Issuer("https://idp.test"))
 	u := &signIn{tokenStore: tokenStore{client: c}}

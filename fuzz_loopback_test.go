@@ -20,9 +20,9 @@ func plain(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// FuzzCallback: whatever is sent to the listener of the interactive flow, only an answer
-// with the right state settles the sign-in, and no byte of a request is in any answer.
-// What is sent is a whole request, as it comes.
+// FuzzCallback: any program or web page can send a request to the listener of the
+// interactive flow. Only an answer with the right state settles the sign-in (RFC 6749
+// §10.12), and no byte of a request is in any page. The input is a whole HTTP request.
 func FuzzCallback(f *testing.F) {
 	const state, host = "state-that-nobody-guesses", "localhost:53000"
 	redirect, err := parseURL("http://" + host + "/callback")

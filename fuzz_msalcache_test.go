@@ -7,6 +7,8 @@ import (
 	"testing"
 )
 
+// FuzzParseMSALCache: whatever a cache file has in it, it is an error, or what is written of
+// it can be read again and is then the same. Programs in other languages write the file too.
 func FuzzParseMSALCache(f *testing.F) {
 	samples, _ := filepath.Glob("testdata/msal-cache/*.bin")
 	for _, path := range samples {

@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzParseKeys: whatever the text, no panic, no hang, and an error that names
-// a field and repeats nothing of the passphrase. What encoding/pem reads is read.
+// FuzzParseKeys: whatever the text of a key, the parser neither panics nor hangs. It returns
+// a key that signs, or an error that names the field. It reads what encoding/pem reads.
 func FuzzParseKeys(f *testing.F) {
 	names, err := filepath.Glob(filepath.Join("testdata", "keys", "*"))
 	if err != nil || len(names) == 0 {
@@ -49,8 +49,8 @@ func FuzzParseKeys(f *testing.F) {
 	})
 }
 
-// isSlow tells encrypted keys that are within the limits, but on which a fuzzer
-// would spend its time.
+// isSlow reports whether a key is encrypted with so many iterations that a fuzzer would
+// spend its time on it, although they are within the limits.
 func isSlow(der []byte) bool {
 	var info struct {
 		Algorithm pkix.AlgorithmIdentifier
@@ -67,7 +67,8 @@ func isSlow(der []byte) bool {
 		unmarshalDER(params.KDF.Parameters.FullBytes, &kdf) && kdf.Iterations > 10_000
 }
 
-// FuzzDecryptPKCS8 goes straight to the ASN.1, past base64.
+// FuzzDecryptPKCS8: whatever the DER of an encrypted key (RFC 5958 §3), there is a result or
+// an error. A fuzzer gets further into the ASN.1 here than through base64.
 func FuzzDecryptPKCS8(f *testing.F) {
 	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "pbes2-3des-sha256.pem", "refused-scrypt.pem", "refused-pbes1.pem"} {
 		f.Add(testDER(f, name))

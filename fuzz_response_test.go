@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// answering is a client whose identity provider always answers the same.
+// answering returns a client whose identity provider always answers the same, and a function
+// that sets the answer.
 func answering(f *testing.F, ep Endpoint) (c *client, answers func(status int, retryAfter, body string)) {
 	var status int
 	var header, body string
@@ -35,7 +36,7 @@ func sayable(err error, secret string) bool {
 }
 
 // FuzzTokenResponse: whatever a token endpoint answers, there is a token that a header can
-// carry, or an error that can be shown. The secret, which answers may echo, is in none.
+// carry, or an error that can be shown. An answer may echo the secret, which is in neither.
 func FuzzTokenResponse(f *testing.F) {
 	const secret = "s3cret/of+the client"
 	c, answers := answering(f, TokenURL("https://idp.test/token"))

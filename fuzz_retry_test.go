@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// FuzzRetryAfter: a header of that name is a time to wait, never a negative one or one
-// that overflows.
+// FuzzRetryAfter: whatever the header Retry-After has in it (RFC 9110 §10.2.3), the time to
+// wait is not negative and does not overflow.
 func FuzzRetryAfter(f *testing.F) {
 	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 	for _, seed := range []string{"", "0", "120", "-1", "1.5", "9999999999999999999", "2147483648", "Wed, 25 Nov 2026 12:00:30 GMT", "Wednesday, 25-Nov-26 12:00:30 GMT", "Wed Nov 25 12:00:30 2026", "Fri, 31 Dec 9999 23:59:59 GMT", " 5"} {
