@@ -13,8 +13,11 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestIDToken: what is refused, before anything is kept.
-func TestIDToken(t *testing.T) {
+// TestIDTokenIsCheckedBeforeAnythingIsKept: An ID token of another issuer or
+// client, one that has expired, and one that answers another request would sign
+// in somebody else (OpenID Connect Core §3.1.3.7). The provider refuses each of
+// them, and keeps nothing of the response.
+func TestIDTokenIsCheckedBeforeAnythingIsKept(t *testing.T) {
 	now := func() int64 { return time.Now().Unix() }
 	for name, tt := range map[string]struct {
 		claims func(good map[string]any)
@@ -65,8 +68,10 @@ func TestIDToken(t *testing.T) {
 	}
 }
 
-// TestIDTokenOnRefresh keeps issuer and subject, and needs no nonce.
-func TestIDTokenOnRefresh(t *testing.T) {
+// TestIDTokenOfARefreshKeepsIssuerAndSubject: A refresh continues a sign-in, so
+// its ID token has to have the issuer and the subject of the first one. It
+// needs no nonce (OpenID Connect Core §12.2).
+func TestIDTokenOfARefreshKeepsIssuerAndSubject(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(map[string]any)
 		err    string
@@ -93,8 +98,11 @@ func TestIDTokenOnRefresh(t *testing.T) {
 	}
 }
 
-// TestTemplateIssuer: Entra's metadata for several tenants.
-func TestTemplateIssuer(t *testing.T) {
+// TestIssuerTemplateStandsForOneTenant: Entra's metadata for several tenants
+// has {tenantid} in its issuer. The placeholder stands for exactly one segment
+// of a path, and the tid claim of the ID token fills it in. Anything more would
+// let another issuer through.
+func TestIssuerTemplateStandsForOneTenant(t *testing.T) {
 	m := &metadata{Issuer: "https://login.test/{tenantid}/v2.0"}
 	for iss, want := range map[string]bool{"https://login.test/abc-1/v2.0": true, "https://login.test//v2.0": false, "https://login.test/a/b/v2.0": false,
 		"https://login.test/a/v2.0/": false, "https://evil.test/a/v2.0": false, "https://login.test/v2.0": false} {
@@ -121,15 +129,19 @@ func TestTemplateIssuer(t *testing.T) {
 	})
 }
 
-// TestEmptyIssuer: an issuer that is there must be the right one, and "" is not.
-func TestEmptyIssuer(t *testing.T) {
+// TestEmptyIssuerOfAnAnswerIsRefused: This provider does not promise to send
+// iss. If iss comes all the same, it has to be the right one (RFC 9207 §2.4),
+// and an empty one is not.
+func TestEmptyIssuerOfAnAnswerIsRefused(t *testing.T) {
 	v := newCallback(&url.URL{}, &metadata{Issuer: "https://idp.test"})
 	if v.accept(url.Values{"state": {v.state}, "iss": {""}, "code": {"x"}}); v.err == nil {
 		t.Error("an empty iss was taken for none")
 	}
 }
 
-// TestRefusedIDTokenIsNotStored: on a refresh too, nothing is cached before it was judged.
+// TestRefusedIDTokenIsNotStored: The provider checks the ID token of a refresh
+// before it writes to the cache. Otherwise the tokens of another user would
+// replace those of the person.
 func TestRefusedIDTokenIsNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}

@@ -272,6 +272,10 @@ func exportedTypes(t *testing.T) []string {
 	return names
 }
 
+// TestNoExportedTypeShowsASecret: A program may print any value that it has of
+// this package, with any verb, or log it or marshal it. No value shows a
+// secret, and no field that reflection can read has one as text. An exported
+// type that this test does not know fails it.
 func TestNoExportedTypeShowsASecret(t *testing.T) {
 	values := exposed(t)
 	for _, name := range exportedTypes(t) {
@@ -506,7 +510,9 @@ func (s *search) errorIn(complain func(string, ...any), name string, err error, 
 	}
 }
 
-// TestNoErrorShowsASecret: the provider echoes what it was sent in every way.
+// TestNoErrorShowsASecret: An identity provider, a proxy or net/http may repeat
+// the secret that it was sent, in any form and in any place of its answer. No
+// error shows it, nor does any error that it wraps.
 func TestNoErrorShowsASecret(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "secret")

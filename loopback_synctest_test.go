@@ -18,8 +18,12 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestCallback: what settles a sign-in and what does not, and how.
-func TestCallback(t *testing.T) {
+// TestOnlyTheAnswerOfTheSignInSettlesIt: Every program on the computer and
+// every web page can send a request to the listener. A request settles the
+// sign-in only if its method, host, path and state are right; any other gets an
+// error, and the sign-in goes on (RFC 9700 §4.7). The address of the page that
+// follows has no code in it.
+func TestOnlyTheAnswerOfTheSignInSettlesIt(t *testing.T) {
 	type reply struct {
 		name, request, want string // {q} is the provider's answer, {state} its state
 		settles             bool
@@ -119,8 +123,8 @@ func TestCallback(t *testing.T) {
 	}
 }
 
-// TestClosedPageDoesNotEndTheSignIn: a person who closes the browser too early is signed
-// in all the same, two seconds later.
+// TestClosedPageDoesNotEndTheSignIn: A browser that is closed too early never
+// asks for the page. The person is signed in all the same, two seconds later.
 func TestClosedPageDoesNotEndTheSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -137,7 +141,9 @@ func TestClosedPageDoesNotEndTheSignIn(t *testing.T) {
 	})
 }
 
-// TestFirstAnswerWithTheStateCounts: what follows it changes nothing.
+// TestFirstAnswerWithTheStateCounts: A browser may send an address again, with
+// another answer in it. What follows the first answer with the state changes
+// nothing.
 func TestFirstAnswerWithTheStateCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -154,8 +160,11 @@ func TestFirstAnswerWithTheStateCounts(t *testing.T) {
 	})
 }
 
-// TestBind: which addresses are listened on, and what is said if they are not to be had.
-func TestBind(t *testing.T) {
+// TestListenerTakesEveryAddressOfTheRedirectURL: A browser may take localhost
+// for 127.0.0.1 or for ::1, so the listener takes both. If another program has
+// the port on one of them, that program could get the code, and the sign-in
+// ends with an error that names the field of the port.
+func TestListenerTakesEveryAddressOfTheRedirectURL(t *testing.T) {
 	redirect := func(s string) func(*InteractiveConfig) {
 		return func(c *InteractiveConfig) { c.RedirectURL = s }
 	}
@@ -211,8 +220,10 @@ func TestBind(t *testing.T) {
 	}
 }
 
-// TestHalfARequest: who sends no more than half of one is cut off, and the sign-in goes on.
-func TestHalfARequest(t *testing.T) {
+// TestHalfARequestIsCutOff: A client that sends no more than half of a request
+// holds a connection. The listener closes it after ten seconds, and the sign-in
+// goes on.
+func TestHalfARequestIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
@@ -231,7 +242,9 @@ func TestHalfARequest(t *testing.T) {
 	})
 }
 
-// TestCodeOfAnAnswerIsNeverScrubbed: programs decide on it, whatever else the answer repeats.
+// TestCodeOfAnAnswerIsNeverScrubbed: Programs decide on the code of an
+// OAuthError. It stays whole, even if the answer has the same text in a field
+// that is secret.
 func TestCodeOfAnAnswerIsNeverScrubbed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -253,8 +266,9 @@ func TestCodeOfAnAnswerIsNeverScrubbed(t *testing.T) {
 	})
 }
 
-// TestPageIsSentOnAnEarlyConnection: browsers connect before they ask. The page is sent on
-// such a connection too, however long the exchange takes.
+// TestPageIsSentOnAnEarlyConnection: Browsers connect before they have
+// something to ask. The page is sent on such a connection too, however long the
+// exchange of the code takes.
 func TestPageIsSentOnAnEarlyConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -289,9 +303,10 @@ func TestPageIsSentOnAnEarlyConnection(t *testing.T) {
 	})
 }
 
-// TestAnswerOfAnEarlierSignIn is ignored, and who brings it learns why: the page says so,
-// and so does the terminal, once.
-func TestAnswerOfAnEarlierSignIn(t *testing.T) {
+// TestAnswerOfAnEarlierSignInIsIgnored: A tab of an earlier sign-in may still
+// bring its answer. The listener ignores it, and the person learns why: the
+// page says so each time, and the terminal says so once.
+func TestAnswerOfAnEarlierSignInIsIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
@@ -314,9 +329,10 @@ func TestAnswerOfAnEarlierSignIn(t *testing.T) {
 	})
 }
 
-// TestBrowserThatAsksForHTTPS: some browsers turn every address into one of https (HSTS,
-// HTTPS-only modes), and nobody answers there. The person is told what to do, once.
-func TestBrowserThatAsksForHTTPS(t *testing.T) {
+// TestPersonIsToldOfABrowserThatAsksForHTTPS: Some browsers turn every address
+// into one of https (HSTS, HTTPS-only modes), and the listener speaks no TLS.
+// The terminal tells the person what to do, once.
+func TestPersonIsToldOfABrowserThatAsksForHTTPS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
@@ -340,7 +356,8 @@ func TestBrowserThatAsksForHTTPS(t *testing.T) {
 	})
 }
 
-// TestRFC9207Section2: the examples of an answer and of an error with their issuer.
+// TestRFC9207Section2: The section has examples of an answer and of an error
+// with their issuer.
 func TestRFC9207Section2(t *testing.T) {
 	for _, tt := range []struct{ state, query, code, failed string }{
 		{"ZWVlNDBlYzA1NjdkMDNhYjg3ZjUxZjAyNGQzMTM2NzI",

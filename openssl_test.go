@@ -48,7 +48,8 @@ func openssl(t *testing.T) func(stdin string, args ...string) string {
 	}
 }
 
-// TestKeysThatOpenSSLEncryptsAreRead reads what openssl encrypts, with every hash and cipher.
+// TestKeysThatOpenSSLEncryptsAreRead: OpenSSL encrypts a key with any of these
+// hashes and ciphers, and people have keys of each.
 func TestKeysThatOpenSSLEncryptsAreRead(t *testing.T) {
 	run := openssl(t)
 	if run == nil || fipsOnly {
@@ -265,8 +266,9 @@ func tryCommand(t *testing.T, run func(stdin string, args ...string) string, com
 	}
 }
 
-// TestReadmesCommandMakesAKey: with -nodes and without, which lets openssl 3.0
-// encrypt the key with 3DES.
+// TestReadmesCommandMakesAKey: People copy the command of the README. Its key
+// is read with -nodes and without, in which case openssl 3.0 encrypts the key
+// with 3DES.
 func TestReadmesCommandMakesAKey(t *testing.T) {
 	run := openssl(t)
 	if run == nil || fips140.Enabled() { // which refuses 3DES
@@ -301,8 +303,9 @@ func TestReadmesCommandMakesAKey(t *testing.T) {
 	}
 }
 
-// TestThumbprintOfOpenSSL: what the command prints is taken as it is printed.
-func TestThumbprintOfOpenSSL(t *testing.T) {
+// TestThumbprintIsTakenAsOpenSSLPrintsIt: An error names the command that
+// prints a thumbprint, and people paste the whole line.
+func TestThumbprintIsTakenAsOpenSSLPrintsIt(t *testing.T) {
 	run := openssl(t)
 	if run == nil || fipsOnly {
 		return
@@ -318,9 +321,9 @@ func TestThumbprintOfOpenSSL(t *testing.T) {
 	}
 }
 
-// TestTrustedCertificateOfOpenSSL: what openssl adds to a certificate is not part of
-// it, nor of its thumbprint.
-func TestTrustedCertificateOfOpenSSL(t *testing.T) {
+// TestTrustedCertificateOfOpenSSLIsRead: OpenSSL adds its trust settings behind
+// a certificate. They are not part of the certificate, nor of its thumbprint.
+func TestTrustedCertificateOfOpenSSLIsRead(t *testing.T) {
 	run := openssl(t)
 	if run == nil {
 		return

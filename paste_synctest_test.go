@@ -32,7 +32,10 @@ func answered(h *human) string {
 	return resp.Header.Get("Location")
 }
 
-// TestAnswerIsPastedWhereNoBrowserOpens: where no browser opens, the person pastes the address.
+// TestAnswerIsPastedWhereNoBrowserOpens: On a computer without a browser (ssh,
+// a container) the person signs in elsewhere, and pastes the address at which
+// the browser has ended. A line that is not the answer is refused and never
+// shown.
 func TestAnswerIsPastedWhereNoBrowserOpens(t *testing.T) {
 	broken := func(c *InteractiveConfig) {
 		c.OpenBrowser = func(context.Context, string) error { return errors.New("no display") }
@@ -93,8 +96,10 @@ func TestAnswerIsPastedWhereNoBrowserOpens(t *testing.T) {
 	})
 }
 
-// TestStandardInput: it is read if it is a terminal, as far as that can be told, and nothing else.
-func TestStandardInput(t *testing.T) {
+// TestStandardInputIsReadOnlyIfItIsATerminal: A program may get its data on
+// standard input. The provider reads it only if it is a terminal, as far as
+// that can be told.
+func TestStandardInputIsReadOnlyIfItIsATerminal(t *testing.T) {
 	defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)
 	path := filepath.Join(t.TempDir(), "file")
 	os.WriteFile(path, []byte("from a file\n"), 0o600)
@@ -114,8 +119,9 @@ func TestStandardInput(t *testing.T) {
 	}
 }
 
-// TestLongLines: what is pasted has 8 KiB at most, and of more nothing is taken.
-func TestLongLines(t *testing.T) {
+// TestLineOfMoreThan8KiBIsNotTaken: No answer is longer than 8 KiB. Of a longer
+// line nothing is taken, and the next line is read from its beginning.
+func TestLineOfMoreThan8KiBIsNotTaken(t *testing.T) {
 	for _, tt := range []struct{ length, want int }{{0, 0}, {8 << 10, 8 << 10}, {8<<10 + 1, 0}, {9 << 10, 0}} {
 		in := strings.NewReader(strings.Repeat("x", tt.length) + "\nnext\n")
 		line, err := readLine(t.Context(), in)
@@ -149,8 +155,8 @@ func (in *typed) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// TestOneInputServesTwoSignIns: two sign-ins that wait for a pasted answer at one Input
-// both get theirs.
+// TestOneInputServesTwoSignIns: Two sign-ins of one program may wait for a
+// pasted answer at the same Input. Each gets its own.
 func TestOneInputServesTwoSignIns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := &typed{lines: make(chan string, 10)}
@@ -176,9 +182,10 @@ func TestOneInputServesTwoSignIns(t *testing.T) {
 	})
 }
 
-// TestPastingIsOfferedBesideAUselessBrowser: an opener may succeed where no browser can be
-// used (ssh -X, a container). The person may paste the answer then too, but nothing is
-// read before there has been time for a browser to bring it.
+// TestPastingIsOfferedBesideAUselessBrowser: An opener may succeed where no
+// browser can be used (ssh -X, a container). The person may paste the answer
+// then too, but the provider reads nothing before a browser has had time to
+// bring it.
 func TestPastingIsOfferedBesideAUselessBrowser(t *testing.T) {
 	opened := func(c *InteractiveConfig) {
 		c.OpenBrowser = func(context.Context, string) error { return nil }

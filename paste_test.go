@@ -7,10 +7,10 @@ import (
 	"testing/iotest"
 )
 
-// TestPastedAnswer: what people paste, and what becomes of an address on its way through a
-// browser and a terminal. The state is the proof that it is the answer; host, port and
-// path say that it is meant to be one.
-func TestPastedAnswer(t *testing.T) {
+// TestAddressIsTakenAsItIsPasted: An address comes with blanks, quotes or marks
+// of the terminal, and some browsers change its scheme. The state proves that
+// it is the answer; host, port and path say that it is meant to be one.
+func TestAddressIsTakenAsItIsPasted(t *testing.T) {
 	t.Parallel()
 	const answer = "code=c%20d&state=s&iss=https://idp.test"
 	for _, tt := range []struct {
@@ -64,8 +64,9 @@ type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(b []byte) (int, error) { return f(b) }
 
-// TestPastedAnswerOfTheDefaultPort: 80 said and 80 left out are the same.
-func TestPastedAnswerOfTheDefaultPort(t *testing.T) {
+// TestDefaultPortMayBeLeftOutOfAPastedAddress: A browser drops port 80 from the
+// address that it shows.
+func TestDefaultPortMayBeLeftOutOfAPastedAddress(t *testing.T) {
 	for _, redirect := range []string{"http://localhost/", "http://localhost:80/"} {
 		for _, line := range []string{"http://localhost/?code=c", "http://localhost:80/?code=c"} {
 			u, err := parseURL(redirect)
@@ -77,9 +78,9 @@ func TestPastedAnswerOfTheDefaultPort(t *testing.T) {
 	}
 }
 
-// TestLastLineHasNoEnd: the end of the input ends a line as well, also if it comes
-// together with the last byte. Without a line it is an error.
-func TestLastLineHasNoEnd(t *testing.T) {
+// TestLastLineNeedsNoLineEnd: The end of the input ends a line too, even if it
+// comes together with the last byte. An input without a line is an error.
+func TestLastLineNeedsNoLineEnd(t *testing.T) {
 	for _, input := range []io.Reader{strings.NewReader("a\nlast"), iotest.DataErrReader(strings.NewReader("a\nlast"))} {
 		for _, want := range []string{"a", "last"} {
 			if line, err := scanLine(input); line != want || err != nil {
@@ -92,8 +93,9 @@ func TestLastLineHasNoEnd(t *testing.T) {
 	}
 }
 
-// TestInputThatPanics costs the paste, and not the program.
-func TestInputThatPanics(t *testing.T) {
+// TestInputThatPanicsCostsThePasteAlone: Input is the caller's code. If it
+// panics, the person cannot paste, but the program goes on.
+func TestInputThatPanicsCostsThePasteAlone(t *testing.T) {
 	line, err := readLine(t.Context(), &brokenInput{})
 	if line != "" || err == nil || !strings.Contains(err.Error(), "Input panicked") {
 		t.Errorf("%q, %v", line, err)

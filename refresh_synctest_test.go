@@ -21,7 +21,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-func TestFreshFromMemory(t *testing.T) {
+// TestFreshTokenComesFromMemory: A program may call Token for each of its
+// requests. Until the leeway begins, a call costs no request.
+func TestFreshTokenComesFromMemory(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		tok, _ := get(t, p)
 		for range 100 {
@@ -37,7 +39,9 @@ func TestFreshFromMemory(t *testing.T) {
 	})
 }
 
-func TestLeewayRefreshesInBackground(t *testing.T) {
+// TestTokenInTheLeewayIsRefreshedInTheBackground: In the leeway the current
+// token is still valid, so nobody waits for the next one.
+func TestTokenInTheLeewayIsRefreshedInTheBackground(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
 		idp.Fault(idp.Slow(3*time.Second, nil))
@@ -58,7 +62,10 @@ func TestLeewayRefreshesInBackground(t *testing.T) {
 	})
 }
 
-func TestUrgentWaitsForTheFlight(t *testing.T) {
+// TestCallersWaitInTheLastThirdOfTheLeeway: A token that expires within seconds
+// may be dead when it arrives at the API. From the last third of the leeway on,
+// callers wait for the refresh.
+func TestCallersWaitInTheLastThirdOfTheLeeway(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
 		idp.Fault(idp.Slow(2*time.Second, nil))
@@ -71,6 +78,9 @@ func TestUrgentWaitsForTheFlight(t *testing.T) {
 	})
 }
 
+// TestUrgentWaitEndsASecondBeforeExpiry: If the refresh does not come, a valid
+// token is still better than an error. The wait ends a second before the token
+// expires, and an expired token is never handed out.
 func TestUrgentWaitEndsASecondBeforeExpiry(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
@@ -91,6 +101,9 @@ func TestUrgentWaitEndsASecondBeforeExpiry(t *testing.T) {
 	})
 }
 
+// TestEndedContextStillGetsAValidToken: A valid token costs no wait, so that a
+// caller whose context has ended gets it. A caller who took the slow path, and
+// arrives after the flight has landed, starts no other.
 func TestEndedContextStillGetsAValidToken(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
@@ -110,7 +123,9 @@ func TestEndedContextStillGetsAValidToken(t *testing.T) {
 	})
 }
 
-func TestStampede(t *testing.T) {
+// TestTenThousandCallersMakeOneRequest: Programs begin with many requests at
+// once, and a token that expires sends all of their callers at the same moment.
+func TestTenThousandCallersMakeOneRequest(t *testing.T) {
 	t.Run("callers who may leave", func(t *testing.T) { stampede(t, (*testing.T).Context) })
 	t.Run("callers who cannot", func(t *testing.T) { stampede(t, func(*testing.T) context.Context { return context.Background() }) })
 }
@@ -135,7 +150,11 @@ func stampede(t *testing.T, ctx func(*testing.T) context.Context) {
 	})
 }
 
-func TestCallerLeavesFlightGoesOn(t *testing.T) {
+// TestFlightGoesOnWhenItsCallerLeaves: Others wait for the request of the
+// caller who started it. If that caller leaves, each caller gets the error of
+// their own context, and the request goes on, with the values of the first
+// caller's context.
+func TestFlightGoesOnWhenItsCallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
 		idp.Fault(idp.Slow(2*time.Second, nil))
@@ -180,6 +199,9 @@ func TestCallerLeavesFlightGoesOn(t *testing.T) {
 	})
 }
 
+// TestFailedRefreshTakesNoTokenAway: An identity provider may be out of order
+// for longer than the leeway. Whatever the failure is, the current token serves
+// until it expires, and the identity provider gets few requests meanwhile.
 func TestFailedRefreshTakesNoTokenAway(t *testing.T) {
 	refuse := func(http.ResponseWriter, *http.Request) { panic("connection lost") }
 	for name, fault := range map[string]http.HandlerFunc{
@@ -237,7 +259,9 @@ func (q quitter) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func TestPanickingLogger(t *testing.T) {
+// TestLoggerThatPanicsCostsNoRefresh: A Logger is the caller's code. If it
+// panics, the warning is lost, and the refresh is not.
+func TestLoggerThatPanicsCostsNoRefresh(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		p.refresher.logger = slog.New(quitter{slog.NewTextHandler(io.Discard, nil)})
 		old, _ := get(t, p)
@@ -253,6 +277,9 @@ func TestPanickingLogger(t *testing.T) {
 	})
 }
 
+// TestWithoutATokenNoFailureIsReplayed: A failure that is replayed would
+// outlive its cause. A caller without a token makes a request of their own: the
+// first two at once, the next after the back-off, under their own context.
 func TestWithoutATokenNoFailureIsReplayed(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Always(idptest.Error(401, "invalid_client", ""))
@@ -289,6 +316,8 @@ func TestWithoutATokenNoFailureIsReplayed(t *testing.T) {
 	})
 }
 
+// TestSuccessEndsTheBackoff: The Retry-After of a failure says nothing once a
+// request has succeeded.
 func TestSuccessEndsTheBackoff(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Fault(idptest.Status(429, "Retry-After", "40"), idptest.Body(`{"access_token":"short","expires_in":20}`))
@@ -303,7 +332,11 @@ func TestSuccessEndsTheBackoff(t *testing.T) {
 	})
 }
 
-func TestLifetimes(t *testing.T) {
+// TestLifetimeCountsFromTheRequest: expires_in counts from when the token was
+// made (RFC 6749 §5.1), which is after the request and before the answer. The
+// earlier moment is the safe one. A lifetime that is missing, of another type
+// or absurd is replaced by a useful one.
+func TestLifetimeCountsFromTheRequest(t *testing.T) {
 	for _, tt := range []struct {
 		name, fields string
 		expiry       time.Duration // after the request was sent; negative: on arrival it had expired
@@ -359,7 +392,10 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-func TestExpiredOnArrivalWhileOneIsValid(t *testing.T) {
+// TestTokenDeadOnArrivalReplacesNoValidOne: A token that has expired when it
+// arrives is worth less than the one that is still valid, and costs back-offs
+// as a failure does.
+func TestTokenDeadOnArrivalReplacesNoValidOne(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
 		idp.Always(idptest.Body(`{"access_token":"dead","expires_in":0}`))
@@ -376,7 +412,11 @@ func TestExpiredOnArrivalWhileOneIsValid(t *testing.T) {
 	})
 }
 
-func TestWallClockJumps(t *testing.T) {
+// TestTokenDeadByTheWallClockIsNotHandedOut: A laptop that slept wakes with its wall
+// clock ahead, and people set clocks back. A token that is dead by the wall
+// clock is not handed out. Back-offs use the monotonic clock, and do not last
+// longer when the wall clock is set back.
+func TestTokenDeadByTheWallClockIsNotHandedOut(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		jump := &p.refresher.clock.ahead
 		old, _ := get(t, p)
@@ -402,7 +442,10 @@ func TestWallClockJumps(t *testing.T) {
 	})
 }
 
-func TestPanicInTheFlight(t *testing.T) {
+// TestPanicInTheFlightIsAnError: A panic in a goroutine of this package would
+// end the program, and a goroutine that exits would leave its callers waiting
+// for ever. Both are errors.
+func TestPanicInTheFlightIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// net/http's transport is not guarded, but what it calls may panic.
 		hc := &http.Client{Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { panic("no proxy") }}}
@@ -425,7 +468,10 @@ func TestPanicInTheFlight(t *testing.T) {
 	})
 }
 
-func TestAskingPeople(t *testing.T) {
+// TestEachCallerWaitsByTheirOwnMark: Callers with WithoutInteraction and
+// callers without it wait for the same flight. The marked ones leave when the
+// silent phase has ended, and the person is asked once for all others.
+func TestEachCallerWaitsByTheirOwnMark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPerson()
 		marked := WithoutInteraction(t.Context())
@@ -461,6 +507,9 @@ func TestAskingPeople(t *testing.T) {
 	})
 }
 
+// TestAskingEndsWhenTheLastLeaves: A person is asked for as long as somebody
+// waits, and at most for a quarter of an hour. The next caller starts a new
+// sign-in, even one who comes while the old one is being called off.
 func TestAskingEndsWhenTheLastLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPerson()
@@ -520,6 +569,9 @@ func TestAskingEndsWhenTheLastLeaves(t *testing.T) {
 	})
 }
 
+// TestBackgroundRefreshAsksNobody: A person is asked only if a caller has to
+// wait for the answer, which nobody does while the token is valid. The failures
+// of silent refreshes do not delay the sign-in that follows.
 func TestBackgroundRefreshAsksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPerson()
@@ -549,9 +601,10 @@ type sleeper struct{ slog.Handler }
 
 func (s sleeper) Handle(context.Context, slog.Record) error { time.Sleep(time.Minute); return nil }
 
-// TestCallerWhoMayBeAskedComesLate: when the silent phase has just ended and
-// nobody could be asked.
-func TestCallerWhoMayBeAskedComesLate(t *testing.T) {
+// TestLateCallerOfASilentFlightMayStillBeAsked: A flight of which nobody may be
+// asked has failed, and is still being logged when a caller comes who may be
+// asked. That caller does not get the error.
+func TestLateCallerOfASilentFlightMayStillBeAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPerson()
 		p.refresher.logger = slog.New(sleeper{slog.NewTextHandler(io.Discard, nil)})
@@ -567,7 +620,10 @@ func TestCallerWhoMayBeAskedComesLate(t *testing.T) {
 	})
 }
 
-func TestInvalidate(t *testing.T) {
+// TestInvalidateForgetsTheCurrentTokenAlone: Many requests may fail with the
+// same token, and each calls Invalidate. Only a call with the current token has
+// an effect, so that the new token is not forgotten because of the old one.
+func TestInvalidateForgetsTheCurrentTokenAlone(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		first, _ := get(t, p)
 		p.Invalidate(Token{})
@@ -592,7 +648,10 @@ func TestInvalidate(t *testing.T) {
 	})
 }
 
-func TestInvalidateFails(t *testing.T) {
+// TestInvalidatedTokenServesWhereThereIsNoOther: An API may refuse a token for
+// a reason that no new token changes. The refused token serves until it
+// expires, if no other can be had or a person would have to be asked.
+func TestInvalidatedTokenServesWhereThereIsNoOther(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
 		idp.Always(idptest.Error(400, "invalid_client", ""))
@@ -621,6 +680,10 @@ func TestInvalidateFails(t *testing.T) {
 	})
 }
 
+// TestInvalidateIsRateLimited: An API that refuses every token would otherwise
+// cause a token request for each request of the program. The gaps between
+// renewals grow, up to a limit, as long as tokens are refused. A token that is
+// refused now and then is replaced at once.
 func TestInvalidateIsRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // an API that refuses every token, and callers who say so each time
 		idp := idptest.New()
@@ -722,9 +785,10 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 	})
 }
 
-// TestWhoMayNotWaitMakesTheFlight: a caller whom nobody may keep waiting for a person
-// returns when one is asked, also if he made the flight.
-func TestWhoMayNotWaitMakesTheFlight(t *testing.T) {
+// TestCallerWithoutInteractionLeavesTheirOwnFlight: A caller with
+// WithoutInteraction returns as soon as a person is asked. That holds for a caller
+// who has started the flight, too, while others wait for the person.
+func TestCallerWithoutInteractionLeavesTheirOwnFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) {
@@ -747,9 +811,10 @@ func TestWhoMayNotWaitMakesTheFlight(t *testing.T) {
 	})
 }
 
-// TestNobodyWasThereToAsk: who comes when a flight has just found that it need not ask
-// does not get its error, but has another look.
-func TestNobodyWasThereToAsk(t *testing.T) {
+// TestNewcomerGetsNoErrorOfAnEndedFlight: A flight has just found that
+// nobody was there to be asked when a caller comes who may be. That caller
+// starts another round, and does not get the error.
+func TestNewcomerGetsNoErrorOfAnEndedFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) { return NewToken("tok", time.Now().Add(time.Hour)) })
 		e, f := p.refresher, &flight{done: make(chan struct{}), asking: make(chan struct{})}
@@ -767,8 +832,9 @@ func TestNobodyWasThereToAsk(t *testing.T) {
 	})
 }
 
-// TestFailedRefreshIsLogged: who has a token is told by nobody else; of a refresh that
-// succeeds there is nothing to tell.
+// TestFailedRefreshIsLogged: A caller who has a valid token gets no error, so
+// that the log alone tells of the failure. Of a refresh that succeeds there is
+// nothing to tell.
 func TestFailedRefreshIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var records bytes.Buffer
@@ -791,8 +857,10 @@ func TestFailedRefreshIsLogged(t *testing.T) {
 	})
 }
 
-// TestSignOutOvertakesAFlight: who came before it is told; who came after it, while the
-// old flight was still under way, gets a token.
+// TestSignOutOvertakesAFlight: A flight that is under way at a sign-out would
+// bring a token of the person who has left. Callers who came before the
+// sign-out get an error that says so. Callers who come after it wait for a
+// flight of their own.
 func TestSignOutOvertakesAFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) {
@@ -812,11 +880,10 @@ func TestSignOutOvertakesAFlight(t *testing.T) {
 	})
 }
 
-// These tests are of faults that a review found.
-
-// TestClockJumpsWhileWaiting: a caller who waits for a refresh when the laptop goes to
-// sleep is not handed the dead token.
-func TestClockJumpsWhileWaiting(t *testing.T) {
+// TestTokenThatDiesDuringTheWaitIsNotHandedOut: The laptop goes to sleep while
+// a caller waits for a refresh. The token that was valid before the sleep is
+// dead after it.
+func TestTokenThatDiesDuringTheWaitIsNotHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newRefresher("x", Options{})
 		jump := &e.clock.ahead
@@ -837,8 +904,9 @@ func TestClockJumpsWhileWaiting(t *testing.T) {
 	})
 }
 
-// TestSmallRefreshIn: a server cannot ask for a request per call.
-func TestSmallRefreshIn(t *testing.T) {
+// TestSmallRefreshInCausesNoRequestPerCall: A server may send a refresh_in of a
+// millisecond. It cannot ask for a request per call.
+func TestSmallRefreshInCausesNoRequestPerCall(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Always(idptest.JSON(200, map[string]any{"access_token": "tok", "expires_in": 86400, "refresh_in": 0.001}))
 		for range 500 {

@@ -23,11 +23,12 @@ const (
 	tenantB = "https://idp.test/99999999-8888-7777-6666-555555555555"
 )
 
-// TestRefusedRefreshTokenStays: what an answer to a refresh says of the refresh
-// token. Where it may be good for another tenant or another scope, it stays in the
-// cache, for them and for Python; MSAL stopped removing such, too. It is removed
-// where the refusal can only mean that it is dead.
-func TestRefusedRefreshTokenStays(t *testing.T) {
+// TestRefreshTokenIsRemovedOnlyIfItIsDead: An answer to a refresh says
+// something of the refresh token. Where the token may be good for another
+// tenant or another scope, it stays in the cache, for them and for Python; MSAL
+// has stopped removing such tokens, too. It is removed where the refusal can
+// only mean that it is dead.
+func TestRefreshTokenIsRemovedOnlyIfItIsDead(t *testing.T) {
 	refusal := func(status int, fields ...string) http.HandlerFunc {
 		body := map[string]any{}
 		for i := 0; i+1 < len(fields); i += 2 {
@@ -80,12 +81,12 @@ func TestRefusedRefreshTokenStays(t *testing.T) {
 	}
 }
 
-// TestRefusalAtOneTenant: a refresh token that one tenant refuses is not redeemed
-// there again, silently or by the phase that asks, before the person has been
-// asked: that would be a refusal, and a second of waiting, for each call. The sign-in
-// begins at once, however often callers were refused before. Another tenant's
-// provider goes on with the token.
-func TestRefusalAtOneTenant(t *testing.T) {
+// TestRefusedRefreshTokenIsNotRedeemedAgainAtItsTenant: After one tenant has
+// refused a refresh token, redeeming it there again, silently or before the
+// person is asked, would bring a refusal and a second of waiting for each call.
+// The sign-in begins at once, however often callers were refused before. The
+// provider of another tenant goes on with the token.
+func TestRefusedRefreshTokenIsNotRedeemedAgainAtItsTenant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 		signedIn(t, interactive(t, h, cache, at(Authority(tenantA))))
@@ -125,8 +126,9 @@ func TestRefusalAtOneTenant(t *testing.T) {
 	})
 }
 
-// TestRefusedTokenGivesWayToANewOne: what another program has got
-// meanwhile, with the second factor that was wanted, is redeemed.
+// TestRefusedTokenGivesWayToANewOne: Another program may have signed the person
+// in meanwhile, with the second factor that was wanted. The provider redeems
+// the refresh token of that sign-in.
 func TestRefusedTokenGivesWayToANewOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -146,7 +148,9 @@ func TestRefusedTokenGivesWayToANewOne(t *testing.T) {
 	})
 }
 
-// TestDeclinedSignInKeepsTheRefusal: who was asked and said no has changed nothing.
+// TestDeclinedSignInKeepsTheRefusal: A person who was asked, and did not sign
+// in, has changed nothing about the refresh token. The provider does not redeem
+// it again.
 func TestDeclinedSignInKeepsTheRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -172,9 +176,9 @@ func TestDeclinedSignInKeepsTheRefusal(t *testing.T) {
 	})
 }
 
-// TestSignInLiftsARefusal: when the person has signed in, the refresh token may be
-// good for what it was refused for, and is redeemed again. A provider need not have
-// issued another one.
+// TestSignInLiftsARefusal: When the person has signed in, the refresh token may
+// be good for what it was refused for, and the provider redeems it again. The
+// identity provider need not have issued another one.
 func TestSignInLiftsARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -195,8 +199,11 @@ func TestSignInLiftsARefusal(t *testing.T) {
 	})
 }
 
-// TestRefreshTokens: what becomes of those that are refused.
-func TestRefreshTokens(t *testing.T) {
+// TestNoRefreshTokenIsRedeemedTwice: A refresh token that is redeemed twice may
+// end the sign-in (RFC 9700 §4.14.2), so the provider redeems the newest one,
+// replaces it by what it gets, and removes exactly the one that was refused. It
+// tries another one only if that has appeared meanwhile.
+func TestNoRefreshTokenIsRedeemedTwice(t *testing.T) {
 	// renewed changes what the cache of somebody who signed in has, and returns the
 	// provider after a token was asked for.
 	renewed := func(t *testing.T, change func(h *human, c msalCache)) (*human, *MemoryCache, error) {
@@ -382,9 +389,10 @@ func (s *shifting) Update(ctx context.Context, f func(context.Context, []byte) (
 	})
 }
 
-// TestRefreshTokensOfOneAge: of two that were written at once, one is refused; the other
-// is neither newer nor has it appeared since.
-func TestRefreshTokensOfOneAge(t *testing.T) {
+// TestSecondRefreshTokenOfOneAgeIsNotRedeemed: Two refresh tokens were written
+// at the same moment, and one is refused. The other one is not newer and has
+// not appeared since, so the provider does not try it.
+func TestSecondRefreshTokenOfOneAgeIsNotRedeemed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")
@@ -402,8 +410,9 @@ func TestRefreshTokensOfOneAge(t *testing.T) {
 	})
 }
 
-// TestMetadataOutageKeepsTheRefreshToken: where the metadata is needed to judge the answer
-// of a refresh, it is read before the refresh token is spent.
+// TestMetadataOutageKeepsTheRefreshToken: The provider may need the metadata to
+// judge the answer to a refresh. It reads the metadata before it spends the
+// refresh token.
 func TestMetadataOutageKeepsTheRefreshToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -421,8 +430,8 @@ func TestMetadataOutageKeepsTheRefreshToken(t *testing.T) {
 	})
 }
 
-// TestSilentRefusalBacksOff: a provider that says interaction_required is not asked again
-// for every call of callers who may not be asked.
+// TestSilentRefusalBacksOff: A provider that answers interaction_required gets
+// few requests, although callers who may not be asked call Token all the time.
 func TestSilentRefusalBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -446,9 +455,10 @@ func TestSilentRefusalBacksOff(t *testing.T) {
 	})
 }
 
-// TestHungProviderKeepsTheCache: a provider that does not answer for the length of a
-// flight is not the cache's fault either. A refresh token that was copied out of the cache
-// because of it would later be redeemed without the lock, a second time.
+// TestHungProviderKeepsTheCache: An identity provider that does not answer for
+// the length of a flight is not the cache's fault. If the provider gave up the
+// cache because of it, it would later redeem a copy of the refresh token
+// without the lock, a second time.
 func TestHungProviderKeepsTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -469,8 +479,9 @@ func TestHungProviderKeepsTheCache(t *testing.T) {
 	})
 }
 
-// TestRefusalsOfOpenIDConnectAreNotForGood: each error that says the person has to do
-// something (OpenID Connect Core §3.1.2.6), and says nothing of the refresh token.
+// TestRefusalsOfOpenIDConnectAreNotForGood: OpenID Connect Core §3.1.2.6 has
+// errors that say that the person has to do something. They say nothing of the
+// refresh token, which stays.
 func TestRefusalsOfOpenIDConnectAreNotForGood(t *testing.T) {
 	for _, code := range []string{"interaction_required", "login_required", "consent_required"} {
 		synctest.Test(t, func(t *testing.T) {

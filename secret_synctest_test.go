@@ -14,7 +14,11 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-func TestSecretMisbehaves(t *testing.T) {
+// TestSecretThatMisbehavesIsAnError: A Secret is the caller's code, such as a
+// call to a vault. If it panics, fails, exits or hangs, Token returns an error
+// in time, which names the field and shows nothing of a secret, and no request
+// is sent.
+func TestSecretThatMisbehavesIsAnError(t *testing.T) {
 	index := func(i int) string { return []string{}[i] }
 	for _, tt := range []struct {
 		name   string

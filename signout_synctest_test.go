@@ -15,9 +15,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestSignOutOfAnEarlierHint: who has signed in under a hint signs out under it,
-// though it is not their user name.
-func TestSignOutOfAnEarlierHint(t *testing.T) {
+// TestHintOfTheSignInServesTheSignOut: A person who has signed in under a hint
+// signs out under it, although it is not their user name.
+func TestHintOfTheSignInServesTheSignOut(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		var cache MemoryCache
 		d.who = guest
@@ -29,10 +29,11 @@ func TestSignOutOfAnEarlierHint(t *testing.T) {
 	})
 }
 
-// TestSignOutOfNobody: a hint that means nobody, although others are signed in, is
-// an error that says who is: no error would tell the caller that the refresh token
-// is gone, and it is not. Where nobody is signed in, there is nothing to do.
-func TestSignOutOfNobody(t *testing.T) {
+// TestSignOutOfAnUnknownHintIsAnError: Others are signed in, and the hint means
+// none of them. SignOut returns an error that says who is signed in, because
+// success would tell the caller that the refresh token is gone. Where nobody is
+// signed in, there is nothing to do.
+func TestSignOutOfAnUnknownHintIsAnError(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob", "eve")
 		before, _ := cache.Get(t.Context())
@@ -49,10 +50,10 @@ func TestSignOutOfNobody(t *testing.T) {
 	})
 }
 
-// TestSignOutRemovesTokensOfNobody: Python's device code flow refreshes without
-// client_info, and stores an access token that has no account. It came from the
-// person's refresh token, and would serve the next silent call.
-func TestSignOutRemovesTokensOfNobody(t *testing.T) {
+// TestSignOutRemovesTokensWithoutAnAccount: Python's device code flow refreshes
+// without client_info, and stores an access token that has no account. It came
+// from the person's refresh token, and would serve the next silent call.
+func TestSignOutRemovesTokensWithoutAnAccount(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		for _, signedInNow := range []bool{true, false} {
 			cache := sample(t, d.human, "bob")
@@ -89,7 +90,8 @@ func TestSignOutRemovesTokensOfNobody(t *testing.T) {
 	})
 }
 
-// TestSignOutOfAnEmptyCacheWritesNothing: Python's own formatting stays, too.
+// TestSignOutOfAnEmptyCacheWritesNothing: Where there is nothing to remove, the
+// content stays to the letter, with Python's own formatting.
 func TestSignOutOfAnEmptyCacheWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -100,8 +102,10 @@ func TestSignOutOfAnEmptyCacheWritesNothing(t *testing.T) {
 	})
 }
 
-// TestSignOut removes one account and nothing else, in memory too.
-func TestSignOut(t *testing.T) {
+// TestSignOutRemovesOneAccountAlone: SignOut removes the tokens and the account
+// of one person, from the cache and from memory. Other people, other clients
+// and what other programs have written stay.
+func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob", "eve")
@@ -213,8 +217,9 @@ func TestSignOut(t *testing.T) {
 	})
 }
 
-// TestSignOutWithNothing: misuse is an error, and no panic.
-func TestSignOutWithNothing(t *testing.T) {
+// TestSignOutWithoutAContextIsAnError: A nil context is misuse, which returns
+// an error and does not panic.
+func TestSignOutWithoutAContextIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		defer func() {
 			if p := recover(); p != nil {
@@ -229,8 +234,9 @@ func TestSignOutWithNothing(t *testing.T) {
 	})
 }
 
-// TestSignOutOffline: to forget what our own entries say needs no provider.
-func TestSignOutOffline(t *testing.T) {
+// TestSignOutNeedsNoNetwork: Our own entries say whose they are, so that
+// SignOut need not ask the identity provider.
+func TestSignOutNeedsNoNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")
@@ -274,10 +280,10 @@ func (c *meddled) Update(ctx context.Context, f func(context.Context, []byte) ([
 	return errors.New("the disk is full")
 }
 
-// TestFlightBringsNothingBackAfterSignOut: a flight that was under way when somebody
-// signed out may still come to know the person whom it has found in the cache, and keep
-// what it could not store in memory. Neither may outlive the sign-out: the next person
-// would be asked as the one who has gone, or get the tokens of that one.
+// TestFlightBringsNothingBackAfterSignOut: A flight that was under way at a
+// sign-out may still find the person in the cache, and keep in memory what it
+// could not store. Neither may outlive the sign-out: the next person would be
+// asked as the one who has left, or get that one's tokens.
 func TestFlightBringsNothingBackAfterSignOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -309,8 +315,9 @@ func TestFlightBringsNothingBackAfterSignOut(t *testing.T) {
 	})
 }
 
-// TestSignOutOfOneOfSeveral needs a LoginHint, and the error is the one that says so.
-func TestSignOutOfOneOfSeveral(t *testing.T) {
+// TestSignOutOfOneOfSeveralNeedsALoginHint: Without a LoginHint it is unknown
+// who signs out. The error is the one that says so.
+func TestSignOutOfOneOfSeveralNeedsALoginHint(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob", "eve")
 		if err := d.userFlowWithHint(t, cache, "").SignOut(t.Context()); !errors.Is(err, errSeveralAccounts) {
@@ -319,9 +326,10 @@ func TestSignOutOfOneOfSeveral(t *testing.T) {
 	})
 }
 
-// TestSignOutOfNobodyOffline: without the metadata, an entry of the person may not be
-// recognised, and to say that nobody is signed in would be a guess.
-func TestSignOutOfNobodyOffline(t *testing.T) {
+// TestSignOutOfNobodyNeedsTheMetadata: Without the metadata, an entry of the
+// person may not be recognised. To report that nobody is signed in would be a
+// guess.
+func TestSignOutOfNobodyNeedsTheMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("no network")
 		p := interactive(t, &human{idp: idptest.New()}, &MemoryCache{}, func(c *InteractiveConfig) {
@@ -333,8 +341,9 @@ func TestSignOutOfNobodyOffline(t *testing.T) {
 	})
 }
 
-// TestSignOutKeepsTheAccountElsewhere: the same id at another host is another account.
-func TestSignOutKeepsTheAccountElsewhere(t *testing.T) {
+// TestSignOutKeepsTheAccountOfAnotherHost: The same identifier at another host
+// is another account.
+func TestSignOutKeepsTheAccountOfAnotherHost(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob")
 		edit(t, cache, func(c msalCache) {
@@ -350,8 +359,10 @@ func TestSignOutKeepsTheAccountElsewhere(t *testing.T) {
 	})
 }
 
-// TestSignOutRemovesTokensOfNobodyFromOurIssuer, and keeps those of another one.
-func TestSignOutRemovesTokensOfNobodyFromOurIssuer(t *testing.T) {
+// TestSignOutKeepsTokensWithoutAnAccountOfAnotherIssuer: A token without an
+// account goes if our issuer has issued it. That of another issuer at the same
+// host belongs to somebody else.
+func TestSignOutKeepsTokensWithoutAnAccountOfAnotherIssuer(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob")
 		edit(t, cache, func(c msalCache) {
@@ -368,8 +379,9 @@ func TestSignOutRemovesTokensOfNobodyFromOurIssuer(t *testing.T) {
 	})
 }
 
-// TestSignOutForgetsWhatCameMeanwhile: while it waits for the cache, somebody may get
-// the token that is still there. It must not serve on from memory.
+// TestSignOutForgetsWhatCameMeanwhile: While SignOut waits for the cache, a
+// caller may get the token that is still there. It must not serve on from
+// memory.
 func TestSignOutForgetsWhatCameMeanwhile(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob")
@@ -389,8 +401,8 @@ func TestSignOutForgetsWhatCameMeanwhile(t *testing.T) {
 	})
 }
 
-// TestSignOutForgetsTheFallback: what a broken cache did not store is in memory, and a
-// refresh token with it.
+// TestSignOutForgetsTheFallback: What a broken cache did not store is in
+// memory, and a refresh token with it.
 func TestSignOutForgetsTheFallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &unwritable{why: errors.New("disk full")}

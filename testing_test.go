@@ -82,6 +82,7 @@ var children = map[string]func(c *FileCache, arg string) error{
 	},
 }
 
+// TestMain runs the tests, or what a test has started this binary for (childEnv).
 func TestMain(m *testing.M) {
 	if f, ok := children[os.Getenv(childEnv)]; ok {
 		c, err := NewFileCache(os.Args[1])

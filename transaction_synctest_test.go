@@ -94,8 +94,9 @@ func (c *rude) Update(ctx context.Context, f func(context.Context, []byte) ([]by
 	return err
 }
 
-// TestCacheThatIgnoresItsContextCostsNoToken: nor does it cost a second request,
-// if its Update comes back when the flight is over, panics or calls twice.
+// TestCacheThatIgnoresItsContextCostsNoToken: The Update of a cache may come
+// back after the flight is over, panic, or call its function twice. It costs
+// neither the token nor a second request.
 func TestCacheThatIgnoresItsContextCostsNoToken(t *testing.T) {
 	for _, at := range []string{"get", "before", "late", "after", "panic", "twice"} {
 		t.Run(at, func(t *testing.T) {
@@ -125,8 +126,9 @@ func (c *hasty) Update(ctx context.Context, f func(context.Context, []byte) ([]b
 	return nil
 }
 
-// TestUpdateThatDoesNotWaitBringsAnError: if the request is still under way when such
-// an Update has returned, there is no token, and Token must not report one.
+// TestUpdateThatDoesNotWaitBringsAnError: An Update may return while the
+// request is still under way. Then there is no token, and Token must not report
+// one.
 func TestUpdateThatDoesNotWaitBringsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
@@ -195,9 +197,10 @@ func (c *plainMutex) Update(ctx context.Context, f func(context.Context, []byte)
 	return err
 }
 
-// TestCacheThatBlocksGetDuringUpdate costs persistence at most, never the sign-in.
-// The provider reads the cache within Update when a refresh token was refused.
-func TestCacheThatBlocksGetDuringUpdate(t *testing.T) {
+// TestCacheThatBlocksGetDuringUpdateCostsNoSignIn: The provider reads the cache
+// within Update when a refresh token was refused. A cache that does not allow
+// that costs persistence at most, and never the sign-in.
+func TestCacheThatBlocksGetDuringUpdateCostsNoSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &plainMutex{mu: make(chan bool, 1), end: make(chan bool)}
 		defer close(c.end)
@@ -209,8 +212,8 @@ func TestCacheThatBlocksGetDuringUpdate(t *testing.T) {
 	})
 }
 
-// TestLockIsWaitedFor: a flight waits for others, but not for ever, and once it
-// is inside nobody hurries it.
+// TestLockIsWaitedFor: A flight waits until other programs are done with the
+// cache, but not for ever. Once the flight is inside, nobody hurries it.
 func TestLockIsWaitedFor(t *testing.T) {
 	hold := func(cache Cache, d time.Duration) {
 		cache.Update(context.Background(), func(_ context.Context, old []byte) ([]byte, error) {
@@ -257,9 +260,9 @@ func (c *unwritable) Update(ctx context.Context, f func(context.Context, []byte)
 	})
 }
 
-// TestTokenThatWasNotStoredIsKeptInMemory: a person's flow goes on in memory, for
-// good, since it has the refresh token that the file lacks. An application's tries
-// the cache again.
+// TestTokenThatWasNotStoredIsKeptInMemory: The flow of a person goes on in
+// memory for good, since the memory has the refresh token that the file lacks.
+// The flow of an application tries the cache again.
 func TestTokenThatWasNotStoredIsKeptInMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &unwritable{why: errors.New("disk full")}
@@ -484,8 +487,9 @@ func (c *lender) Update(ctx context.Context, f func(context.Context, []byte) ([]
 	return c.MemoryCache.Update(ctx, f)
 }
 
-// TestContextOfUpdateEndsWithTheTransaction: what a cache has started under it,
-// such as the renewal of a lease, ends then, and not with the flight.
+// TestContextOfUpdateEndsWithTheTransaction: A cache may have started something
+// under the context, such as the renewal of a lease. It ends with the
+// transaction, and not with the flight.
 func TestContextOfUpdateEndsWithTheTransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cache := &lender{}
@@ -511,9 +515,10 @@ func (c *punctual) Update(ctx context.Context, f func(context.Context, []byte) (
 	return err
 }
 
-// TestUpdateThatReturnsAsItsContextEnds: whichever is seen first, the work was done. It
-// is not done again, its token is handed out, and the next program finds it.
-func TestUpdateThatReturnsAsItsContextEnds(t *testing.T) {
+// TestWorkThatIsDoneCountsThoughTheContextEnds: Update may return at the moment
+// at which its context ends. Whichever is seen first, the work was done: it is
+// not done again, its token is handed out, and the next program finds it.
+func TestWorkThatIsDoneCountsThoughTheContextEnds(t *testing.T) {
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
 			idp, cache := idptest.New(), &punctual{}
