@@ -118,7 +118,7 @@ func TestDiscovery(t *testing.T) {
 					t.Errorf("got %v, want %s", err, want)
 				}
 			}
-			wantRequestsOf(t, idp, 0)
+			wantRequests(t, idp, 0)
 			idp.Metadata(nil) // failures are not kept
 			if err := again(p); err != nil {
 				t.Error(err)

@@ -46,24 +46,22 @@ func TestIDTokenIsCheckedBeforeAnythingIsKept(t *testing.T) {
 		"two parts":             {raw: "x.e30", err: "not an ID token"},
 		"four parts":            {raw: "x.e30.y.z", err: "not an ID token"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-				h.idp.Fault(func(w http.ResponseWriter, r *http.Request) {
-					raw := tt.raw
-					if raw == "" {
-						good := map[string]any{"iss": "https://idp.test", "sub": "s", "aud": "app", "exp": now() + 60, "nonce": h.last().Get("nonce"), "preferred_username": "a"}
-						tt.claims(good)
-						raw = idptest.IDToken(good)
-					}
-					idptest.JSON(200, map[string]any{"access_token": "tok", "refresh_token": "ref", "id_token": raw})(w, r)
-				})
-				_, err := interactive(t, h, cache, nil).Token(t.Context())
-				blob, _ := cache.Get(t.Context())
-				if tt.err == "" && (err != nil || len(blob) == 0) || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || len(blob) > 0) {
-					t.Errorf("%v, want %q; stored: %s", err, tt.err, blob)
+		runInBubble(t, name, func(t *testing.T) {
+			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+			h.idp.Fault(func(w http.ResponseWriter, r *http.Request) {
+				raw := tt.raw
+				if raw == "" {
+					good := map[string]any{"iss": "https://idp.test", "sub": "s", "aud": "app", "exp": now() + 60, "nonce": h.last().Get("nonce"), "preferred_username": "a"}
+					tt.claims(good)
+					raw = idptest.IDToken(good)
 				}
+				idptest.JSON(200, map[string]any{"access_token": "tok", "refresh_token": "ref", "id_token": raw})(w, r)
 			})
+			_, err := interactive(t, h, cache, nil).Token(t.Context())
+			blob, _ := cache.Get(t.Context())
+			if tt.err == "" && (err != nil || len(blob) == 0) || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || len(blob) > 0) {
+				t.Errorf("%v, want %q; stored: %s", err, tt.err, blob)
+			}
 		})
 	}
 }
@@ -81,19 +79,15 @@ func TestIDTokenOfARefreshKeepsIssuerAndSubject(t *testing.T) {
 		"subject": {change: func(c map[string]any) { c["sub"] = "sub-eve" }, err: "another user's"},
 		"expired": {change: func(c map[string]any) { c["exp"] = 1 }, err: "expired"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := &human{idp: idptest.New()}
-				cache := sample(t, h, "bob")
-				time.Sleep(2 * time.Hour)
-				claims := map[string]any{"iss": "https://idp.test", "sub": "sub-bob", "aud": "app", "exp": time.Now().Unix() + 60}
-				tt.change(claims)
-				h.idp.Fault(idptest.JSON(200, map[string]any{"access_token": "new", "refresh_token": "new", "id_token": idptest.IDToken(claims)}))
-				_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
-				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
-					t.Errorf("%v, want %q", err, tt.err)
-				}
-			})
+		runInBubble(t, name, func(t *testing.T) {
+			h, cache := expiredSignIn(t, "bob")
+			claims := map[string]any{"iss": "https://idp.test", "sub": "sub-bob", "aud": "app", "exp": time.Now().Unix() + 60}
+			tt.change(claims)
+			h.idp.Fault(idptest.JSON(200, map[string]any{"access_token": "new", "refresh_token": "new", "id_token": idptest.IDToken(claims)}))
+			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+				t.Errorf("%v, want %q", err, tt.err)
+			}
 		})
 	}
 }
@@ -144,9 +138,7 @@ func TestEmptyIssuerOfAnAnswerIsRefused(t *testing.T) {
 // replace those of the person.
 func TestRefusedIDTokenIsNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &human{idp: idptest.New()}
-		cache := sample(t, h, "bob")
-		time.Sleep(2 * time.Hour)
+		h, cache := expiredSignIn(t, "bob")
 		before, _ := cache.Get(t.Context())
 		h.idp.Fault(idptest.JSON(200, map[string]any{"access_token": "evil", "refresh_token": "evil",
 			"id_token": idptest.IDToken(map[string]any{"iss": "https://idp.test", "sub": "sub-eve", "aud": "app", "exp": time.Now().Unix() + 60})}))

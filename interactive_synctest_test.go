@@ -140,7 +140,7 @@ func TestStateNonceAndVerifierAreNewEachTime(t *testing.T) {
 func TestBrowserSignInEndsWithItsLastWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-		h.back = func(string) error { return nil }
+		h.back = closesThePage
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, err := interactive(t, h, cache, nil).Token(ctx); err != context.DeadlineExceeded {

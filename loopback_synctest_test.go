@@ -63,64 +63,68 @@ func TestOnlyTheAnswerOfTheSignInSettlesIt(t *testing.T) {
 		{name: "other port", request: get("/?{q}", "localhost:53001"), want: "421"},
 		{name: "no host", request: get("/?{q}", ""), want: "421"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := &human{idp: idptest.New()}
-				var answer, raw string
-				h.back = func(location string) error {
-					// Meanwhile, connections that say nothing or little.
-					for range 3 {
-						c, err := h.net.dial(t.Context(), "tcp", "127.0.0.1:53000")
-						if err != nil {
-							return err
-						}
-						defer c.Close()
-						go io.WriteString(c, "GET /?st")
+		runInBubble(t, tt.name, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			var answer, raw string
+			h.back = func(location string) error {
+				// Meanwhile, connections that say nothing or little.
+				for range 3 {
+					c, err := h.net.dial(t.Context(), "tcp", "127.0.0.1:53000")
+					if err != nil {
+						return err
 					}
-					u, _ := url.Parse(location)
-					r := strings.NewReplacer("{q}", u.RawQuery, "{state}", u.Query().Get("state"))
-					request := r.Replace(tt.request)
-					if _, body, ok := strings.Cut(request, "\r\n\r\n"); ok && body != "" { // its length has changed
-						head, _, _ := strings.Cut(request, "Content-Length")
-						request = fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
-					}
-					raw = h.send("127.0.0.1:53000", request)
-					answer, _, _ = strings.Cut(raw, "\r\n")
-					if tt.settles {
-						return h.visit("http://localhost:53000")
-					}
-					time.Sleep(time.Minute)
-					return h.visit(location)
+					defer c.Close()
+					go io.WriteString(c, "GET /?st")
 				}
-				start := time.Now()
-				_, err := interactive(t, h, &MemoryCache{}, nil).Token(t.Context())
-				if !strings.Contains(answer, tt.want) {
-					t.Errorf("answered %s, want %s", answer, tt.want)
+				u, _ := url.Parse(location)
+				r := strings.NewReplacer("{q}", u.RawQuery, "{state}", u.Query().Get("state"))
+				request := r.Replace(tt.request)
+				if _, body, ok := strings.Cut(request, "\r\n\r\n"); ok && body != "" { // its length has changed
+					head, _, _ := strings.Cut(request, "Content-Length")
+					request = fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
 				}
-				for _, header := range []string{"Cache-Control: no-store", "Referrer-Policy: no-referrer", "X-Content-Type-Options: nosniff", "Content-Security-Policy: default-src 'none'"} {
-					if !strings.Contains(raw, header) {
-						t.Errorf("no %s in %s", header, raw)
-					}
+				raw = h.send("127.0.0.1:53000", request)
+				answer, _, _ = strings.Cut(raw, "\r\n")
+				if tt.settles {
+					return h.visit("http://localhost:53000")
 				}
-				if tt.settles && !strings.Contains(raw, "Location: http://localhost:53000\r\n") {
-					t.Errorf("no clean address in %s", raw)
+				time.Sleep(time.Minute)
+				return h.visit(location)
+			}
+			start := time.Now()
+			_, err := interactive(t, h, &MemoryCache{}, nil).Token(t.Context())
+			if !strings.Contains(answer, tt.want) {
+				t.Errorf("answered %s, want %s", answer, tt.want)
+			}
+			for _, header := range []string{"Cache-Control: no-store", "Referrer-Policy: no-referrer", "X-Content-Type-Options: nosniff", "Content-Security-Policy: default-src 'none'"} {
+				if !strings.Contains(raw, header) {
+					t.Errorf("no %s in %s", header, raw)
 				}
-				if d := time.Since(start); tt.settles != (d < time.Second) {
-					t.Errorf("over after %v", d)
-				}
-				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
-					t.Errorf("%v, want %q", err, tt.err)
-				}
-				synctest.Wait()
-				if !strings.Contains(h.page, tt.page) {
-					t.Errorf("the page says %s, want %q", h.page, tt.page)
-				}
-				if h.net.open() != 0 {
-					t.Error("a listener is left")
-				}
-			})
+			}
+			if tt.settles && !strings.Contains(raw, "Location: http://localhost:53000\r\n") {
+				t.Errorf("no clean address in %s", raw)
+			}
+			if d := time.Since(start); tt.settles != (d < time.Second) {
+				t.Errorf("over after %v", d)
+			}
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+				t.Errorf("%v, want %q", err, tt.err)
+			}
+			synctest.Wait()
+			if !strings.Contains(h.page, tt.page) {
+				t.Errorf("the page says %s, want %q", h.page, tt.page)
+			}
+			if h.net.open() != 0 {
+				t.Error("a listener is left")
+			}
 		})
 	}
+}
+
+// bring sends the answer to the listener, and does not look at the page.
+func (h *human) bring(location string) {
+	_, query, _ := strings.Cut(location, "?")
+	h.send("127.0.0.1:53000", "GET /?"+query+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
 }
 
 // TestClosedPageDoesNotEndTheSignIn: A browser that is closed too early never
@@ -129,13 +133,10 @@ func TestClosedPageDoesNotEndTheSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
-			u, _ := url.Parse(location)
-			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
+			h.bring(location)
 			return nil
 		}
-		start := time.Now()
-		signedIn(t, interactive(t, h, &MemoryCache{}, nil))
-		if d := time.Since(start); d != 2*time.Second {
+		if d := elapse(func() { signedIn(t, interactive(t, h, &MemoryCache{}, nil)) }); d != 2*time.Second {
 			t.Errorf("after %v", d)
 		}
 	})
@@ -148,9 +149,8 @@ func TestFirstAnswerWithTheStateCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
-			u, _ := url.Parse(location)
-			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
-			return h.visit("http://localhost:53000/?error=access_denied&iss=https://idp.test&state=" + u.Query().Get("state"))
+			h.bring(location)
+			return h.visit("http://localhost:53000/?error=access_denied&iss=https://idp.test&state=" + h.last().Get("state"))
 		}
 		signedIn(t, interactive(t, h, &MemoryCache{}, nil))
 		synctest.Wait()
@@ -191,31 +191,29 @@ func TestListenerTakesEveryAddressOfTheRedirectURL(t *testing.T) {
 		{name: "IPv6 alone, and there is none", net: &pipes{noIPv6: true}, change: redirect("http://[::1]:8400/"), err: "RedirectURL: port 8400"},
 		{name: "busy, named by the URL", net: &pipes{busy: map[string]bool{"127.0.0.1:8400": true}}, change: redirect("http://127.0.0.1:8400"), err: "RedirectURL: port 8400"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := &human{idp: idptest.New()}
-				if tt.net != nil {
-					h.net.noIPv6, h.net.busy, h.net.unlucky = tt.net.noIPv6, tt.net.busy, tt.net.unlucky
+		runInBubble(t, tt.name, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			if tt.net != nil {
+				h.net.noIPv6, h.net.busy, h.net.unlucky = tt.net.noIPv6, tt.net.busy, tt.net.unlucky
+			}
+			bound := 0
+			h.back = func(location string) error {
+				if bound = h.net.open(); bound == 0 {
+					return errors.New("no listener")
 				}
-				bound := 0
-				h.back = func(location string) error {
-					if bound = h.net.open(); bound == 0 {
-						return errors.New("no listener")
-					}
-					return h.visit(location)
+				return h.visit(location)
+			}
+			_, err := interactive(t, h, &MemoryCache{}, tt.change).Token(t.Context())
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) || h.asked() > 0 {
+					t.Errorf("%v, want %q; asked %d times", err, tt.err, h.asked())
 				}
-				_, err := interactive(t, h, &MemoryCache{}, tt.change).Token(t.Context())
-				if tt.err != "" {
-					if err == nil || !strings.Contains(err.Error(), tt.err) || h.asked() > 0 {
-						t.Errorf("%v, want %q; asked %d times", err, tt.err, h.asked())
-					}
-				} else if err != nil || h.last().Get("redirect_uri") != tt.uri || bound != tt.bound {
-					t.Errorf("%v; redirect_uri %q on %d listeners, want %q on %d", err, h.last().Get("redirect_uri"), bound, tt.uri, tt.bound)
-				}
-				if h.net.open() != 0 {
-					t.Error("a listener is left")
-				}
-			})
+			} else if err != nil || h.last().Get("redirect_uri") != tt.uri || bound != tt.bound {
+				t.Errorf("%v; redirect_uri %q on %d listeners, want %q on %d", err, h.last().Get("redirect_uri"), bound, tt.uri, tt.bound)
+			}
+			if h.net.open() != 0 {
+				t.Error("a listener is left")
+			}
 		})
 	}
 }
@@ -284,8 +282,7 @@ func TestPageIsSentOnAnEarlyConnection(t *testing.T) {
 				time.Sleep(8 * time.Second)
 				idptest.Body(`{"access_token":"tok"}`)(w, r)
 			})
-			u, _ := url.Parse(location)
-			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
+			h.bring(location)
 			go io.WriteString(early, "GET / HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
 			b, _ := io.ReadAll(early)
 			h.mu.Lock()

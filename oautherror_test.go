@@ -64,7 +64,7 @@ func TestOAuthErrorHasWhatTheProviderSays(t *testing.T) {
 			if !strings.HasPrefix(err.Error(), "cdfauth: ") || !strings.Contains(err.Error(), tt.want.Code) || !strings.Contains(err.Error(), tt.want.Description) {
 				t.Errorf("text: %v", err)
 			}
-			wantRequestsOf(t, idp, tt.requests)
+			wantRequests(t, idp, tt.requests)
 		})
 	}
 }

@@ -60,39 +60,33 @@ func TestAnswerIsPastedWhereNoBrowserOpens(t *testing.T) {
 			t.Error("what was pasted is shown")
 		}
 	})
-	t.Run("the callback comes all the same", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			in, out := io.Pipe()
-			go func() { time.Sleep(time.Minute); h.visit(answered(h)) }()
-			p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { broken(c); c.Input = in })
-			signedIn(t, p)
-			// The read that is left over serves the next sign-in.
-			p.SignOut(t.Context())
-			h.mu.Lock()
-			h.out.Reset()
-			h.mu.Unlock()
-			go func() { time.Sleep(time.Minute); io.WriteString(out, answered(h)+"\n") }()
-			signedIn(t, p)
-			if strings.Contains(h.told(), "That is not") {
-				t.Error("the first line was lost")
-			}
-		})
+	runInBubble(t, "the callback comes all the same", func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		in, out := io.Pipe()
+		go func() { time.Sleep(time.Minute); h.visit(answered(h)) }()
+		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { broken(c); c.Input = in })
+		signedIn(t, p)
+		// The read that is left over serves the next sign-in.
+		p.SignOut(t.Context())
+		h.mu.Lock()
+		h.out.Reset()
+		h.mu.Unlock()
+		go func() { time.Sleep(time.Minute); io.WriteString(out, answered(h)+"\n") }()
+		signedIn(t, p)
+		if strings.Contains(h.told(), "That is not") {
+			t.Error("the first line was lost")
+		}
 	})
-	t.Run("input ends", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			_, err := interactive(t, h, &MemoryCache{}, broken).Token(t.Context())
-			if !errors.Is(err, ErrSignInRequired) || h.net.open() != 0 {
-				t.Error(err)
-			}
-		})
+	runInBubble(t, "input ends", func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		_, err := interactive(t, h, &MemoryCache{}, broken).Token(t.Context())
+		if !errors.Is(err, ErrSignInRequired) || h.net.open() != 0 {
+			t.Error(err)
+		}
 	})
-	t.Run("a browser that opens leaves the input alone", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { c.Input = &untouched{t} }))
-		})
+	runInBubble(t, "a browser that opens leaves the input alone", func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { c.Input = &untouched{t} }))
 	})
 }
 
@@ -213,12 +207,10 @@ func TestPastingIsOfferedBesideAUselessBrowser(t *testing.T) {
 			t.Errorf("told: %s", h.told())
 		}
 	})
-	t.Run("input ends, and the browser brings the answer", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			go func() { time.Sleep(2 * pasteDelay); h.visit(answered(h)) }()
-			signedIn(t, interactive(t, h, &MemoryCache{}, opened))
-		})
+	runInBubble(t, "input ends, and the browser brings the answer", func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		go func() { time.Sleep(2 * pasteDelay); h.visit(answered(h)) }()
+		signedIn(t, interactive(t, h, &MemoryCache{}, opened))
 	})
 	t.Run("standard input that is no terminal is left alone", func(t *testing.T) {
 		defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)

@@ -224,7 +224,7 @@ func TestProcessesShareOneRequest(t *testing.T) {
 			}()
 		}
 		wg.Wait()
-		wantRequestsOf(t, idp, round+1)
+		wantRequests(t, idp, round+1)
 		if len(tokens) != 1 {
 			t.Errorf("round %d: the processes have %d different tokens", round, len(tokens))
 		}

@@ -53,7 +53,7 @@ func TestUnusableAnswerIsAnErrorThatShowsNoneOfIt(t *testing.T) {
 			if oe := (*OAuthError)(nil); !errors.As(err, &oe) || oe.Code != "" && tt.name != "error in 200" || oe.StatusCode != 200 {
 				t.Errorf("got %#v", oe)
 			}
-			wantRequestsOf(t, idp, 1)
+			wantRequests(t, idp, 1)
 			if _, err := p.Token(t.Context()); err != nil {
 				t.Errorf("the right answer after it: %v", err)
 			}
@@ -116,7 +116,7 @@ func TestNeedlessOdditiesRefuseNoToken(t *testing.T) {
 		if err != nil || tok.AccessToken() != "tok" || tok.Scope() != "" {
 			t.Errorf("%s: %q, %q, %v", field, tok.AccessToken(), tok.Scope(), err)
 		}
-		wantRequestsOf(t, idp, 1)
+		wantRequests(t, idp, 1)
 	}
 }
 

@@ -82,24 +82,22 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 		{"45", 45 * time.Second},
 		{"86400", retryAfterMax},
 	} {
-		t.Run(tt.header, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				idp := idptest.New()
-				p := newTestProvider(t, idp, nil)
-				p.refresher.leeway = 10 * time.Minute
-				tok, _ := get(t, p)
-				idp.Fault(idptest.Status(429, "Retry-After", tt.header))
-				until(tok, 10*time.Minute)
-				start := time.Now()
-				for idp.Tokens() < 3 && time.Since(start) < 5*time.Minute {
-					get(t, p)
-					synctest.Wait()
-					time.Sleep(10 * time.Millisecond)
-				}
-				if d := idp.Requests("/token")[2].At.Sub(start); d < tt.want || d > tt.want+time.Second {
-					t.Errorf("asked again after %v, want %v", d, tt.want)
-				}
-			})
+		runInBubble(t, tt.header, func(t *testing.T) {
+			idp := idptest.New()
+			p := newTestProvider(t, idp, nil)
+			p.refresher.leeway = 10 * time.Minute
+			tok, _ := get(t, p)
+			idp.Fault(idptest.Status(429, "Retry-After", tt.header))
+			until(tok, 10*time.Minute)
+			start := time.Now()
+			for idp.Tokens() < 3 && time.Since(start) < 5*time.Minute {
+				get(t, p)
+				synctest.Wait()
+				time.Sleep(10 * time.Millisecond)
+			}
+			if d := idp.Requests("/token")[2].At.Sub(start); d < tt.want || d > tt.want+time.Second {
+				t.Errorf("asked again after %v, want %v", d, tt.want)
+			}
 		})
 	}
 }

@@ -114,58 +114,44 @@ func TestTokenOfAnotherProgramServesWhoWaitsForTheLock(t *testing.T) {
 // TestLeavingKeepsTheCache: A caller who does not wait for the person says
 // nothing against the cache. The next sign-in is stored as any other.
 func TestLeavingKeepsTheCache(t *testing.T) {
-	t.Run("device code", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			idp, cache := idptest.New(), &MemoryCache{}
-			done := false
-			idp.Codes = func(string) (string, bool) { return "ada", done }
-			p, _ := device(t, idp, cache, nil)
-			ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
-			defer cancel()
-			if _, err := p.Token(ctx); err != context.DeadlineExceeded {
-				t.Error(err)
-			}
-			synctest.Wait()
-			done = true
-			signedIn(t, p)
-			if n := refreshTokensIn(t, cache); n != 1 {
-				t.Errorf("%d refresh tokens are stored", n)
-			}
-		})
+	// leave lets a caller leave after a time, and somebody sign in after that.
+	leave := func(t *testing.T, p Provider, after time.Duration, cache Cache, signIn func()) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		defer cancel()
+		if _, err := p.Token(ctx); err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		synctest.Wait()
+		signIn()
+		signedIn(t, p)
+		if n := refreshTokensIn(t, cache); n != 1 {
+			t.Errorf("%d refresh tokens are stored", n)
+		}
+	}
+	runInBubble(t, "device code", func(t *testing.T) {
+		idp, cache := idptest.New(), &MemoryCache{}
+		done := false
+		idp.Codes = func(string) (string, bool) { return "ada", done }
+		p, _ := device(t, idp, cache, nil)
+		leave(t, p, 12*time.Second, cache, func() { done = true })
 	})
-	t.Run("interactive", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			h.back = func(string) error { return nil } // the page was closed
-			p := interactive(t, h, cache, nil)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			if _, err := p.Token(ctx); err != context.DeadlineExceeded {
-				t.Error(err)
-			}
-			synctest.Wait()
-			h.back = nil
-			signedIn(t, p)
-			if n := refreshTokensIn(t, cache); n != 1 {
-				t.Errorf("%d refresh tokens are stored", n)
-			}
-		})
+	runInBubble(t, "interactive", func(t *testing.T) {
+		h, cache := &human{idp: idptest.New(), back: closesThePage}, &MemoryCache{}
+		leave(t, interactive(t, h, cache, nil), time.Minute, cache, func() { h.back = nil })
 	})
-	t.Run("nobody signs in for 15 minutes", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			h.back = func(string) error { return nil }
-			p := interactive(t, h, cache, nil)
-			if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "nobody has signed in within 15m") {
-				t.Error(err)
-			}
-			synctest.Wait()
-			h.back = nil
-			signedIn(t, p)
-			if n := refreshTokensIn(t, cache); n != 1 {
-				t.Errorf("%d refresh tokens are stored", n)
-			}
-		})
+	runInBubble(t, "nobody signs in for 15 minutes", func(t *testing.T) {
+		h, cache := &human{idp: idptest.New(), back: closesThePage}, &MemoryCache{}
+		p := interactive(t, h, cache, nil)
+		if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "nobody has signed in within 15m") {
+			t.Error(err)
+		}
+		synctest.Wait()
+		h.back = nil
+		signedIn(t, p)
+		if n := refreshTokensIn(t, cache); n != 1 {
+			t.Errorf("%d refresh tokens are stored", n)
+		}
 	})
 }
 

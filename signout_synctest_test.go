@@ -111,7 +111,7 @@ func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 		cache := sample(t, h, "bob", "eve")
 		edit(t, cache, func(c msalCache) {
 			c["Theirs"] = map[string]any{"a": "b"}
-			for _, key := range all(c, accessTokens) { // another client's
+			for _, key := range keysOf(c, accessTokens) { // another client's
 				e := maps.Clone(entryOf(c, accessTokens, key))
 				e["client_id"] = "other"
 				if e.account() == "sub-eve" {
@@ -132,13 +132,13 @@ func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 		}
 		c := read(t, cache)
 		for _, section := range []string{accessTokens, refreshTokens, idTokens, accounts} {
-			for _, key := range all(c, section) {
+			for _, key := range keysOf(c, section) {
 				if entryOf(c, section, key).account() == "sub-bob" {
 					t.Errorf("left: %s", key)
 				}
 			}
 		}
-		if len(all(c, accessTokens)) != 2 || len(all(c, accounts)) != 1 || c["Theirs"] == nil {
+		if len(keysOf(c, accessTokens)) != 2 || len(keysOf(c, accounts)) != 1 || c["Theirs"] == nil {
 			t.Errorf("left: %v", c)
 		}
 		if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
@@ -151,50 +151,46 @@ func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 		if err := q.SignOut(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if c := read(t, cache); len(all(c, accounts)) != 2 { // the other client's too
-			t.Errorf("accounts: %v", all(c, accounts))
+		if c := read(t, cache); len(keysOf(c, accounts)) != 2 { // the other client's too
+			t.Errorf("accounts: %v", keysOf(c, accounts))
 		}
 	})
-	t.Run("during a refresh", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			cache := sample(t, h, "bob")
-			p := interactive(t, h, cache, nil)
-			signedIn(t, p)
-			time.Sleep(time.Hour - 10*time.Second)
-			h.idp.Fault(h.idp.Slow(3*time.Second, idptest.Body(`{"access_token":"late","refresh_token":"late","expires_in":3600}`)))
-			signedIn(t, p) // starts it
-			synctest.Wait()
-			if err := p.SignOut(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Minute)
-			if c := read(t, cache); len(all(c, refreshTokens))+len(all(c, accessTokens)) != 0 {
-				t.Errorf("written back: %v", c)
-			}
-			if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
-				t.Errorf("in memory: %v", err)
-			}
-		})
+	runInBubble(t, "during a refresh", func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob")
+		p := interactive(t, h, cache, nil)
+		signedIn(t, p)
+		time.Sleep(time.Hour - 10*time.Second)
+		h.idp.Fault(h.idp.Slow(3*time.Second, idptest.Body(`{"access_token":"late","refresh_token":"late","expires_in":3600}`)))
+		signedIn(t, p) // starts it
+		synctest.Wait()
+		if err := p.SignOut(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if c := read(t, cache); len(keysOf(c, refreshTokens))+len(keysOf(c, accessTokens)) != 0 {
+			t.Errorf("written back: %v", c)
+		}
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
+			t.Errorf("in memory: %v", err)
+		}
 	})
-	t.Run("during a sign-in", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			h.back = func(string) error { return nil } // he takes his time
-			p := interactive(t, h, cache, nil)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			done := make(chan error)
-			go func() { _, err := p.Token(ctx); done <- err }()
-			time.Sleep(10 * time.Second)
-			start := time.Now()
-			if err := p.SignOut(t.Context()); err != nil || time.Since(start) > time.Second {
-				t.Errorf("%v after %v", err, time.Since(start))
-			}
-			if err := <-done; err != errSignedOut {
-				t.Error(err)
-			}
-		})
+	runInBubble(t, "during a sign-in", func(t *testing.T) {
+		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+		h.back = func(string) error { return nil } // he takes his time
+		p := interactive(t, h, cache, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		done := make(chan error)
+		go func() { _, err := p.Token(ctx); done <- err }()
+		time.Sleep(10 * time.Second)
+		start := time.Now()
+		if err := p.SignOut(t.Context()); err != nil || time.Since(start) > time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		if err := <-done; err != errSignedOut {
+			t.Error(err)
+		}
 	})
 	t.Run("who is asked next", func(t *testing.T) { // somebody else, maybe; after a failure, the same person
 		for _, failure := range []error{nil, errors.New("read-only")} {

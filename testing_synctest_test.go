@@ -166,6 +166,9 @@ func (h *human) visit(address string) error {
 	return err
 }
 
+// closesThePage is the back of a person who does not let the browser go back.
+func closesThePage(string) error { return nil }
+
 func (h *human) asked() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -271,8 +274,14 @@ func sample(t *testing.T, h *human, names ...string) *MemoryCache {
 	return cache
 }
 
-func all(c msalCache, section string) []string {
-	return keysOf(c, section)
+// expiredSignIn is a sample of long ago: each access token has expired, and the next
+// one comes by the refresh token.
+func expiredSignIn(t *testing.T, names ...string) (*human, *MemoryCache) {
+	t.Helper()
+	h := &human{idp: idptest.New()}
+	cache := sample(t, h, names...)
+	time.Sleep(2 * time.Hour)
+	return h, cache
 }
 
 // desk is where people sign in, by one of the two flows of a user, as often as they are asked.
@@ -366,15 +375,6 @@ func (f fixed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return f.idp.Client().Transport.RoundTrip(r2)
 }
 
-func contains(lines []string, line string) bool {
-	for _, l := range lines {
-		if l == line {
-			return true
-		}
-	}
-	return false
-}
-
 // send sends one raw request to the listener and returns the answer as it came.
 func (h *human) send(addr, request string) string {
 	c, err := h.net.dial(context.Background(), "tcp", addr)
@@ -398,6 +398,12 @@ func bubble(t *testing.T, f func(t *testing.T, idp *idptest.Provider, p *ClientC
 	})
 }
 
+// runInBubble is t.Run on simulated time.
+func runInBubble(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+}
+
 // elapse returns how long f took.
 func elapse(f func()) time.Duration {
 	start := time.Now()
@@ -415,13 +421,6 @@ func get(t *testing.T, p Provider) (Token, time.Duration) {
 		t.Fatalf("Token: %v", err)
 	}
 	return tok, d
-}
-
-func wantRequests(t *testing.T, idp *idptest.Provider, want int) {
-	t.Helper()
-	if got := idp.Tokens(); got != want {
-		t.Errorf("%d token requests, want %d", got, want)
-	}
 }
 
 // until sleeps on simulated time until d before the token's expiry.

@@ -242,19 +242,33 @@ func newCertificateProvider(t testing.TB, idp *idptest.Provider, cfg ClientCerti
 	return p
 }
 
-// newTestProvider returns a provider on idp; a nil secret is the right one.
+// newTestProvider returns an application's provider on idp, without a cache. A nil
+// secret is the right one.
 func newTestProvider(t testing.TB, idp *idptest.Provider, secret Secret) *ClientCredentials {
 	t.Helper()
-	if secret == nil {
-		secret = SecretString("s3cret/of+the client")
-	}
-	p, err := NewClientCredentials(ClientCredentialsConfig{
+	return cachedProvider(t, idp, nil, func(cfg *ClientCredentialsConfig) {
+		cfg.Scopes = ClusterScopes("greenfield")
+		if secret != nil {
+			cfg.ClientSecret = secret
+		}
+	})
+}
+
+// cachedProvider returns an application's provider on idp, whose configuration change
+// has changed if it is not nil.
+func cachedProvider(t testing.TB, idp *idptest.Provider, cache Cache, change func(*ClientCredentialsConfig)) *ClientCredentials {
+	t.Helper()
+	cfg := ClientCredentialsConfig{
 		Endpoint:     TokenURL(idp.Issuer + "/token"),
 		ClientID:     "client",
-		ClientSecret: secret,
-		Scopes:       ClusterScopes("greenfield"),
-		Options:      Options{HTTPClient: idp.Client()},
-	})
+		ClientSecret: SecretString("s3cret/of+the client"),
+		Scopes:       []string{"a", "b"},
+		Options:      Options{HTTPClient: idp.Client(), Cache: cache},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	p, err := NewClientCredentials(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +285,7 @@ func environment(pairs string) func(string) string {
 	return func(name string) string { return env[name] }
 }
 
-func wantRequestsOf(t *testing.T, idp *idptest.Provider, want int) {
+func wantRequests(t *testing.T, idp *idptest.Provider, want int) {
 	t.Helper()
 	if got := idp.Tokens(); got != want {
 		t.Errorf("%d token requests, want %d", got, want)
@@ -379,20 +393,8 @@ func pemOfKey(t testing.TB, key crypto.Signer) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-func cachedProvider(t testing.TB, idp *idptest.Provider, cache Cache, change func(*ClientCredentialsConfig)) *ClientCredentials {
-	t.Helper()
-	cfg := ClientCredentialsConfig{Endpoint: TokenURL(idp.Issuer + "/token"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
-		Scopes: []string{"a", "b"}, Options: Options{HTTPClient: idp.Client(), Cache: cache}}
-	if change != nil {
-		change(&cfg)
-	}
-	p, err := NewClientCredentials(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
+// mustToken is for a caller who cannot leave, and so makes the flight. signedIn and get
+// are for callers who can.
 func mustToken(t testing.TB, p Provider) Token {
 	t.Helper()
 	tok, err := p.Token(context.Background())

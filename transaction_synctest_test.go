@@ -99,19 +99,17 @@ func (c *rude) Update(ctx context.Context, f func(context.Context, []byte) ([]by
 // neither the token nor a second request.
 func TestCacheThatIgnoresItsContextCostsNoToken(t *testing.T) {
 	for _, at := range []string{"get", "before", "late", "after", "panic", "twice"} {
-		t.Run(at, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				idp := idptest.New()
-				p := cachedProvider(t, idp, &rude{at: at}, nil)
-				var err error
-				if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil || d > silentLimit || idp.Tokens() != 1 {
-					t.Errorf("%v after %v and %d requests", err, d, idp.Tokens())
-				}
-				time.Sleep(3 * time.Hour)
-				if idp.Tokens() != 1 {
-					t.Error("who was given up came back and asked for a token")
-				}
-			})
+		runInBubble(t, at, func(t *testing.T) {
+			idp := idptest.New()
+			p := cachedProvider(t, idp, &rude{at: at}, nil)
+			var err error
+			if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil || d > silentLimit || idp.Tokens() != 1 {
+				t.Errorf("%v after %v and %d requests", err, d, idp.Tokens())
+			}
+			time.Sleep(3 * time.Hour)
+			if idp.Tokens() != 1 {
+				t.Error("who was given up came back and asked for a token")
+			}
 		})
 	}
 }
@@ -359,35 +357,33 @@ func TestRefreshTokenOfAReadOnlyCacheServes(t *testing.T) {
 		"no locks":  fmt.Errorf("no locks here: %w", errors.ErrUnsupported),
 	} {
 		for _, rotates := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s, rotates %t", name, rotates), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					idp, cache := idptest.New(), &MemoryCache{}
-					idp.NoRotation = !rotates
-					p, _ := device(t, idp, cache, nil)
-					tok := signedIn(t, p)
-					var log bytes.Buffer
-					p, shown := device(t, idp, &readOnly{cache, why}, func(c *DeviceCodeConfig) {
-						c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-					})
-					for range 3 {
-						until(tok, -time.Second)
-						var err error
-						tok, err = p.Token(WithoutInteraction(t.Context()))
-						if err != nil {
-							t.Fatal(err)
-						}
-					}
-					if len(*shown) != 0 || idp.Refused() != 0 {
-						t.Errorf("asked %d times, %d refresh tokens refused", len(*shown), idp.Refused())
-					}
-					want := map[bool]int{true: 1, false: 0}[rotates]
-					if n := strings.Count(log.String(), "has replaced a refresh token that is still in the cache"); n != want {
-						t.Errorf("the risk is in the log %d times, want %d:\n%s", n, want, &log)
-					}
-					if n := strings.Count(log.String(), "the cache is not used"); n != 1 || !strings.Contains(log.String(), why.Error()) {
-						t.Errorf("that the cache is not used is in the log %d times, want once, with the reason:\n%s", n, &log)
-					}
+			runInBubble(t, fmt.Sprintf("%s, rotates %t", name, rotates), func(t *testing.T) {
+				idp, cache := idptest.New(), &MemoryCache{}
+				idp.NoRotation = !rotates
+				p, _ := device(t, idp, cache, nil)
+				tok := signedIn(t, p)
+				var log bytes.Buffer
+				p, shown := device(t, idp, &readOnly{cache, why}, func(c *DeviceCodeConfig) {
+					c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 				})
+				for range 3 {
+					until(tok, -time.Second)
+					var err error
+					tok, err = p.Token(WithoutInteraction(t.Context()))
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				if len(*shown) != 0 || idp.Refused() != 0 {
+					t.Errorf("asked %d times, %d refresh tokens refused", len(*shown), idp.Refused())
+				}
+				want := map[bool]int{true: 1, false: 0}[rotates]
+				if n := strings.Count(log.String(), "has replaced a refresh token that is still in the cache"); n != want {
+					t.Errorf("the risk is in the log %d times, want %d:\n%s", n, want, &log)
+				}
+				if n := strings.Count(log.String(), "the cache is not used"); n != 1 || !strings.Contains(log.String(), why.Error()) {
+					t.Errorf("that the cache is not used is in the log %d times, want once, with the reason:\n%s", n, &log)
+				}
 			})
 		}
 	}
@@ -431,16 +427,14 @@ func TestErrorOfThePersonSaysWhatIsWrongWithTheCache(t *testing.T) {
 		"cannot be read": {broken{get: denied, update: denied}, denied},
 		"makes no sense": {nonsense, errCacheContent},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p, _ := device(t, idptest.New(), tt.cache, nil)
-				for range 2 {
-					_, err := p.Token(WithoutInteraction(t.Context()))
-					if !errors.Is(err, ErrSignInRequired) || !errors.Is(err, tt.want) {
-						t.Errorf("got %v, want %v in it", err, tt.want)
-					}
+		runInBubble(t, name, func(t *testing.T) {
+			p, _ := device(t, idptest.New(), tt.cache, nil)
+			for range 2 {
+				_, err := p.Token(WithoutInteraction(t.Context()))
+				if !errors.Is(err, ErrSignInRequired) || !errors.Is(err, tt.want) {
+					t.Errorf("got %v, want %v in it", err, tt.want)
 				}
-			})
+			}
 		})
 	}
 }
@@ -458,20 +452,18 @@ func TestPersonIsToldOnceThatTheSignInIsNotSaved(t *testing.T) {
 		"not stored, with Logger": {&unwritable{why: errors.New("disk full")}, slog.New(slog.DiscardHandler), ""},
 		"stored":                  {&MemoryCache{}, nil, ""},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := &human{idp: idptest.New()}
-				p := interactive(t, h, tt.cache, func(c *InteractiveConfig) { c.Logger = tt.logger })
-				until(signedIn(t, p), -time.Second)
-				signedIn(t, p)
-				_ = p.SignOut(t.Context()) // after which the cache is tried again
-				signedIn(t, p)
-				says := "you may have to sign in again next time: "
-				n := strings.Count(h.told(), says)
-				if tt.want == "" && n != 0 || tt.want != "" && (n != 1 || !strings.Contains(h.told(), tt.want)) {
-					t.Errorf("told %d times:\n%s", n, h.told())
-				}
-			})
+		runInBubble(t, name, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			p := interactive(t, h, tt.cache, func(c *InteractiveConfig) { c.Logger = tt.logger })
+			until(signedIn(t, p), -time.Second)
+			signedIn(t, p)
+			_ = p.SignOut(t.Context()) // after which the cache is tried again
+			signedIn(t, p)
+			says := "you may have to sign in again next time: "
+			n := strings.Count(h.told(), says)
+			if tt.want == "" && n != 0 || tt.want != "" && (n != 1 || !strings.Contains(h.told(), tt.want)) {
+				t.Errorf("told %d times:\n%s", n, h.told())
+			}
 		})
 	}
 }

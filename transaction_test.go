@@ -55,7 +55,7 @@ func TestBrokenCacheCostsNoToken(t *testing.T) {
 		if tok := mustToken(t, p); tok.AccessToken() == "" {
 			t.Errorf("%s: no token", name)
 		}
-		wantRequestsOf(t, idp, 1)
+		wantRequests(t, idp, 1)
 		if !strings.Contains(log.String(), tt.want) {
 			t.Errorf("%s: log is %s", name, log.String())
 		}

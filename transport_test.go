@@ -293,5 +293,5 @@ func TestRedirectToAnotherOriginCarriesNoToken(t *testing.T) {
 		t.Errorf("after revocation: %v, %v", resp, err)
 	}
 	resp.Body.Close()
-	wantRequestsOf(t, idp, 2)
+	wantRequests(t, idp, 2)
 }
