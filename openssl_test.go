@@ -9,7 +9,6 @@ import (
 	"crypto/sha1"
 	"encoding/pem"
 	"go/ast"
-	"go/parser"
 	"go/token"
 	"os"
 	"os/exec"
@@ -73,19 +72,8 @@ func TestKeysThatOpenSSLEncryptsAreRead(t *testing.T) {
 // texts and begins with "openssl ": of Go files the constants, of the README all.
 func commandsOf(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	texts := []string{}
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, file := range packageFiles(t) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			e, ok := n.(ast.Expr)
 			if !ok {
@@ -111,6 +99,7 @@ func commandsOf(t *testing.T) []string {
 			}
 		}
 	}
+	slices.Sort(commands)
 	return commands
 }
 

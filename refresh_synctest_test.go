@@ -224,12 +224,7 @@ func TestFailedRefreshTakesNoTokenAway(t *testing.T) {
 					}
 					time.Sleep(10 * time.Millisecond)
 				}
-				for time.Until(old.Expiry()) > 0 {
-					if tok, _ := get(t, p); !tok.Equal(old) {
-						t.Fatal("not the old token")
-					}
-					time.Sleep(10 * time.Millisecond)
-				}
+				wantUntilItExpires(t, p, old, 10*time.Millisecond)
 				// 15 s: back-offs of 0.5 to 1, 1 to 2, 2 to 4, … between flights of at
 				// most 3 requests.
 				if n := idp.Tokens(); n < 3 || n > 17 {
@@ -400,12 +395,7 @@ func TestTokenDeadOnArrivalReplacesNoValidOne(t *testing.T) {
 		old, _ := get(t, p)
 		idp.Always(idptest.Body(`{"access_token":"dead","expires_in":0}`))
 		until(old, DefaultLeeway)
-		for time.Until(old.Expiry()) > 0 {
-			if tok, _ := get(t, p); !tok.Equal(old) {
-				t.Fatal("the valid token was taken away")
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		wantUntilItExpires(t, p, old, 10*time.Millisecond)
 		if n := idp.Tokens(); n > 32 {
 			t.Errorf("%d token requests in 15 s", n)
 		}
@@ -459,7 +449,7 @@ func TestPanicInTheFlightIsAnError(t *testing.T) {
 			}
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // nor does a goroutine that ends leave anybody waiting
+	runInBubble(t, "a goroutine that ends", func(t *testing.T) {
 		e := newRefresher("test", Options{})
 		e.silent = func(context.Context) (grant, error) { runtime.Goexit(); return grant{}, nil }
 		if _, err := e.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "ended its goroutine") {
@@ -534,7 +524,7 @@ func TestAskingEndsWhenTheLastLeaves(t *testing.T) {
 			t.Errorf("next caller after %v, asked %d times", d, p.asked)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // one who comes while the asking is being called off
+	runInBubble(t, "a caller who comes while the asking is called off", func(t *testing.T) {
 		p := newPerson()
 		off := make(chan struct{})
 		ask := p.refresher.ask
@@ -560,7 +550,7 @@ func TestAskingEndsWhenTheLastLeaves(t *testing.T) {
 			t.Errorf("a caller who came late got %v", err)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // nobody answers
+	runInBubble(t, "nobody answers", func(t *testing.T) {
 		p := newPerson()
 		var err error
 		if d := elapse(func() { _, err = p.Token(t.Context()) }); d != askLimit || err == nil {
@@ -578,12 +568,7 @@ func TestBackgroundRefreshAsksNobody(t *testing.T) {
 		go func() { p.answer <- issue(t, "one", time.Hour) }()
 		old, _ := get(t, p)
 		until(old, DefaultLeeway)
-		for time.Until(old.Expiry()) > 0 {
-			if tok, _ := get(t, p); !tok.Equal(old) {
-				t.Fatal("not the old token")
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
+		wantUntilItExpires(t, p, old, 100*time.Millisecond)
 		synctest.Wait()
 		if p.asked != 1 || p.silent < 3 {
 			t.Errorf("asked %d times, %d silent phases", p.asked, p.silent)
@@ -656,12 +641,7 @@ func TestInvalidatedTokenServesWhereThereIsNoOther(t *testing.T) {
 		old, _ := get(t, p)
 		idp.Always(idptest.Error(400, "invalid_client", ""))
 		p.Invalidate(old)
-		for time.Until(old.Expiry()) > 0 {
-			if tok, _ := get(t, p); !tok.Equal(old) {
-				t.Fatal("the old token must serve until it expires")
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
+		wantUntilItExpires(t, p, old, 100*time.Millisecond)
 		if n := idp.Tokens(); n < 100 || n > 360 {
 			t.Errorf("%d requests in an hour, want at most one in 10 s", n)
 		}
@@ -669,7 +649,7 @@ func TestInvalidatedTokenServesWhereThereIsNoOther(t *testing.T) {
 			t.Error("an expired token was handed out")
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // or would need a person
+	runInBubble(t, "a person would be needed", func(t *testing.T) {
 		p := newPerson()
 		go func() { p.answer <- issue(t, "one", time.Hour) }()
 		old, _ := get(t, p)
@@ -685,7 +665,7 @@ func TestInvalidatedTokenServesWhereThereIsNoOther(t *testing.T) {
 // renewals grow, up to a limit, as long as tokens are refused. A token that is
 // refused now and then is replaced at once.
 func TestInvalidateIsRateLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // an API that refuses every token, and callers who say so each time
+	runInBubble(t, "an API that refuses every token", func(t *testing.T) {
 		idp := idptest.New()
 		idp.Lifetime = 24 * time.Hour
 		p := newTestProvider(t, idp, nil)
@@ -705,7 +685,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 			t.Errorf("%d token requests in 6 hours", len(at))
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // one that refuses a token now and then gets a new one at once
+	runInBubble(t, "an API that refuses a token now and then", func(t *testing.T) {
 		idp := idptest.New()
 		p := newTestProvider(t, idp, nil)
 		for range 10 {
@@ -719,7 +699,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 			time.Sleep(2 * time.Hour)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // after a token that nobody refused the gap is short again
+	runInBubble(t, "a token between that nobody refused", func(t *testing.T) {
 		idp := idptest.New()
 		p := newTestProvider(t, idp, nil)
 		for range 600 {
@@ -740,7 +720,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 			time.Sleep(11 * time.Second)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // the refused token once more: it stays refused
+	runInBubble(t, "the refused token once more", func(t *testing.T) {
 		idp := idptest.New()
 		p := newTestProvider(t, idp, nil)
 		same := idptest.Body(`{"access_token":"same","expires_in":86400}`)
@@ -756,7 +736,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 		}
 		wantRequests(t, idp, 3)
 	})
-	synctest.Test(t, func(t *testing.T) { // a function that always has the same token, for another hour
+	runInBubble(t, "a function that always has the same token", func(t *testing.T) {
 		calls := 0
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) { calls++; return NewToken("same", time.Now().Add(time.Hour)) })
 		tok, _ := get(t, p)
@@ -770,7 +750,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 			t.Errorf("%d calls in 3 hours", calls)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // a server that gives out the refused token again
+	runInBubble(t, "a server that always issues the refused token", func(t *testing.T) {
 		idp := idptest.New()
 		p := newTestProvider(t, idp, nil)
 		idp.Always(idptest.Body(`{"access_token":"same","expires_in":86400}`))

@@ -267,26 +267,6 @@ func TestNoRefreshTokenIsRedeemedTwice(t *testing.T) {
 			t.Errorf("%v; %d refused", err, h.idp.Refused())
 		}
 	})
-	runInBubble(t, "expired access tokens", func(t *testing.T) { // go, of this client, whoever they are for
-		h, cache := expiredSignIn(t, "bob", "eve")
-		edit(t, cache, func(c msalCache) {
-			for _, key := range keysOf(c, accessTokens) {
-				for target, expires := range map[string]time.Time{"expired": time.Now(), "good": time.Now().Add(time.Second)} {
-					e := maps.Clone(entryOf(c, accessTokens, key))
-					e["target"], e["expires_on"] = target, unix(expires)
-					c.put(accessTokens, e)
-				}
-			}
-		})
-		signedIn(t, interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" }))
-		left := map[string]int{}
-		for _, e := range read(t, cache).find(accessTokens, func(entry) bool { return true }) {
-			left[e.account()]++
-		}
-		if h.asked() != 0 || left["sub-bob"] != 2 || left["sub-eve"] != 1 {
-			t.Errorf("left: %v", left)
-		}
-	})
 	runInBubble(t, "stale ones that appear one by one", func(t *testing.T) {
 		h, stored := expiredSignIn(t, "bob")
 		cache := &shifting{MemoryCache: stored}
@@ -317,7 +297,37 @@ func TestNoRefreshTokenIsRedeemedTwice(t *testing.T) {
 			t.Errorf("%v; %d refused; left: %v", err, h.idp.Refused(), c)
 		}
 	})
-	runInBubble(t, "not asked when the provider is out of order", func(t *testing.T) {
+}
+
+// TestExpiredAccessTokensGoWithARefresh: The expired access tokens of this client are
+// removed from the cache at each write, whoever they are for.
+func TestExpiredAccessTokensGoWithARefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := expiredSignIn(t, "bob", "eve")
+		edit(t, cache, func(c msalCache) {
+			for _, key := range keysOf(c, accessTokens) {
+				for target, expires := range map[string]time.Time{"expired": time.Now(), "good": time.Now().Add(time.Second)} {
+					e := maps.Clone(entryOf(c, accessTokens, key))
+					e["target"], e["expires_on"] = target, unix(expires)
+					c.put(accessTokens, e)
+				}
+			}
+		})
+		signedIn(t, interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" }))
+		left := map[string]int{}
+		for _, e := range read(t, cache).find(accessTokens, func(entry) bool { return true }) {
+			left[e.account()]++
+		}
+		if h.asked() != 0 || left["sub-bob"] != 2 || left["sub-eve"] != 1 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
+// TestOutageOfARefreshAsksNobody: An identity provider that is out of order says
+// nothing of the refresh token, and could not sign the person in either.
+func TestOutageOfARefreshAsksNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		h, cache := expiredSignIn(t, "bob")
 		h.idp.Always(idptest.Status(503))
 		_, err := interactive(t, h, cache, nil).Token(t.Context())
@@ -325,6 +335,11 @@ func TestNoRefreshTokenIsRedeemedTwice(t *testing.T) {
 			t.Errorf("%v; asked %d times", err, h.asked())
 		}
 	})
+}
+
+// TestRefusalNeedsNoJSON: Some identity providers refuse a refresh token with the
+// status 400 alone, or with a page. The token is removed all the same.
+func TestRefusalNeedsNoJSON(t *testing.T) {
 	for _, body := range []string{"", "<html>no</html>"} {
 		runInBubble(t, "400 with "+body, func(t *testing.T) {
 			h, cache := expiredSignIn(t, "bob")

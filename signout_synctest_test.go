@@ -127,9 +127,7 @@ func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 		}
 		p := hint("bob")
 		tok := signedIn(t, p)
-		if err := p.SignOut(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, p.SignOut(t.Context()))
 		c := read(t, cache)
 		for _, section := range []string{accessTokens, refreshTokens, idTokens, accounts} {
 			for _, key := range keysOf(c, section) {
@@ -148,14 +146,18 @@ func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 			t.Error("signed in without being asked")
 		}
 		q := hint("eve")
-		if err := q.SignOut(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, q.SignOut(t.Context()))
 		if c := read(t, cache); len(keysOf(c, accounts)) != 2 { // the other client's too
 			t.Errorf("accounts: %v", keysOf(c, accounts))
 		}
 	})
-	runInBubble(t, "during a refresh", func(t *testing.T) {
+}
+
+// TestRefreshWritesNothingBackAfterSignOut: A refresh that was under way at a
+// sign-out brings tokens of the person who has left. They reach neither the cache
+// nor memory.
+func TestRefreshWritesNothingBackAfterSignOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")
 		p := interactive(t, h, cache, nil)
@@ -164,9 +166,7 @@ func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 		h.idp.Fault(h.idp.Slow(3*time.Second, idptest.Body(`{"access_token":"late","refresh_token":"late","expires_in":3600}`)))
 		signedIn(t, p) // starts it
 		synctest.Wait()
-		if err := p.SignOut(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, p.SignOut(t.Context()))
 		time.Sleep(time.Minute)
 		if c := read(t, cache); len(keysOf(c, refreshTokens))+len(keysOf(c, accessTokens)) != 0 {
 			t.Errorf("written back: %v", c)
@@ -175,9 +175,13 @@ func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 			t.Errorf("in memory: %v", err)
 		}
 	})
-	runInBubble(t, "during a sign-in", func(t *testing.T) {
-		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-		h.back = func(string) error { return nil } // he takes his time
+}
+
+// TestSignOutEndsASignIn: A sign-in has the cache to itself for as long as the
+// person takes. SignOut does not wait for the person: it ends the sign-in.
+func TestSignOutEndsASignIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := &human{idp: idptest.New(), back: closesThePage}, &MemoryCache{}
 		p := interactive(t, h, cache, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -192,25 +196,29 @@ func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("who is asked next", func(t *testing.T) { // somebody else, maybe; after a failure, the same person
-		for _, failure := range []error{nil, errors.New("read-only")} {
-			synctest.Test(t, func(t *testing.T) {
-				h, cache := &human{idp: idptest.New()}, &unwritable{}
-				p := interactive(t, h, cache, nil)
-				signedIn(t, p)
-				cache.why = failure
-				if err := p.SignOut(t.Context()); !errors.Is(err, failure) {
-					t.Errorf("%v, want %v", err, failure)
-				}
-				cache.why = nil
-				edit(t, cache, func(c msalCache) { clear(c) })
-				signedIn(t, p)
-				if hint := h.last().Get("login_hint"); h.asked() != 2 || (hint == "ada@example.com") != (failure != nil) {
-					t.Errorf("SignOut: %v; then asked %d times in all, with login_hint %q", failure, h.asked(), hint)
-				}
-			})
-		}
-	})
+}
+
+// TestNobodyIsSuggestedAfterSignOut: Somebody else may sign in next, so the identity
+// provider gets no login_hint. After a sign-out that failed, it is still the same
+// person.
+func TestNobodyIsSuggestedAfterSignOut(t *testing.T) {
+	for _, failure := range []error{nil, errors.New("read-only")} {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache := &human{idp: idptest.New()}, &unwritable{}
+			p := interactive(t, h, cache, nil)
+			signedIn(t, p)
+			cache.why = failure
+			if err := p.SignOut(t.Context()); !errors.Is(err, failure) {
+				t.Errorf("%v, want %v", err, failure)
+			}
+			cache.why = nil
+			edit(t, cache, func(c msalCache) { clear(c) })
+			signedIn(t, p)
+			if hint := h.last().Get("login_hint"); h.asked() != 2 || (hint == "ada@example.com") != (failure != nil) {
+				t.Errorf("SignOut: %v; then asked %d times in all, with login_hint %q", failure, h.asked(), hint)
+			}
+		})
+	}
 }
 
 // TestSignOutWithoutAContextIsAnError: A nil context is misuse, which returns

@@ -426,6 +426,17 @@ func get(t *testing.T, p Provider) (Token, time.Duration) {
 // until sleeps on simulated time until d before the token's expiry.
 func until(tok Token, d time.Duration) { time.Sleep(time.Until(tok.Expiry()) - d) }
 
+// wantUntilItExpires wants this token whenever one is asked for, until it has expired.
+func wantUntilItExpires(t *testing.T, p Provider, tok Token, every time.Duration) {
+	t.Helper()
+	for time.Until(tok.Expiry()) > 0 {
+		if got, _ := get(t, p); !got.Equal(tok) {
+			t.Fatalf("another token %v before its expiry", time.Until(tok.Expiry()))
+		}
+		time.Sleep(every)
+	}
+}
+
 type ctxKey struct{}
 
 // person is a flow with a silent and an asking phase for the engine.
