@@ -46,17 +46,17 @@ func TestOnlyAccountOrThatOfTheHintServes(t *testing.T) {
 		{name: "another port's", people: []string{"bob"}, change: func(c *InteractiveConfig) { c.Endpoint = Issuer("https://idp.test:444") }, asks: 1, prompt: "consent", user: "ada@example.com"},
 		{name: "no refresh token", people: []string{"bob"}, edit: func(c msalCache) {
 			delete(c, refreshTokens)
-			for _, key := range all(c, accessTokens) {
+			for _, key := range keysOf(c, accessTokens) {
 				entryOf(c, accessTokens, key)["expires_on"] = "1"
 			}
 		}, asks: 1, prompt: "consent", hint: "bob", user: "ada@example.com"},
 		{name: "a name that Python lost", people: []string{"bob"}, change: func(c *InteractiveConfig) { c.LoginHint = "bob" }, edit: func(c msalCache) {
-			for _, key := range all(c, accounts) {
+			for _, key := range keysOf(c, accounts) {
 				entryOf(c, accounts, key)["username"] = ""
 			}
 		}, user: "bob"},
 		{name: "a name of the file's", people: []string{"bob"}, edit: func(c msalCache) {
-			e := entryOf(c, accounts, all(c, accounts)[0])
+			e := entryOf(c, accounts, keysOf(c, accounts)[0])
 			e["username"] = "robert"
 			for _, host := range []string{"a.test", "z.test"} {
 				other := maps.Clone(e)
@@ -68,13 +68,13 @@ func TestOnlyAccountOrThatOfTheHintServes(t *testing.T) {
 		{name: "Python's, of another issuer", people: []string{"bob"}, edit: func(c msalCache) { foreign(c, "https://idp.test/realms/b") }, asks: 1, prompt: "consent", user: "ada@example.com"},
 		{name: "an application's", people: []string{"bob"}, edit: func(c msalCache) {
 			for _, section := range []string{accessTokens, refreshTokens, idTokens} {
-				for _, key := range all(c, section) {
+				for _, key := range keysOf(c, section) {
 					entryOf(c, section, key)[fieldGrant] = "client_credentials"
 				}
 			}
 		}, asks: 1, prompt: "consent", user: "ada@example.com"},
 		{name: "hostile", people: []string{"bob"}, edit: func(c msalCache) {
-			for _, key := range all(c, refreshTokens) {
+			for _, key := range keysOf(c, refreshTokens) {
 				e := maps.Clone(entryOf(c, refreshTokens, key))
 				e["home_account_id"] = map[string]any{"a": 1}
 				c[refreshTokens].(map[string]any)["x"] = map[string]any(e)
@@ -130,7 +130,7 @@ func TestOnlyAccountOrThatOfTheHintServes(t *testing.T) {
 // and with ID tokens of the issuer iss, unless it is empty.
 func foreign(c msalCache, iss string) {
 	for _, section := range []string{accessTokens, refreshTokens, idTokens, accounts} {
-		for _, key := range all(c, section) {
+		for _, key := range keysOf(c, section) {
 			e := entryOf(c, section, key)
 			delete(e, fieldIssuer)
 			if section == idTokens && iss != "" {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -163,7 +164,7 @@ func TestDeviceRequestsHaveParams(t *testing.T) {
 			t.Errorf("the metadata was read %d times", n)
 		}
 		c := read(t, cache)
-		e := entryOf(c, accessTokens, all(c, accessTokens)[0])
+		e := entryOf(c, accessTokens, keysOf(c, accessTokens)[0])
 		if e.text("realm") != "tenant" || e.account() != "sub-ada@example.com.tenant" || e.text("ext_cache_key") == "" {
 			t.Errorf("stored: %v", e)
 		}
@@ -431,7 +432,7 @@ func TestCodeTextHasAllThatIsThere(t *testing.T) {
 		tt.a.Expiry = expiry
 		lines := strings.Split(codeText(tt.a), "\n")
 		for _, want := range tt.want {
-			if !contains(lines, want) {
+			if !slices.Contains(lines, want) {
 				t.Errorf("%s: no line %q in %q", name, want, lines)
 			}
 		}
@@ -454,7 +455,7 @@ func TestShowCodePrintsToStandardErrorByDefault(t *testing.T) {
 	w.Close()
 	b := make([]byte, 1000)
 	n, _ := r.Read(b)
-	if lines := strings.Split(string(b[:n]), "\n"); err != nil || !contains(lines, "    AB-CD") || !contains(lines, "    https://a/b") {
+	if lines := strings.Split(string(b[:n]), "\n"); err != nil || !slices.Contains(lines, "    AB-CD") || !slices.Contains(lines, "    https://a/b") {
 		t.Errorf("%v: %q", err, lines)
 	}
 }

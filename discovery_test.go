@@ -134,7 +134,7 @@ func TestMetadataOfAnotherIssuerIsRefused(t *testing.T) {
 					t.Errorf("got %v, want %s", err, want)
 				}
 			}
-			wantRequestsOf(t, idp, 0)
+			wantRequests(t, idp, 0)
 			idp.Metadata(nil)
 			if err := tokenAgain(t, p); err != nil {
 				t.Error(err)

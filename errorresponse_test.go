@@ -182,7 +182,7 @@ func TestErrorSaysWhatAnsweredInTheProvidersPlace(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "MARK") {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
-		wantRequestsOf(t, idp, 1)
+		wantRequests(t, idp, 1)
 	}
 }
 

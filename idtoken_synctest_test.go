@@ -13,8 +13,11 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestIDToken: what is refused, before anything is kept.
-func TestIDToken(t *testing.T) {
+// TestIDTokenIsCheckedBeforeAnythingIsKept: An ID token of another issuer or
+// client, one that has expired, and one that answers another request would sign
+// in somebody else (OpenID Connect Core §3.1.3.7). The provider refuses each of
+// them, and keeps nothing of the response.
+func TestIDTokenIsCheckedBeforeAnythingIsKept(t *testing.T) {
 	now := func() int64 { return time.Now().Unix() }
 	for name, tt := range map[string]struct {
 		claims func(good map[string]any)
@@ -43,30 +46,30 @@ func TestIDToken(t *testing.T) {
 		"two parts":             {raw: "x.e30", err: "not an ID token"},
 		"four parts":            {raw: "x.e30.y.z", err: "not an ID token"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-				h.idp.Fault(func(w http.ResponseWriter, r *http.Request) {
-					raw := tt.raw
-					if raw == "" {
-						good := map[string]any{"iss": "https://idp.test", "sub": "s", "aud": "app", "exp": now() + 60, "nonce": h.last().Get("nonce"), "preferred_username": "a"}
-						tt.claims(good)
-						raw = idptest.IDToken(good)
-					}
-					idptest.JSON(200, map[string]any{"access_token": "tok", "refresh_token": "ref", "id_token": raw})(w, r)
-				})
-				_, err := interactive(t, h, cache, nil).Token(t.Context())
-				blob, _ := cache.Get(t.Context())
-				if tt.err == "" && (err != nil || len(blob) == 0) || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || len(blob) > 0) {
-					t.Errorf("%v, want %q; stored: %s", err, tt.err, blob)
+		runInBubble(t, name, func(t *testing.T) {
+			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+			h.idp.Fault(func(w http.ResponseWriter, r *http.Request) {
+				raw := tt.raw
+				if raw == "" {
+					good := map[string]any{"iss": "https://idp.test", "sub": "s", "aud": "app", "exp": now() + 60, "nonce": h.last().Get("nonce"), "preferred_username": "a"}
+					tt.claims(good)
+					raw = idptest.IDToken(good)
 				}
+				idptest.JSON(200, map[string]any{"access_token": "tok", "refresh_token": "ref", "id_token": raw})(w, r)
 			})
+			_, err := interactive(t, h, cache, nil).Token(t.Context())
+			blob, _ := cache.Get(t.Context())
+			if tt.err == "" && (err != nil || len(blob) == 0) || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || len(blob) > 0) {
+				t.Errorf("%v, want %q; stored: %s", err, tt.err, blob)
+			}
 		})
 	}
 }
 
-// TestIDTokenOnRefresh keeps issuer and subject, and needs no nonce.
-func TestIDTokenOnRefresh(t *testing.T) {
+// TestIDTokenOfARefreshKeepsIssuerAndSubject: A refresh continues a sign-in, so
+// its ID token has to have the issuer and the subject of the first one. It
+// needs no nonce (OpenID Connect Core §12.2).
+func TestIDTokenOfARefreshKeepsIssuerAndSubject(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(map[string]any)
 		err    string
@@ -76,25 +79,24 @@ func TestIDTokenOnRefresh(t *testing.T) {
 		"subject": {change: func(c map[string]any) { c["sub"] = "sub-eve" }, err: "another user's"},
 		"expired": {change: func(c map[string]any) { c["exp"] = 1 }, err: "expired"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := &human{idp: idptest.New()}
-				cache := sample(t, h, "bob")
-				time.Sleep(2 * time.Hour)
-				claims := map[string]any{"iss": "https://idp.test", "sub": "sub-bob", "aud": "app", "exp": time.Now().Unix() + 60}
-				tt.change(claims)
-				h.idp.Fault(idptest.JSON(200, map[string]any{"access_token": "new", "refresh_token": "new", "id_token": idptest.IDToken(claims)}))
-				_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
-				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
-					t.Errorf("%v, want %q", err, tt.err)
-				}
-			})
+		runInBubble(t, name, func(t *testing.T) {
+			h, cache := expiredSignIn(t, "bob")
+			claims := map[string]any{"iss": "https://idp.test", "sub": "sub-bob", "aud": "app", "exp": time.Now().Unix() + 60}
+			tt.change(claims)
+			h.idp.Fault(idptest.JSON(200, map[string]any{"access_token": "new", "refresh_token": "new", "id_token": idptest.IDToken(claims)}))
+			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+				t.Errorf("%v, want %q", err, tt.err)
+			}
 		})
 	}
 }
 
-// TestTemplateIssuer: Entra's metadata for several tenants.
-func TestTemplateIssuer(t *testing.T) {
+// TestIssuerTemplateStandsForOneTenant: Entra's metadata for several tenants
+// has {tenantid} in its issuer. The placeholder stands for exactly one segment
+// of a path, and the tid claim of the ID token fills it in. Anything more would
+// let another issuer through.
+func TestIssuerTemplateStandsForOneTenant(t *testing.T) {
 	m := &metadata{Issuer: "https://login.test/{tenantid}/v2.0"}
 	for iss, want := range map[string]bool{"https://login.test/abc-1/v2.0": true, "https://login.test//v2.0": false, "https://login.test/a/b/v2.0": false,
 		"https://login.test/a/v2.0/": false, "https://evil.test/a/v2.0": false, "https://login.test/v2.0": false} {
@@ -121,20 +123,22 @@ func TestTemplateIssuer(t *testing.T) {
 	})
 }
 
-// TestEmptyIssuer: an issuer that is there must be the right one, and "" is not.
-func TestEmptyIssuer(t *testing.T) {
+// TestEmptyIssuerOfAnAnswerIsRefused: This provider does not promise to send
+// iss. If iss comes all the same, it has to be the right one (RFC 9207 §2.4),
+// and an empty one is not.
+func TestEmptyIssuerOfAnAnswerIsRefused(t *testing.T) {
 	v := newCallback(&url.URL{}, &metadata{Issuer: "https://idp.test"})
 	if v.accept(url.Values{"state": {v.state}, "iss": {""}, "code": {"x"}}); v.err == nil {
 		t.Error("an empty iss was taken for none")
 	}
 }
 
-// TestRefusedIDTokenIsNotStored: on a refresh too, nothing is cached before it was judged.
+// TestRefusedIDTokenIsNotStored: The provider checks the ID token of a refresh
+// before it writes to the cache. Otherwise the tokens of another user would
+// replace those of the person.
 func TestRefusedIDTokenIsNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &human{idp: idptest.New()}
-		cache := sample(t, h, "bob")
-		time.Sleep(2 * time.Hour)
+		h, cache := expiredSignIn(t, "bob")
 		before, _ := cache.Get(t.Context())
 		h.idp.Fault(idptest.JSON(200, map[string]any{"access_token": "evil", "refresh_token": "evil",
 			"id_token": idptest.IDToken(map[string]any{"iss": "https://idp.test", "sub": "sub-eve", "aud": "app", "exp": time.Now().Unix() + 60})}))

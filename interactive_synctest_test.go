@@ -16,9 +16,10 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestInteractive: the request, the page, the token; then silence, in this provider and in
-// the next.
-func TestInteractive(t *testing.T) {
+// TestBrowserSignInAsksOnceAndIsSilentAfterwards: The person sees one request
+// and one page. From then on the provider, and the next one with the same
+// cache, take the token from the cache or refresh it without a word.
+func TestBrowserSignInAsksOnceAndIsSilentAfterwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 		p := interactive(t, h, cache, nil)
@@ -69,8 +70,11 @@ func TestInteractive(t *testing.T) {
 	})
 }
 
-// TestEntraNeedsNoRequestAtAWarmStart: warm starts that need no request, several names of
-// a tenant, and no consent added.
+// TestEntraNeedsNoRequestAtAWarmStart: A program starts often. With an address
+// that names the tenant, and what the last start has stored, it makes no
+// request at all. The domain name of a tenant leads to the same account as its
+// identifier, and the refresh token serves another tenant too, as MSAL has it.
+// Entra needs no prompt=consent for a refresh token.
 func TestEntraNeedsNoRequestAtAWarmStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const tenant = "11111111-2222-3333-4444-555555555555"
@@ -103,8 +107,9 @@ func TestEntraNeedsNoRequestAtAWarmStart(t *testing.T) {
 	})
 }
 
-// TestStateNonceAndVerifierAreNewEachTime: state, nonce and verifier of one sign-in are
-// not those of another.
+// TestStateNonceAndVerifierAreNewEachTime: Whoever has seen the state, the
+// nonce or the verifier of one sign-in must not be able to use it in the next
+// (RFC 9700 §2.1.1).
 func TestStateNonceAndVerifierAreNewEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -130,13 +135,14 @@ func TestStateNonceAndVerifierAreNewEachTime(t *testing.T) {
 	})
 }
 
-// TestBrowserSignInEndsWithItsLastWaiter: the last who leaves ends the interaction, and
-// with it the listener; but once a code has arrived, the exchange and the cache write
-// finish.
+// TestBrowserSignInEndsWithItsLastWaiter: When the last caller has left, nobody
+// waits for the answer, and the provider closes the listener. Once a code has
+// arrived, the provider finishes the exchange and the write to the cache,
+// because the code serves only once.
 func TestBrowserSignInEndsWithItsLastWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-		h.back = func(string) error { return nil }
+		h.back = closesThePage
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, err := interactive(t, h, cache, nil).Token(ctx); err != context.DeadlineExceeded {
@@ -165,8 +171,9 @@ func TestBrowserSignInEndsWithItsLastWaiter(t *testing.T) {
 	})
 }
 
-// TestEchoedSecretsAreNotShown: whatever the provider repeats of a request, no error, no
-// log and no terminal shows it.
+// TestEchoedSecretsAreNotShown: Some providers repeat the request in the
+// error's description. No error, no log and no terminal may show a code, a
+// verifier, a refresh token or a device code that comes back in this way.
 func TestEchoedSecretsAreNotShown(t *testing.T) {
 	echo := func(w http.ResponseWriter, r *http.Request) {
 		idptest.Error(400, "invalid_request", r.PostForm.Encode()+" "+fmt.Sprint(r.PostForm))(w, r)
@@ -206,9 +213,9 @@ func TestEchoedSecretsAreNotShown(t *testing.T) {
 	})
 }
 
-// TestBrowserOpensWhileOutputBlocks: a terminal that was stopped keeps neither the browser
-// from opening nor the person from signing in; what was to be read is written, in order,
-// when it goes on.
+// TestBrowserOpensWhileOutputBlocks: A terminal that is stopped (Ctrl-S) blocks
+// whoever writes to it. The browser opens all the same, and the person signs
+// in. When the terminal goes on, it shows the texts in their order.
 func TestBrowserOpensWhileOutputBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -228,8 +235,10 @@ func TestBrowserOpensWhileOutputBlocks(t *testing.T) {
 	})
 }
 
-// TestOutputThatPanics costs what was to be read, and nothing else.
-func TestOutputThatPanics(t *testing.T) {
+// TestOutputThatPanicsCostsNoSignIn: Output is the caller's code. If it panics,
+// the person cannot read the text, but the browser has opened, and the sign-in
+// goes on.
+func TestOutputThatPanicsCostsNoSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
@@ -238,8 +247,9 @@ func TestOutputThatPanics(t *testing.T) {
 	})
 }
 
-// TestOpenerEndsWithTheAnswer: when the answer has come, an opener that still runs is told
-// to end, and no line of Input is waited for; the exchange may take its time.
+// TestOpenerEndsWithTheAnswer: OpenBrowser may run for as long as the browser
+// does. When the answer has come, the provider ends its context and stops
+// waiting for Input, although the exchange of the code still takes its time.
 func TestOpenerEndsWithTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}

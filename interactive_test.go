@@ -7,7 +7,9 @@ import (
 	"testing"
 )
 
-// TestInteractiveConfigErrorsNameTheField: each names the field and says what is wanted.
+// TestInteractiveConfigErrorsNameTheField: An error at the start of a program
+// is read by whoever has configured it. It names the field, says what was found
+// and what is wanted.
 func TestInteractiveConfigErrorsNameTheField(t *testing.T) {
 	good := func() InteractiveConfig {
 		return InteractiveConfig{Endpoint: Issuer("https://idp.test"), ClientID: "app", Options: Options{Cache: &MemoryCache{}}}

@@ -247,6 +247,8 @@ func refusal(t *testing.T, err error) *cdfauth.OAuthError {
 	return oe
 }
 
+// TestInteropBrowserSignIn: A person signs in at a real identity provider with a
+// real browser. The next starts of the program ask nobody.
 func TestInteropBrowserSignIn(t *testing.T) {
 	issuer, path := startForPeople(t, 600), filepath.Join(t.TempDir(), "cache.bin")
 	p := newPerson(t, slices.Concat(login, consent, seeSignedIn))
@@ -263,6 +265,9 @@ func TestInteropBrowserSignIn(t *testing.T) {
 	}
 }
 
+// TestInteropBrowserDeclined: The person declines at the login page and then at
+// the consent page. Token returns the error that the identity provider sends for
+// it, and the person may sign in afterwards.
 func TestInteropBrowserDeclined(t *testing.T) {
 	issuer, path := startForPeople(t, 600), filepath.Join(t.TempDir(), "cache.bin")
 	p := newPerson(t, slices.Concat(cancel, seeDeclined), slices.Concat(login, cancel, seeDeclined), slices.Concat(login, consent, seeSignedIn))
@@ -294,6 +299,9 @@ func (spoiler) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
+// TestInteropBrowserFailed: The identity provider refuses a code with the wrong
+// verifier (RFC 7636 §4.6). The page says that the sign-in did not succeed, and
+// nothing of it is kept.
 func TestInteropBrowserFailed(t *testing.T) {
 	issuer, path := startForPeople(t, 600), filepath.Join(t.TempDir(), "cache.bin")
 	p := newPerson(t, slices.Concat(login, consent, seeFailed))
@@ -307,8 +315,9 @@ func TestInteropBrowserFailed(t *testing.T) {
 	}
 }
 
-// The answer may also be posted, by a page of the provider's. Before that she goes to a
-// page of ours by accident, which must not matter.
+// TestInteropBrowserFormPost: A page of the identity provider may post the answer
+// (OAuth 2.0 Form Post Response Mode). Before that the person opens a page of the
+// listener by accident, which must not matter.
 func TestInteropBrowserFormPost(t *testing.T) {
 	issuer, path := startForPeople(t, 600), filepath.Join(t.TempDir(), "cache.bin")
 	p := newPerson(t, slices.Concat(login, consent, seeSignedIn))
@@ -325,8 +334,9 @@ func TestInteropBrowserFormPost(t *testing.T) {
 	p.lookAtAnswer("http://127.0.0.1:0/callback", signedIn)
 }
 
-// Access tokens live for 3 s, and each refresh token can be used once: using one twice
-// would revoke them all.
+// TestInteropBrowserRotation: Access tokens live for 3 s, and each refresh token
+// serves once. If the provider redeemed one twice, the identity provider would
+// revoke them all.
 func TestInteropBrowserRotation(t *testing.T) {
 	issuer, path := startForPeople(t, 3), filepath.Join(t.TempDir(), "cache.bin")
 	p := newPerson(t, slices.Concat(login, consent, seeSignedIn))
@@ -366,6 +376,8 @@ func TestInteropBrowserRotation(t *testing.T) {
 	wantNew()
 }
 
+// TestInteropBrowserDeviceCode: A person enters the code, or opens the address that
+// has it, and approves or declines.
 func TestInteropBrowserDeviceCode(t *testing.T) {
 	issuer := startForPeople(t, 600)
 	for _, tt := range []struct {

@@ -56,6 +56,8 @@ func jwk(t *testing.T, name string) (crypto.Signer, map[string]any) {
 	return nil, nil
 }
 
+// TestInteropClientCertificate: A real identity provider verifies the assertions of
+// each algorithm that it knows.
 func TestInteropClientCertificate(t *testing.T) {
 	var clients []any
 	for alg, name := range map[string]string{"RS256": "rsa-pkcs8.pem", "PS256": "rsa-pkcs8.pem", "ES256": "p256-pkcs8.pem", "ES384": "p384-pkcs8.pem", "EdDSA": "ed25519-pkcs8.pem"} {

@@ -111,6 +111,8 @@ func (w *witness) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.base.RoundTrip(r)
 }
 
+// TestInteropClientCredentials: A real identity provider takes a secret in the form
+// and by Basic, with metadata and without, over http and https.
 func TestInteropClientCredentials(t *testing.T) {
 	key, certificate, pool := privateCA(t)
 	for _, scheme := range []string{"http", "https"} {

@@ -22,8 +22,9 @@ func derSignature(raw []byte) []byte {
 	return der
 }
 
-// TestAssertionIsSignedByEveryAlgorithm: every algorithm, from a key and from a Signer that
-// only signs.
+// TestAssertionIsSignedByEveryAlgorithm: The provider signs with each algorithm
+// of the documentation, with a key from PEM and with a Signer that can do
+// nothing but sign, as that of a hardware module.
 func TestAssertionIsSignedByEveryAlgorithm(t *testing.T) {
 	for _, a := range algorithms {
 		name := map[string]string{"RSA": "rsa-pkcs8.pem", "P-256": "p256-sec1.pem", "P-384": "p384-pkcs8.pem", "P-521": "p521-pkcs8.pem", "Ed25519": "ed25519-pkcs8.pem"}[a.kind]
@@ -55,7 +56,9 @@ func TestAssertionIsSignedByEveryAlgorithm(t *testing.T) {
 	}
 }
 
-// TestECDSANumbersKeepTheirWidth: both numbers of an ECDSA signature keep their width.
+// TestECDSANumbersKeepTheirWidth: A JWS has both numbers of an ECDSA signature
+// in their full width (RFC 7518 §3.4), while a Signer returns them in ASN.1,
+// without leading zeros. About one signature in 128 has such a zero.
 func TestECDSANumbersKeepTheirWidth(t *testing.T) {
 	public := parseTestKey(t, "p256-pkcs8.pem").Public()
 	assertion := func(signature []byte) (string, error) {

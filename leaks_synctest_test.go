@@ -330,10 +330,10 @@ func (l *leaks) run(name string, s *spoiled, run func(*testing.T, *spoiled, Opti
 	})
 }
 
-// TestNoFaultShowsASecret: whatever happens to an answer that has all the secrets and
-// tokens in it, at whichever of its bytes, and whatever callers' functions do, none of
-// them is in an error, however it is printed or taken apart, in a log, in the provider or
-// on the page.
+// TestNoFaultShowsASecret: The answers here have all the secrets and tokens in
+// them. Whatever happens to an answer, at whichever of its bytes, and whatever
+// the functions of the caller do, no error shows one of them, however it is
+// printed or taken apart, and no log, no provider and no page does.
 func TestNoFaultShowsASecret(t *testing.T) {
 	log.SetOutput(io.Discard)
 	defer log.SetOutput(os.Stderr)

@@ -18,8 +18,12 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestCallback: what settles a sign-in and what does not, and how.
-func TestCallback(t *testing.T) {
+// TestOnlyTheAnswerOfTheSignInSettlesIt: Every program on the computer and
+// every web page can send a request to the listener. A request settles the
+// sign-in only if its method, host, path and state are right; any other gets an
+// error, and the sign-in goes on (RFC 9700 §4.7). The address of the page that
+// follows has no code in it.
+func TestOnlyTheAnswerOfTheSignInSettlesIt(t *testing.T) {
 	type reply struct {
 		name, request, want string // {q} is the provider's answer, {state} its state
 		settles             bool
@@ -59,92 +63,94 @@ func TestCallback(t *testing.T) {
 		{name: "other port", request: get("/?{q}", "localhost:53001"), want: "421"},
 		{name: "no host", request: get("/?{q}", ""), want: "421"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := &human{idp: idptest.New()}
-				var answer, raw string
-				h.back = func(location string) error {
-					// Meanwhile, connections that say nothing or little.
-					for range 3 {
-						c, err := h.net.dial(t.Context(), "tcp", "127.0.0.1:53000")
-						if err != nil {
-							return err
-						}
-						defer c.Close()
-						go io.WriteString(c, "GET /?st")
+		runInBubble(t, tt.name, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			var answer, raw string
+			h.back = func(location string) error {
+				// Meanwhile, connections that say nothing or little.
+				for range 3 {
+					c, err := h.net.dial(t.Context(), "tcp", "127.0.0.1:53000")
+					if err != nil {
+						return err
 					}
-					u, _ := url.Parse(location)
-					r := strings.NewReplacer("{q}", u.RawQuery, "{state}", u.Query().Get("state"))
-					request := r.Replace(tt.request)
-					if _, body, ok := strings.Cut(request, "\r\n\r\n"); ok && body != "" { // its length has changed
-						head, _, _ := strings.Cut(request, "Content-Length")
-						request = fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
-					}
-					raw = h.send("127.0.0.1:53000", request)
-					answer, _, _ = strings.Cut(raw, "\r\n")
-					if tt.settles {
-						return h.visit("http://localhost:53000")
-					}
-					time.Sleep(time.Minute)
-					return h.visit(location)
+					defer c.Close()
+					go io.WriteString(c, "GET /?st")
 				}
-				start := time.Now()
-				_, err := interactive(t, h, &MemoryCache{}, nil).Token(t.Context())
-				if !strings.Contains(answer, tt.want) {
-					t.Errorf("answered %s, want %s", answer, tt.want)
+				u, _ := url.Parse(location)
+				r := strings.NewReplacer("{q}", u.RawQuery, "{state}", u.Query().Get("state"))
+				request := r.Replace(tt.request)
+				if _, body, ok := strings.Cut(request, "\r\n\r\n"); ok && body != "" { // its length has changed
+					head, _, _ := strings.Cut(request, "Content-Length")
+					request = fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
 				}
-				for _, header := range []string{"Cache-Control: no-store", "Referrer-Policy: no-referrer", "X-Content-Type-Options: nosniff", "Content-Security-Policy: default-src 'none'"} {
-					if !strings.Contains(raw, header) {
-						t.Errorf("no %s in %s", header, raw)
-					}
+				raw = h.send("127.0.0.1:53000", request)
+				answer, _, _ = strings.Cut(raw, "\r\n")
+				if tt.settles {
+					return h.visit("http://localhost:53000")
 				}
-				if tt.settles && !strings.Contains(raw, "Location: http://localhost:53000\r\n") {
-					t.Errorf("no clean address in %s", raw)
+				time.Sleep(time.Minute)
+				return h.visit(location)
+			}
+			start := time.Now()
+			_, err := interactive(t, h, &MemoryCache{}, nil).Token(t.Context())
+			if !strings.Contains(answer, tt.want) {
+				t.Errorf("answered %s, want %s", answer, tt.want)
+			}
+			for _, header := range []string{"Cache-Control: no-store", "Referrer-Policy: no-referrer", "X-Content-Type-Options: nosniff", "Content-Security-Policy: default-src 'none'"} {
+				if !strings.Contains(raw, header) {
+					t.Errorf("no %s in %s", header, raw)
 				}
-				if d := time.Since(start); tt.settles != (d < time.Second) {
-					t.Errorf("over after %v", d)
-				}
-				if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
-					t.Errorf("%v, want %q", err, tt.err)
-				}
-				synctest.Wait()
-				if !strings.Contains(h.page, tt.page) {
-					t.Errorf("the page says %s, want %q", h.page, tt.page)
-				}
-				if h.net.open() != 0 {
-					t.Error("a listener is left")
-				}
-			})
+			}
+			if tt.settles && !strings.Contains(raw, "Location: http://localhost:53000\r\n") {
+				t.Errorf("no clean address in %s", raw)
+			}
+			if d := time.Since(start); tt.settles != (d < time.Second) {
+				t.Errorf("over after %v", d)
+			}
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+				t.Errorf("%v, want %q", err, tt.err)
+			}
+			synctest.Wait()
+			if !strings.Contains(h.page, tt.page) {
+				t.Errorf("the page says %s, want %q", h.page, tt.page)
+			}
+			if h.net.open() != 0 {
+				t.Error("a listener is left")
+			}
 		})
 	}
 }
 
-// TestClosedPageDoesNotEndTheSignIn: a person who closes the browser too early is signed
-// in all the same, two seconds later.
+// bring sends the answer to the listener, and does not look at the page.
+func (h *human) bring(location string) {
+	_, query, _ := strings.Cut(location, "?")
+	h.send("127.0.0.1:53000", "GET /?"+query+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
+}
+
+// TestClosedPageDoesNotEndTheSignIn: A browser that is closed too early never
+// asks for the page. The person is signed in all the same, two seconds later.
 func TestClosedPageDoesNotEndTheSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
-			u, _ := url.Parse(location)
-			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
+			h.bring(location)
 			return nil
 		}
-		start := time.Now()
-		signedIn(t, interactive(t, h, &MemoryCache{}, nil))
-		if d := time.Since(start); d != 2*time.Second {
+		if d := elapse(func() { signedIn(t, interactive(t, h, &MemoryCache{}, nil)) }); d != 2*time.Second {
 			t.Errorf("after %v", d)
 		}
 	})
 }
 
-// TestFirstAnswerWithTheStateCounts: what follows it changes nothing.
+// TestFirstAnswerWithTheStateCounts: A browser may send an address again, with
+// another answer in it. What follows the first answer with the state changes
+// nothing.
 func TestFirstAnswerWithTheStateCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
-			u, _ := url.Parse(location)
-			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
-			return h.visit("http://localhost:53000/?error=access_denied&iss=https://idp.test&state=" + u.Query().Get("state"))
+			h.bring(location)
+			return h.visit("http://localhost:53000/?error=access_denied&iss=https://idp.test&state=" + h.last().Get("state"))
 		}
 		signedIn(t, interactive(t, h, &MemoryCache{}, nil))
 		synctest.Wait()
@@ -154,8 +160,11 @@ func TestFirstAnswerWithTheStateCounts(t *testing.T) {
 	})
 }
 
-// TestBind: which addresses are listened on, and what is said if they are not to be had.
-func TestBind(t *testing.T) {
+// TestListenerTakesEveryAddressOfTheRedirectURL: A browser may take localhost
+// for 127.0.0.1 or for ::1, so the listener takes both. If another program has
+// the port on one of them, that program could get the code, and the sign-in
+// ends with an error that names the field of the port.
+func TestListenerTakesEveryAddressOfTheRedirectURL(t *testing.T) {
 	redirect := func(s string) func(*InteractiveConfig) {
 		return func(c *InteractiveConfig) { c.RedirectURL = s }
 	}
@@ -182,37 +191,37 @@ func TestBind(t *testing.T) {
 		{name: "IPv6 alone, and there is none", net: &pipes{noIPv6: true}, change: redirect("http://[::1]:8400/"), err: "RedirectURL: port 8400"},
 		{name: "busy, named by the URL", net: &pipes{busy: map[string]bool{"127.0.0.1:8400": true}}, change: redirect("http://127.0.0.1:8400"), err: "RedirectURL: port 8400"},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := &human{idp: idptest.New()}
-				if tt.net != nil {
-					h.net.noIPv6, h.net.busy, h.net.unlucky = tt.net.noIPv6, tt.net.busy, tt.net.unlucky
+		runInBubble(t, tt.name, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			if tt.net != nil {
+				h.net.noIPv6, h.net.busy, h.net.unlucky = tt.net.noIPv6, tt.net.busy, tt.net.unlucky
+			}
+			bound := 0
+			h.back = func(location string) error {
+				if bound = h.net.open(); bound == 0 {
+					return errors.New("no listener")
 				}
-				bound := 0
-				h.back = func(location string) error {
-					if bound = h.net.open(); bound == 0 {
-						return errors.New("no listener")
-					}
-					return h.visit(location)
+				return h.visit(location)
+			}
+			_, err := interactive(t, h, &MemoryCache{}, tt.change).Token(t.Context())
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) || h.asked() > 0 {
+					t.Errorf("%v, want %q; asked %d times", err, tt.err, h.asked())
 				}
-				_, err := interactive(t, h, &MemoryCache{}, tt.change).Token(t.Context())
-				if tt.err != "" {
-					if err == nil || !strings.Contains(err.Error(), tt.err) || h.asked() > 0 {
-						t.Errorf("%v, want %q; asked %d times", err, tt.err, h.asked())
-					}
-				} else if err != nil || h.last().Get("redirect_uri") != tt.uri || bound != tt.bound {
-					t.Errorf("%v; redirect_uri %q on %d listeners, want %q on %d", err, h.last().Get("redirect_uri"), bound, tt.uri, tt.bound)
-				}
-				if h.net.open() != 0 {
-					t.Error("a listener is left")
-				}
-			})
+			} else if err != nil || h.last().Get("redirect_uri") != tt.uri || bound != tt.bound {
+				t.Errorf("%v; redirect_uri %q on %d listeners, want %q on %d", err, h.last().Get("redirect_uri"), bound, tt.uri, tt.bound)
+			}
+			if h.net.open() != 0 {
+				t.Error("a listener is left")
+			}
 		})
 	}
 }
 
-// TestHalfARequest: who sends no more than half of one is cut off, and the sign-in goes on.
-func TestHalfARequest(t *testing.T) {
+// TestHalfARequestIsCutOff: A client that sends no more than half of a request
+// holds a connection. The listener closes it after ten seconds, and the sign-in
+// goes on.
+func TestHalfARequestIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
@@ -231,7 +240,9 @@ func TestHalfARequest(t *testing.T) {
 	})
 }
 
-// TestCodeOfAnAnswerIsNeverScrubbed: programs decide on it, whatever else the answer repeats.
+// TestCodeOfAnAnswerIsNeverScrubbed: Programs decide on the code of an
+// OAuthError. It stays whole, even if the answer has the same text in a field
+// that is secret.
 func TestCodeOfAnAnswerIsNeverScrubbed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -253,8 +264,9 @@ func TestCodeOfAnAnswerIsNeverScrubbed(t *testing.T) {
 	})
 }
 
-// TestPageIsSentOnAnEarlyConnection: browsers connect before they ask. The page is sent on
-// such a connection too, however long the exchange takes.
+// TestPageIsSentOnAnEarlyConnection: Browsers connect before they have
+// something to ask. The page is sent on such a connection too, however long the
+// exchange of the code takes.
 func TestPageIsSentOnAnEarlyConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -270,8 +282,7 @@ func TestPageIsSentOnAnEarlyConnection(t *testing.T) {
 				time.Sleep(8 * time.Second)
 				idptest.Body(`{"access_token":"tok"}`)(w, r)
 			})
-			u, _ := url.Parse(location)
-			h.send("127.0.0.1:53000", "GET /?"+u.RawQuery+" HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
+			h.bring(location)
 			go io.WriteString(early, "GET / HTTP/1.1\r\nHost: localhost:53000\r\n\r\n")
 			b, _ := io.ReadAll(early)
 			h.mu.Lock()
@@ -289,9 +300,10 @@ func TestPageIsSentOnAnEarlyConnection(t *testing.T) {
 	})
 }
 
-// TestAnswerOfAnEarlierSignIn is ignored, and who brings it learns why: the page says so,
-// and so does the terminal, once.
-func TestAnswerOfAnEarlierSignIn(t *testing.T) {
+// TestAnswerOfAnEarlierSignInIsIgnored: A tab of an earlier sign-in may still
+// bring its answer. The listener ignores it, and the person learns why: the
+// page says so each time, and the terminal says so once.
+func TestAnswerOfAnEarlierSignInIsIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
@@ -314,9 +326,10 @@ func TestAnswerOfAnEarlierSignIn(t *testing.T) {
 	})
 }
 
-// TestBrowserThatAsksForHTTPS: some browsers turn every address into one of https (HSTS,
-// HTTPS-only modes), and nobody answers there. The person is told what to do, once.
-func TestBrowserThatAsksForHTTPS(t *testing.T) {
+// TestPersonIsToldOfABrowserThatAsksForHTTPS: Some browsers turn every address
+// into one of https (HSTS, HTTPS-only modes), and the listener speaks no TLS.
+// The terminal tells the person what to do, once.
+func TestPersonIsToldOfABrowserThatAsksForHTTPS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
@@ -340,7 +353,8 @@ func TestBrowserThatAsksForHTTPS(t *testing.T) {
 	})
 }
 
-// TestRFC9207Section2: the examples of an answer and of an error with their issuer.
+// TestRFC9207Section2: The section has examples of an answer and of an error
+// with their issuer.
 func TestRFC9207Section2(t *testing.T) {
 	for _, tt := range []struct{ state, query, code, failed string }{
 		{"ZWVlNDBlYzA1NjdkMDNhYjg3ZjUxZjAyNGQzMTM2NzI",

@@ -10,8 +10,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestRefreshTokenUnderAnotherKeyIsReplaced: A refresh token under the key of
-// another program, such as MSAL for Go, is not left beside the new one.
+// TestRefreshTokenUnderAnotherKeyIsReplaced: Another program, such as MSAL for
+// Go, stores the refresh token under a key of its own. The provider does not
+// leave it beside the new one, because it is spent.
 func TestRefreshTokenUnderAnotherKeyIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}

@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestUnknownContentIsKept: Sections, entries and fields that other programs wrote
-// are theirs.
+// TestUnknownContentIsKept: Sections, entries and fields that other programs
+// have written belong to them.
 func TestUnknownContentIsKept(t *testing.T) {
 	idp := idptest.New()
 	samples, _ := filepath.Glob("testdata/msal-cache/*.bin")
@@ -95,8 +95,9 @@ func TestKeysAreThoseOfMSAL(t *testing.T) {
 	}
 }
 
-// TestPutReplacesTheEntryOfItsKey: Fields that others wrote stay in accounts and
-// application metadata, and go with a replaced token, which they were about.
+// TestPutReplacesTheEntryOfItsKey: Fields that others have written stay in
+// accounts and application metadata. In a token they go, because they were
+// about the token that is replaced.
 func TestPutReplacesTheEntryOfItsKey(t *testing.T) {
 	for _, section := range sections {
 		c := msalCache{}
@@ -112,8 +113,8 @@ func TestPutReplacesTheEntryOfItsKey(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoTimeIsZero: Neither a fraction nor a number beyond what time.Time
-// can say is a time.
+// TestWhatIsNoTimeIsZero: A fraction is not a time, nor is a number beyond what
+// time.Time can hold.
 func TestWhatIsNoTimeIsZero(t *testing.T) {
 	for v, want := range map[any]int64{"1": 1, json.Number("1"): 1, "1795451227": 1795451227, "1099511627776": 1 << 40,
 		"1099511627777": 0, "99999999999999999999": 0, "0": 0, "-1": 0, "": 0, "1.5": 0, json.Number("1e3"): 0, nil: 0, true: 0} {
@@ -124,9 +125,9 @@ func TestWhatIsNoTimeIsZero(t *testing.T) {
 	}
 }
 
-// TestByteOrderMarkIsDropped: editors on Windows, and PowerShell, put one before a
-// file that they save. Python's own reader refuses it, and JSON has none
-// (RFC 8259 §8.1).
+// TestByteOrderMarkIsDropped: Editors on Windows, and PowerShell, put a byte
+// order mark before a file that they save. JSON has none (RFC 8259 §8.1), and
+// Python's reader refuses it.
 func TestByteOrderMarkIsDropped(t *testing.T) {
 	blob, err := os.ReadFile("testdata/msal-cache/entra-interactive.bin")
 	must(t, err)

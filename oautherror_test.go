@@ -13,7 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestOAuthErrors(t *testing.T) {
+// TestOAuthErrorHasWhatTheProviderSays: Programs decide on the fields of an
+// OAuthError (RFC 6749 §5.2), and people read its text. No field shows the
+// secret or a control character, or has more than 500 characters. The provider
+// is asked again only if the error may pass.
+func TestOAuthErrorHasWhatTheProviderSays(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cret/of+the client"
 	for _, tt := range []struct {
@@ -60,13 +64,14 @@ func TestOAuthErrors(t *testing.T) {
 			if !strings.HasPrefix(err.Error(), "cdfauth: ") || !strings.Contains(err.Error(), tt.want.Code) || !strings.Contains(err.Error(), tt.want.Description) {
 				t.Errorf("text: %v", err)
 			}
-			wantRequestsOf(t, idp, tt.requests)
+			wantRequests(t, idp, tt.requests)
 		})
 	}
 }
 
-// TestCodeSurvivesSecret: callers decide on codes, whatever the secret looks like.
-func TestCodeSurvivesSecret(t *testing.T) {
+// TestKnownCodeIsKeptThoughTheSecretHasIt: Programs decide on codes. A known
+// code stays whole, whatever the secret looks like.
+func TestKnownCodeIsKeptThoughTheSecretHasIt(t *testing.T) {
 	idp := idptest.New()
 	idp.Always(idptest.Error(401, "invalid_client", "not an invalid_client-secret"))
 	_, err := newTestProvider(t, idp, SecretString("my-invalid_client-secret")).Token(t.Context())
@@ -75,10 +80,10 @@ func TestCodeSurvivesSecret(t *testing.T) {
 	}
 }
 
-// TestScrubOfMuchTextAndLongSecret: the work must not grow with the product of the two:
-// an answer of 16 KiB that repeats an assertion of 20 KiB took most of a second.
-// BenchmarkScrub measures it.
-func TestScrubOfMuchTextAndLongSecret(t *testing.T) {
+// TestLongSecretIsRemovedFromMuchText: An answer of 16 KiB that repeated an
+// assertion of 20 KiB once took most of a second, since the work grew with the
+// product of the two. BenchmarkScrub measures it.
+func TestLongSecretIsRemovedFromMuchText(t *testing.T) {
 	secret, text := muchToScrub()
 	got := scrub(text, 500, secret)
 	if got != "no: [removed]" {

@@ -9,7 +9,6 @@ import (
 	"crypto/sha1"
 	"encoding/pem"
 	"go/ast"
-	"go/parser"
 	"go/token"
 	"os"
 	"os/exec"
@@ -48,7 +47,8 @@ func openssl(t *testing.T) func(stdin string, args ...string) string {
 	}
 }
 
-// TestKeysThatOpenSSLEncryptsAreRead reads what openssl encrypts, with every hash and cipher.
+// TestKeysThatOpenSSLEncryptsAreRead: OpenSSL encrypts a key with any of these
+// hashes and ciphers, and people have keys of each.
 func TestKeysThatOpenSSLEncryptsAreRead(t *testing.T) {
 	run := openssl(t)
 	if run == nil || fipsOnly {
@@ -72,19 +72,8 @@ func TestKeysThatOpenSSLEncryptsAreRead(t *testing.T) {
 // texts and begins with "openssl ": of Go files the constants, of the README all.
 func commandsOf(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
 	texts := []string{}
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, file := range packageFiles(t) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			e, ok := n.(ast.Expr)
 			if !ok {
@@ -110,6 +99,7 @@ func commandsOf(t *testing.T) []string {
 			}
 		}
 	}
+	slices.Sort(commands)
 	return commands
 }
 
@@ -265,8 +255,9 @@ func tryCommand(t *testing.T, run func(stdin string, args ...string) string, com
 	}
 }
 
-// TestReadmesCommandMakesAKey: with -nodes and without, which lets openssl 3.0
-// encrypt the key with 3DES.
+// TestReadmesCommandMakesAKey: People copy the command of the README. Its key
+// is read with -nodes and without, in which case openssl 3.0 encrypts the key
+// with 3DES.
 func TestReadmesCommandMakesAKey(t *testing.T) {
 	run := openssl(t)
 	if run == nil || fips140.Enabled() { // which refuses 3DES
@@ -301,8 +292,9 @@ func TestReadmesCommandMakesAKey(t *testing.T) {
 	}
 }
 
-// TestThumbprintOfOpenSSL: what the command prints is taken as it is printed.
-func TestThumbprintOfOpenSSL(t *testing.T) {
+// TestThumbprintIsTakenAsOpenSSLPrintsIt: An error names the command that
+// prints a thumbprint, and people paste the whole line.
+func TestThumbprintIsTakenAsOpenSSLPrintsIt(t *testing.T) {
 	run := openssl(t)
 	if run == nil || fipsOnly {
 		return
@@ -318,9 +310,9 @@ func TestThumbprintOfOpenSSL(t *testing.T) {
 	}
 }
 
-// TestTrustedCertificateOfOpenSSL: what openssl adds to a certificate is not part of
-// it, nor of its thumbprint.
-func TestTrustedCertificateOfOpenSSL(t *testing.T) {
+// TestTrustedCertificateOfOpenSSLIsRead: OpenSSL adds its trust settings behind
+// a certificate. They are not part of the certificate, nor of its thumbprint.
+func TestTrustedCertificateOfOpenSSLIsRead(t *testing.T) {
 	run := openssl(t)
 	if run == nil {
 		return

@@ -32,7 +32,10 @@ func answered(h *human) string {
 	return resp.Header.Get("Location")
 }
 
-// TestAnswerIsPastedWhereNoBrowserOpens: where no browser opens, the person pastes the address.
+// TestAnswerIsPastedWhereNoBrowserOpens: On a computer without a browser (ssh,
+// a container) the person signs in elsewhere, and pastes the address at which
+// the browser has ended. A line that is not the answer is refused and never
+// shown.
 func TestAnswerIsPastedWhereNoBrowserOpens(t *testing.T) {
 	broken := func(c *InteractiveConfig) {
 		c.OpenBrowser = func(context.Context, string) error { return errors.New("no display") }
@@ -57,44 +60,40 @@ func TestAnswerIsPastedWhereNoBrowserOpens(t *testing.T) {
 			t.Error("what was pasted is shown")
 		}
 	})
-	t.Run("the callback comes all the same", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			in, out := io.Pipe()
-			go func() { time.Sleep(time.Minute); h.visit(answered(h)) }()
-			p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { broken(c); c.Input = in })
-			signedIn(t, p)
-			// The read that is left over serves the next sign-in.
-			p.SignOut(t.Context())
-			h.mu.Lock()
-			h.out.Reset()
-			h.mu.Unlock()
-			go func() { time.Sleep(time.Minute); io.WriteString(out, answered(h)+"\n") }()
-			signedIn(t, p)
-			if strings.Contains(h.told(), "That is not") {
-				t.Error("the first line was lost")
-			}
-		})
+	runInBubble(t, "the callback comes all the same", func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		in, out := io.Pipe()
+		go func() { time.Sleep(time.Minute); h.visit(answered(h)) }()
+		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { broken(c); c.Input = in })
+		signedIn(t, p)
+		// The read that is left over serves the next sign-in.
+		p.SignOut(t.Context())
+		h.mu.Lock()
+		h.out.Reset()
+		h.mu.Unlock()
+		go func() { time.Sleep(time.Minute); io.WriteString(out, answered(h)+"\n") }()
+		signedIn(t, p)
+		if strings.Contains(h.told(), "That is not") {
+			t.Error("the first line was lost")
+		}
 	})
-	t.Run("input ends", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			_, err := interactive(t, h, &MemoryCache{}, broken).Token(t.Context())
-			if !errors.Is(err, ErrSignInRequired) || h.net.open() != 0 {
-				t.Error(err)
-			}
-		})
+	runInBubble(t, "input ends", func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		_, err := interactive(t, h, &MemoryCache{}, broken).Token(t.Context())
+		if !errors.Is(err, ErrSignInRequired) || h.net.open() != 0 {
+			t.Error(err)
+		}
 	})
-	t.Run("a browser that opens leaves the input alone", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { c.Input = &untouched{t} }))
-		})
+	runInBubble(t, "a browser that opens leaves the input alone", func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { c.Input = &untouched{t} }))
 	})
 }
 
-// TestStandardInput: it is read if it is a terminal, as far as that can be told, and nothing else.
-func TestStandardInput(t *testing.T) {
+// TestStandardInputIsReadOnlyIfItIsATerminal: A program may get its data on
+// standard input. The provider reads it only if it is a terminal, as far as
+// that can be told.
+func TestStandardInputIsReadOnlyIfItIsATerminal(t *testing.T) {
 	defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)
 	path := filepath.Join(t.TempDir(), "file")
 	os.WriteFile(path, []byte("from a file\n"), 0o600)
@@ -114,8 +113,9 @@ func TestStandardInput(t *testing.T) {
 	}
 }
 
-// TestLongLines: what is pasted has 8 KiB at most, and of more nothing is taken.
-func TestLongLines(t *testing.T) {
+// TestLineOfMoreThan8KiBIsNotTaken: No answer is longer than 8 KiB. Of a longer
+// line nothing is taken, and the next line is read from its beginning.
+func TestLineOfMoreThan8KiBIsNotTaken(t *testing.T) {
 	for _, tt := range []struct{ length, want int }{{0, 0}, {8 << 10, 8 << 10}, {8<<10 + 1, 0}, {9 << 10, 0}} {
 		in := strings.NewReader(strings.Repeat("x", tt.length) + "\nnext\n")
 		line, err := readLine(t.Context(), in)
@@ -149,8 +149,8 @@ func (in *typed) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// TestOneInputServesTwoSignIns: two sign-ins that wait for a pasted answer at one Input
-// both get theirs.
+// TestOneInputServesTwoSignIns: Two sign-ins of one program may wait for a
+// pasted answer at the same Input. Each gets its own.
 func TestOneInputServesTwoSignIns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := &typed{lines: make(chan string, 10)}
@@ -176,9 +176,10 @@ func TestOneInputServesTwoSignIns(t *testing.T) {
 	})
 }
 
-// TestPastingIsOfferedBesideAUselessBrowser: an opener may succeed where no browser can be
-// used (ssh -X, a container). The person may paste the answer then too, but nothing is
-// read before there has been time for a browser to bring it.
+// TestPastingIsOfferedBesideAUselessBrowser: An opener may succeed where no
+// browser can be used (ssh -X, a container). The person may paste the answer
+// then too, but the provider reads nothing before a browser has had time to
+// bring it.
 func TestPastingIsOfferedBesideAUselessBrowser(t *testing.T) {
 	opened := func(c *InteractiveConfig) {
 		c.OpenBrowser = func(context.Context, string) error { return nil }
@@ -206,12 +207,10 @@ func TestPastingIsOfferedBesideAUselessBrowser(t *testing.T) {
 			t.Errorf("told: %s", h.told())
 		}
 	})
-	t.Run("input ends, and the browser brings the answer", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			go func() { time.Sleep(2 * pasteDelay); h.visit(answered(h)) }()
-			signedIn(t, interactive(t, h, &MemoryCache{}, opened))
-		})
+	runInBubble(t, "input ends, and the browser brings the answer", func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		go func() { time.Sleep(2 * pasteDelay); h.visit(answered(h)) }()
+		signedIn(t, interactive(t, h, &MemoryCache{}, opened))
 	})
 	t.Run("standard input that is no terminal is left alone", func(t *testing.T) {
 		defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)

@@ -90,6 +90,8 @@ func encrypt(t testing.TB, der []byte, passphrase string, p pbes2) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: out}))
 }
 
+// TestEveryLengthOfPaddingIsRead: PBES2 pads a key with 1 to 16 bytes (RFC 8018
+// appendix B.2.5).
 func TestEveryLengthOfPaddingIsRead(t *testing.T) {
 	for i := range 16 {
 		text := encrypt(t, keyOf(t, 2000+i), "open sesame", pbes2{iterations: 1000})
@@ -99,6 +101,9 @@ func TestEveryLengthOfPaddingIsRead(t *testing.T) {
 	}
 }
 
+// TestPassphraseDecryptsTheKey: The right passphrase decrypts a key of each
+// supported scheme, and no other passphrase does. A passphrase for a key that
+// needs none does no harm, because keys are exchanged.
 func TestPassphraseDecryptsTheKey(t *testing.T) {
 	want := parseTestKey(t, "p256-pkcs8.pem").(*ecdsa.PrivateKey)
 	texts := map[string]string{
@@ -130,8 +135,9 @@ func TestPassphraseDecryptsTheKey(t *testing.T) {
 	}
 }
 
-// TestWrongPassphraseTellsNothing: bad padding, good padding around what is no
-// key, and what chance makes of many wrong passphrases: one answer.
+// TestWrongPassphraseTellsNothing: An answer that told bad padding from a bad
+// key would help to guess. A wrong passphrase brings the same error in every
+// case, and so does what chance makes of 2000 wrong ones.
 func TestWrongPassphraseTellsNothing(t *testing.T) {
 	der := testDER(t, "p256-pkcs8.pem")
 	for name, garbage := range map[string][]byte{
@@ -155,7 +161,8 @@ func TestWrongPassphraseTellsNothing(t *testing.T) {
 	}
 }
 
-// TestFIPS140ModeIsObeyed runs itself again where FIPS 140 is enforced.
+// TestFIPS140ModeIsObeyed: Where FIPS 140 is enforced, only approved algorithms
+// are used. The test runs itself again in that mode.
 func TestFIPS140ModeIsObeyed(t *testing.T) {
 	if !fipsOnly {
 		self, err := os.Executable()
@@ -198,15 +205,17 @@ func derives(t *testing.T, prf asn1.ObjectIdentifier, passphrase, salt string, i
 	}
 }
 
-// TestRFC7914Section11 has the vectors of PBKDF2 with HMAC-SHA256.
+// TestRFC7914Section11: The section has test vectors of PBKDF2 with
+// HMAC-SHA256.
 func TestRFC7914Section11(t *testing.T) {
 	sha256 := asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
 	derives(t, sha256, "passwd", "salt", 1, "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783")
 	derives(t, sha256, "Password", "NaCl", 80000, "4ddcd8f60b98be21830cee5ef22701f9641a4418d04c0414aeff08876b34ab56a1d425a1225833549adb841b51c9b3176a272bdebba1d078478f62b397f33c8d")
 }
 
-// TestRFC6070 has the vectors of PBKDF2 with HMAC-SHA1, which RFC 8018 appendix B.1.1
-// makes the default, without the one of 16,777,216 iterations.
+// TestRFC6070: The RFC has test vectors of PBKDF2 with HMAC-SHA1, which RFC
+// 8018 appendix B.1.1 makes the default. The one of 16,777,216 iterations is
+// left out.
 func TestRFC6070(t *testing.T) {
 	derives(t, nil, "password", "salt", 1, "0c60c80f961f0e71f3a9b524af6012062fe037a6")
 	derives(t, nil, "password", "salt", 2, "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957")

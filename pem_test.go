@@ -93,8 +93,9 @@ var damages = map[string]func(string) string{
 	"text around it":                    func(s string) string { return "Here: it is\n" + s + "\n-- \nyours" },
 }
 
-// TestDamageWithOneReadingIsMended: a key and its certificate survive the way through
-// every store that is known to damage them.
+// TestDamageWithOneReadingIsMended: Stores and editors damage a key in known
+// ways. Where only one reading is left, a key and its certificate are read all
+// the same.
 func TestDamageWithOneReadingIsMended(t *testing.T) {
 	keys := map[string]string{"rsa-pkcs1.pem": "", "p256-sec1.pem": "", "ed25519-pkcs8.pem": ""}
 	if !fipsOnly {
@@ -121,7 +122,7 @@ func TestDamageWithOneReadingIsMended(t *testing.T) {
 	}
 }
 
-// TestBareBase64OfDERIsRead: some stores take the lines with hyphens off.
+// TestBareBase64OfDERIsRead: Some stores remove the lines with hyphens.
 func TestBareBase64OfDERIsRead(t *testing.T) {
 	for _, name := range []string{"rsa-pkcs1.pem", "rsa-pkcs8.pem", "p256-pkcs8.pem", "ed25519-pkcs8.pem"} {
 		lines := strings.Split(strings.TrimSpace(testKey(t, name)), "\n")
@@ -134,8 +135,8 @@ func TestBareBase64OfDERIsRead(t *testing.T) {
 	}
 }
 
-// TestUnreadableKeyIsNamed: where there is no one reading, the error says what is
-// wrong with the text that is there, and shows none of it.
+// TestUnreadableKeyIsNamed: Where a text does not have exactly one reading, the
+// error says what is wrong with it, and shows none of it.
 func TestUnreadableKeyIsNamed(t *testing.T) {
 	key, cert := testKey(t, "p256-pkcs8.pem"), testKey(t, "p256-cert.pem")
 	first, _, _ := strings.Cut(key, "\n")
@@ -187,8 +188,9 @@ func TestUnreadableKeyIsNamed(t *testing.T) {
 	}
 }
 
-// TestGoodKeyBesideABrokenOne: a broken key is no second key.
-func TestGoodKeyBesideABrokenOne(t *testing.T) {
+// TestBrokenKeyIsNoSecondKey: A text with the beginning of a key, and then the
+// whole key, has one key.
+func TestBrokenKeyIsNoSecondKey(t *testing.T) {
 	key := testKey(t, "p256-pkcs8.pem")
 	if _, err := parseText(key[:100]+"\n"+key, ""); err != nil {
 		t.Error(err)
@@ -213,7 +215,8 @@ func readsAsEncodingPEM(text string) *pem.Block {
 	return nil
 }
 
-// TestReadsWhatEncodingPEMReads: for a text in good order it is the same.
+// TestReadsWhatEncodingPEMReads: The reader of this package takes more than
+// encoding/pem. Of a text in good order it finds the same blocks.
 func TestReadsWhatEncodingPEMReads(t *testing.T) {
 	names, err := filepath.Glob(filepath.Join("testdata", "keys", "*.pem"))
 	if err != nil || len(names) == 0 {

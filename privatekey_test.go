@@ -15,6 +15,9 @@ import (
 	"testing"
 )
 
+// TestKeysOfEveryFormAreRead: Keys come in PKCS#1, PKCS#8 and SEC 1, sometimes
+// under each other's label, with other blocks around them and with the line
+// ends of Windows.
 func TestKeysOfEveryFormAreRead(t *testing.T) {
 	junk := "Bag Attributes\n    friendlyName: x\n-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n"
 	for name, kind := range map[string]string{"rsa-pkcs1.pem": "RSA", "rsa-pkcs8.pem": "RSA", "p256-sec1.pem": "P-256", "p256-pkcs8.pem": "P-256",
@@ -47,7 +50,10 @@ func testDER(t testing.TB, name string) []byte {
 	return block.Bytes
 }
 
-func TestParseKeysErrors(t *testing.T) {
+// TestKeyThatCannotBeUsedIsRefused: A key that is missing, too weak, of the
+// wrong kind, damaged, or costly to decrypt is refused before it is used. The
+// error names the field, and what is wanted.
+func TestKeyThatCannotBeUsedIsRefused(t *testing.T) {
 	p256, other := testKey(t, "p256-pkcs8.pem"), parseTestKey(t, "ed25519-pkcs8.pem")
 	der := testDER(t, "p256-pkcs8.pem")
 	otherCert := pemOf(issueCert(t, "other", other, nil, nil, nil))
@@ -131,7 +137,8 @@ func mustKey(key any, err error) crypto.Signer {
 	return key.(crypto.Signer)
 }
 
-// TestKeysOfUpTo16KiBAreRead: nobody has a larger one, and parsing takes long.
+// TestKeysOfUpTo16KiBAreRead: Nobody has a larger key, and parsing one takes
+// long.
 func TestKeysOfUpTo16KiBAreRead(t *testing.T) {
 	parse := func(size int) error {
 		block := &pem.Block{Type: "PRIVATE KEY", Bytes: keyOf(t, size)}
@@ -154,7 +161,8 @@ func keyOf(t *testing.T, size int) []byte {
 	return slices.Concat([]byte{0x30, 0x82, byte(len(inner) >> 8), byte(len(inner))}, inner)
 }
 
-// TestKeysOfNoUseAreNamed: what the key is, and what to make instead.
+// TestKeysOfNoUseAreNamed: A key may be good and of a kind that no identity
+// provider takes. The error says what the key is, and what to make instead.
 func TestKeysOfNoUseAreNamed(t *testing.T) {
 	pkcs8 := func(oid asn1.ObjectIdentifier, parameters any) string {
 		type algorithm struct {
@@ -229,8 +237,9 @@ func TestKeysOfNoUseAreNamed(t *testing.T) {
 	}
 }
 
-// TestSameKeyTwiceIsOneKey: in whatever formats, as when a file with key and
-// certificate is given beside the key's own.
+// TestSameKeyTwiceIsOneKey: A file with key and certificate may be given beside
+// the key's own file. The same key is not counted twice, in whatever formats it
+// comes.
 func TestSameKeyTwiceIsOneKey(t *testing.T) {
 	rsa1, rsa8, p256, sec1 := testKey(t, "rsa-pkcs1.pem"), testKey(t, "rsa-pkcs8.pem"), testKey(t, "p256-pkcs8.pem"), testKey(t, "p256-sec1.pem")
 	encrypted, other := testKey(t, "pbes2-aes256-sha256.pem"), testKey(t, "pbes2-aes128-sha1.pem")

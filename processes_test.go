@@ -151,10 +151,10 @@ func (f *fleet) end(t *testing.T) {
 	}
 }
 
-// TestProcessesShareASignIn: twenty programs, of which half are started anew each
-// time their token has expired, make one sign-in and one refresh each time between
-// them. The provider rotates refresh tokens, and ends the sign-in if one is used
-// twice.
+// TestProcessesShareASignIn: Twenty programs, of which half are started anew
+// each time their token has expired, make one sign-in between them, and one
+// refresh each time. The identity provider rotates refresh tokens, and ends the
+// sign-in if one is used twice (RFC 9700 §4.14.2).
 func TestProcessesShareASignIn(t *testing.T) {
 	t.Parallel()
 	programs, rollovers := 20, 50
@@ -224,7 +224,7 @@ func TestProcessesShareOneRequest(t *testing.T) {
 			}()
 		}
 		wg.Wait()
-		wantRequestsOf(t, idp, round+1)
+		wantRequests(t, idp, round+1)
 		if len(tokens) != 1 {
 			t.Errorf("round %d: the processes have %d different tokens", round, len(tokens))
 		}

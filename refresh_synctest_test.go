@@ -21,7 +21,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-func TestFreshFromMemory(t *testing.T) {
+// TestFreshTokenComesFromMemory: A program may call Token for each of its
+// requests. Until the leeway begins, a call costs no request.
+func TestFreshTokenComesFromMemory(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		tok, _ := get(t, p)
 		for range 100 {
@@ -37,7 +39,9 @@ func TestFreshFromMemory(t *testing.T) {
 	})
 }
 
-func TestLeewayRefreshesInBackground(t *testing.T) {
+// TestTokenInTheLeewayIsRefreshedInTheBackground: In the leeway the current
+// token is still valid, so nobody waits for the next one.
+func TestTokenInTheLeewayIsRefreshedInTheBackground(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
 		idp.Fault(idp.Slow(3*time.Second, nil))
@@ -58,7 +62,10 @@ func TestLeewayRefreshesInBackground(t *testing.T) {
 	})
 }
 
-func TestUrgentWaitsForTheFlight(t *testing.T) {
+// TestCallersWaitInTheLastThirdOfTheLeeway: A token that expires within seconds
+// may be dead when it arrives at the API. From the last third of the leeway on,
+// callers wait for the refresh.
+func TestCallersWaitInTheLastThirdOfTheLeeway(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
 		idp.Fault(idp.Slow(2*time.Second, nil))
@@ -71,6 +78,9 @@ func TestUrgentWaitsForTheFlight(t *testing.T) {
 	})
 }
 
+// TestUrgentWaitEndsASecondBeforeExpiry: If the refresh does not come, a valid
+// token is still better than an error. The wait ends a second before the token
+// expires, and an expired token is never handed out.
 func TestUrgentWaitEndsASecondBeforeExpiry(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
@@ -91,6 +101,9 @@ func TestUrgentWaitEndsASecondBeforeExpiry(t *testing.T) {
 	})
 }
 
+// TestEndedContextStillGetsAValidToken: A valid token costs no wait, so that a
+// caller whose context has ended gets it. A caller who took the slow path, and
+// arrives after the flight has landed, starts no other.
 func TestEndedContextStillGetsAValidToken(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
@@ -110,7 +123,9 @@ func TestEndedContextStillGetsAValidToken(t *testing.T) {
 	})
 }
 
-func TestStampede(t *testing.T) {
+// TestTenThousandCallersMakeOneRequest: Programs begin with many requests at
+// once, and a token that expires sends all of their callers at the same moment.
+func TestTenThousandCallersMakeOneRequest(t *testing.T) {
 	t.Run("callers who may leave", func(t *testing.T) { stampede(t, (*testing.T).Context) })
 	t.Run("callers who cannot", func(t *testing.T) { stampede(t, func(*testing.T) context.Context { return context.Background() }) })
 }
@@ -135,7 +150,11 @@ func stampede(t *testing.T, ctx func(*testing.T) context.Context) {
 	})
 }
 
-func TestCallerLeavesFlightGoesOn(t *testing.T) {
+// TestFlightGoesOnWhenItsCallerLeaves: Others wait for the request of the
+// caller who started it. If that caller leaves, each caller gets the error of
+// their own context, and the request goes on, with the values of the first
+// caller's context.
+func TestFlightGoesOnWhenItsCallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
 		idp.Fault(idp.Slow(2*time.Second, nil))
@@ -180,6 +199,9 @@ func TestCallerLeavesFlightGoesOn(t *testing.T) {
 	})
 }
 
+// TestFailedRefreshTakesNoTokenAway: An identity provider may be out of order
+// for longer than the leeway. Whatever the failure is, the current token serves
+// until it expires, and the identity provider gets few requests meanwhile.
 func TestFailedRefreshTakesNoTokenAway(t *testing.T) {
 	refuse := func(http.ResponseWriter, *http.Request) { panic("connection lost") }
 	for name, fault := range map[string]http.HandlerFunc{
@@ -202,12 +224,7 @@ func TestFailedRefreshTakesNoTokenAway(t *testing.T) {
 					}
 					time.Sleep(10 * time.Millisecond)
 				}
-				for time.Until(old.Expiry()) > 0 {
-					if tok, _ := get(t, p); !tok.Equal(old) {
-						t.Fatal("not the old token")
-					}
-					time.Sleep(10 * time.Millisecond)
-				}
+				wantUntilItExpires(t, p, old, 10*time.Millisecond)
 				// 15 s: back-offs of 0.5 to 1, 1 to 2, 2 to 4, … between flights of at
 				// most 3 requests.
 				if n := idp.Tokens(); n < 3 || n > 17 {
@@ -237,7 +254,9 @@ func (q quitter) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func TestPanickingLogger(t *testing.T) {
+// TestLoggerThatPanicsCostsNoRefresh: A Logger is the caller's code. If it
+// panics, the warning is lost, and the refresh is not.
+func TestLoggerThatPanicsCostsNoRefresh(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		p.refresher.logger = slog.New(quitter{slog.NewTextHandler(io.Discard, nil)})
 		old, _ := get(t, p)
@@ -253,6 +272,9 @@ func TestPanickingLogger(t *testing.T) {
 	})
 }
 
+// TestWithoutATokenNoFailureIsReplayed: A failure that is replayed would
+// outlive its cause. A caller without a token makes a request of their own: the
+// first two at once, the next after the back-off, under their own context.
 func TestWithoutATokenNoFailureIsReplayed(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Always(idptest.Error(401, "invalid_client", ""))
@@ -289,6 +311,8 @@ func TestWithoutATokenNoFailureIsReplayed(t *testing.T) {
 	})
 }
 
+// TestSuccessEndsTheBackoff: The Retry-After of a failure says nothing once a
+// request has succeeded.
 func TestSuccessEndsTheBackoff(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Fault(idptest.Status(429, "Retry-After", "40"), idptest.Body(`{"access_token":"short","expires_in":20}`))
@@ -303,7 +327,11 @@ func TestSuccessEndsTheBackoff(t *testing.T) {
 	})
 }
 
-func TestLifetimes(t *testing.T) {
+// TestLifetimeCountsFromTheRequest: expires_in counts from when the token was
+// made (RFC 6749 §5.1), which is after the request and before the answer. The
+// earlier moment is the safe one. A lifetime that is missing, of another type
+// or absurd is replaced by a useful one.
+func TestLifetimeCountsFromTheRequest(t *testing.T) {
 	for _, tt := range []struct {
 		name, fields string
 		expiry       time.Duration // after the request was sent; negative: on arrival it had expired
@@ -359,24 +387,26 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-func TestExpiredOnArrivalWhileOneIsValid(t *testing.T) {
+// TestTokenDeadOnArrivalReplacesNoValidOne: A token that has expired when it
+// arrives is worth less than the one that is still valid, and costs back-offs
+// as a failure does.
+func TestTokenDeadOnArrivalReplacesNoValidOne(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
 		idp.Always(idptest.Body(`{"access_token":"dead","expires_in":0}`))
 		until(old, DefaultLeeway)
-		for time.Until(old.Expiry()) > 0 {
-			if tok, _ := get(t, p); !tok.Equal(old) {
-				t.Fatal("the valid token was taken away")
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		wantUntilItExpires(t, p, old, 10*time.Millisecond)
 		if n := idp.Tokens(); n > 32 {
 			t.Errorf("%d token requests in 15 s", n)
 		}
 	})
 }
 
-func TestWallClockJumps(t *testing.T) {
+// TestTokenDeadByTheWallClockIsNotHandedOut: A laptop that slept wakes with its wall
+// clock ahead, and people set clocks back. A token that is dead by the wall
+// clock is not handed out. Back-offs use the monotonic clock, and do not last
+// longer when the wall clock is set back.
+func TestTokenDeadByTheWallClockIsNotHandedOut(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		jump := &p.refresher.clock.ahead
 		old, _ := get(t, p)
@@ -402,7 +432,10 @@ func TestWallClockJumps(t *testing.T) {
 	})
 }
 
-func TestPanicInTheFlight(t *testing.T) {
+// TestPanicInTheFlightIsAnError: A panic in a goroutine of this package would
+// end the program, and a goroutine that exits would leave its callers waiting
+// for ever. Both are errors.
+func TestPanicInTheFlightIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// net/http's transport is not guarded, but what it calls may panic.
 		hc := &http.Client{Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { panic("no proxy") }}}
@@ -416,7 +449,7 @@ func TestPanicInTheFlight(t *testing.T) {
 			}
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // nor does a goroutine that ends leave anybody waiting
+	runInBubble(t, "a goroutine that ends", func(t *testing.T) {
 		e := newRefresher("test", Options{})
 		e.silent = func(context.Context) (grant, error) { runtime.Goexit(); return grant{}, nil }
 		if _, err := e.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "ended its goroutine") {
@@ -425,7 +458,10 @@ func TestPanicInTheFlight(t *testing.T) {
 	})
 }
 
-func TestAskingPeople(t *testing.T) {
+// TestEachCallerWaitsByTheirOwnMark: Callers with WithoutInteraction and
+// callers without it wait for the same flight. The marked ones leave when the
+// silent phase has ended, and the person is asked once for all others.
+func TestEachCallerWaitsByTheirOwnMark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPerson()
 		marked := WithoutInteraction(t.Context())
@@ -461,6 +497,9 @@ func TestAskingPeople(t *testing.T) {
 	})
 }
 
+// TestAskingEndsWhenTheLastLeaves: A person is asked for as long as somebody
+// waits, and at most for a quarter of an hour. The next caller starts a new
+// sign-in, even one who comes while the old one is being called off.
 func TestAskingEndsWhenTheLastLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPerson()
@@ -485,7 +524,7 @@ func TestAskingEndsWhenTheLastLeaves(t *testing.T) {
 			t.Errorf("next caller after %v, asked %d times", d, p.asked)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // one who comes while the asking is being called off
+	runInBubble(t, "a caller who comes while the asking is called off", func(t *testing.T) {
 		p := newPerson()
 		off := make(chan struct{})
 		ask := p.refresher.ask
@@ -511,7 +550,7 @@ func TestAskingEndsWhenTheLastLeaves(t *testing.T) {
 			t.Errorf("a caller who came late got %v", err)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // nobody answers
+	runInBubble(t, "nobody answers", func(t *testing.T) {
 		p := newPerson()
 		var err error
 		if d := elapse(func() { _, err = p.Token(t.Context()) }); d != askLimit || err == nil {
@@ -520,18 +559,16 @@ func TestAskingEndsWhenTheLastLeaves(t *testing.T) {
 	})
 }
 
+// TestBackgroundRefreshAsksNobody: A person is asked only if a caller has to
+// wait for the answer, which nobody does while the token is valid. The failures
+// of silent refreshes do not delay the sign-in that follows.
 func TestBackgroundRefreshAsksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPerson()
 		go func() { p.answer <- issue(t, "one", time.Hour) }()
 		old, _ := get(t, p)
 		until(old, DefaultLeeway)
-		for time.Until(old.Expiry()) > 0 {
-			if tok, _ := get(t, p); !tok.Equal(old) {
-				t.Fatal("not the old token")
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
+		wantUntilItExpires(t, p, old, 100*time.Millisecond)
 		synctest.Wait()
 		if p.asked != 1 || p.silent < 3 {
 			t.Errorf("asked %d times, %d silent phases", p.asked, p.silent)
@@ -549,9 +586,10 @@ type sleeper struct{ slog.Handler }
 
 func (s sleeper) Handle(context.Context, slog.Record) error { time.Sleep(time.Minute); return nil }
 
-// TestCallerWhoMayBeAskedComesLate: when the silent phase has just ended and
-// nobody could be asked.
-func TestCallerWhoMayBeAskedComesLate(t *testing.T) {
+// TestLateCallerOfASilentFlightMayStillBeAsked: A flight of which nobody may be
+// asked has failed, and is still being logged when a caller comes who may be
+// asked. That caller does not get the error.
+func TestLateCallerOfASilentFlightMayStillBeAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPerson()
 		p.refresher.logger = slog.New(sleeper{slog.NewTextHandler(io.Discard, nil)})
@@ -567,7 +605,10 @@ func TestCallerWhoMayBeAskedComesLate(t *testing.T) {
 	})
 }
 
-func TestInvalidate(t *testing.T) {
+// TestInvalidateForgetsTheCurrentTokenAlone: Many requests may fail with the
+// same token, and each calls Invalidate. Only a call with the current token has
+// an effect, so that the new token is not forgotten because of the old one.
+func TestInvalidateForgetsTheCurrentTokenAlone(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		first, _ := get(t, p)
 		p.Invalidate(Token{})
@@ -592,17 +633,15 @@ func TestInvalidate(t *testing.T) {
 	})
 }
 
-func TestInvalidateFails(t *testing.T) {
+// TestInvalidatedTokenServesWhereThereIsNoOther: An API may refuse a token for
+// a reason that no new token changes. The refused token serves until it
+// expires, if no other can be had or a person would have to be asked.
+func TestInvalidatedTokenServesWhereThereIsNoOther(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		old, _ := get(t, p)
 		idp.Always(idptest.Error(400, "invalid_client", ""))
 		p.Invalidate(old)
-		for time.Until(old.Expiry()) > 0 {
-			if tok, _ := get(t, p); !tok.Equal(old) {
-				t.Fatal("the old token must serve until it expires")
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
+		wantUntilItExpires(t, p, old, 100*time.Millisecond)
 		if n := idp.Tokens(); n < 100 || n > 360 {
 			t.Errorf("%d requests in an hour, want at most one in 10 s", n)
 		}
@@ -610,7 +649,7 @@ func TestInvalidateFails(t *testing.T) {
 			t.Error("an expired token was handed out")
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // or would need a person
+	runInBubble(t, "a person would be needed", func(t *testing.T) {
 		p := newPerson()
 		go func() { p.answer <- issue(t, "one", time.Hour) }()
 		old, _ := get(t, p)
@@ -621,8 +660,12 @@ func TestInvalidateFails(t *testing.T) {
 	})
 }
 
+// TestInvalidateIsRateLimited: An API that refuses every token would otherwise
+// cause a token request for each request of the program. The gaps between
+// renewals grow, up to a limit, as long as tokens are refused. A token that is
+// refused now and then is replaced at once.
 func TestInvalidateIsRateLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // an API that refuses every token, and callers who say so each time
+	runInBubble(t, "an API that refuses every token", func(t *testing.T) {
 		idp := idptest.New()
 		idp.Lifetime = 24 * time.Hour
 		p := newTestProvider(t, idp, nil)
@@ -642,7 +685,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 			t.Errorf("%d token requests in 6 hours", len(at))
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // one that refuses a token now and then gets a new one at once
+	runInBubble(t, "an API that refuses a token now and then", func(t *testing.T) {
 		idp := idptest.New()
 		p := newTestProvider(t, idp, nil)
 		for range 10 {
@@ -656,7 +699,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 			time.Sleep(2 * time.Hour)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // after a token that nobody refused the gap is short again
+	runInBubble(t, "a token between that nobody refused", func(t *testing.T) {
 		idp := idptest.New()
 		p := newTestProvider(t, idp, nil)
 		for range 600 {
@@ -677,7 +720,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 			time.Sleep(11 * time.Second)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // the refused token once more: it stays refused
+	runInBubble(t, "the refused token once more", func(t *testing.T) {
 		idp := idptest.New()
 		p := newTestProvider(t, idp, nil)
 		same := idptest.Body(`{"access_token":"same","expires_in":86400}`)
@@ -693,7 +736,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 		}
 		wantRequests(t, idp, 3)
 	})
-	synctest.Test(t, func(t *testing.T) { // a function that always has the same token, for another hour
+	runInBubble(t, "a function that always has the same token", func(t *testing.T) {
 		calls := 0
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) { calls++; return NewToken("same", time.Now().Add(time.Hour)) })
 		tok, _ := get(t, p)
@@ -707,7 +750,7 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 			t.Errorf("%d calls in 3 hours", calls)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // a server that gives out the refused token again
+	runInBubble(t, "a server that always issues the refused token", func(t *testing.T) {
 		idp := idptest.New()
 		p := newTestProvider(t, idp, nil)
 		idp.Always(idptest.Body(`{"access_token":"same","expires_in":86400}`))
@@ -722,9 +765,10 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 	})
 }
 
-// TestWhoMayNotWaitMakesTheFlight: a caller whom nobody may keep waiting for a person
-// returns when one is asked, also if he made the flight.
-func TestWhoMayNotWaitMakesTheFlight(t *testing.T) {
+// TestCallerWithoutInteractionLeavesTheirOwnFlight: A caller with
+// WithoutInteraction returns as soon as a person is asked. That holds for a caller
+// who has started the flight, too, while others wait for the person.
+func TestCallerWithoutInteractionLeavesTheirOwnFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) {
@@ -747,9 +791,10 @@ func TestWhoMayNotWaitMakesTheFlight(t *testing.T) {
 	})
 }
 
-// TestNobodyWasThereToAsk: who comes when a flight has just found that it need not ask
-// does not get its error, but has another look.
-func TestNobodyWasThereToAsk(t *testing.T) {
+// TestNewcomerGetsNoErrorOfAnEndedFlight: A flight has just found that
+// nobody was there to be asked when a caller comes who may be. That caller
+// starts another round, and does not get the error.
+func TestNewcomerGetsNoErrorOfAnEndedFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) { return NewToken("tok", time.Now().Add(time.Hour)) })
 		e, f := p.refresher, &flight{done: make(chan struct{}), asking: make(chan struct{})}
@@ -767,8 +812,9 @@ func TestNobodyWasThereToAsk(t *testing.T) {
 	})
 }
 
-// TestFailedRefreshIsLogged: who has a token is told by nobody else; of a refresh that
-// succeeds there is nothing to tell.
+// TestFailedRefreshIsLogged: A caller who has a valid token gets no error, so
+// that the log alone tells of the failure. Of a refresh that succeeds there is
+// nothing to tell.
 func TestFailedRefreshIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var records bytes.Buffer
@@ -791,8 +837,10 @@ func TestFailedRefreshIsLogged(t *testing.T) {
 	})
 }
 
-// TestSignOutOvertakesAFlight: who came before it is told; who came after it, while the
-// old flight was still under way, gets a token.
+// TestSignOutOvertakesAFlight: A flight that is under way at a sign-out would
+// bring a token of the person who has left. Callers who came before the
+// sign-out get an error that says so. Callers who come after it wait for a
+// flight of their own.
 func TestSignOutOvertakesAFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) {
@@ -812,11 +860,10 @@ func TestSignOutOvertakesAFlight(t *testing.T) {
 	})
 }
 
-// These tests are of faults that a review found.
-
-// TestClockJumpsWhileWaiting: a caller who waits for a refresh when the laptop goes to
-// sleep is not handed the dead token.
-func TestClockJumpsWhileWaiting(t *testing.T) {
+// TestTokenThatDiesDuringTheWaitIsNotHandedOut: The laptop goes to sleep while
+// a caller waits for a refresh. The token that was valid before the sleep is
+// dead after it.
+func TestTokenThatDiesDuringTheWaitIsNotHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newRefresher("x", Options{})
 		jump := &e.clock.ahead
@@ -837,8 +884,9 @@ func TestClockJumpsWhileWaiting(t *testing.T) {
 	})
 }
 
-// TestSmallRefreshIn: a server cannot ask for a request per call.
-func TestSmallRefreshIn(t *testing.T) {
+// TestSmallRefreshInCausesNoRequestPerCall: A server may send a refresh_in of a
+// millisecond. It cannot ask for a request per call.
+func TestSmallRefreshInCausesNoRequestPerCall(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Always(idptest.JSON(200, map[string]any{"access_token": "tok", "expires_in": 86400, "refresh_in": 0.001}))
 		for range 500 {

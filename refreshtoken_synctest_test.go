@@ -23,11 +23,26 @@ const (
 	tenantB = "https://idp.test/99999999-8888-7777-6666-555555555555"
 )
 
-// TestRefusedRefreshTokenStays: what an answer to a refresh says of the refresh
-// token. Where it may be good for another tenant or another scope, it stays in the
-// cache, for them and for Python; MSAL stopped removing such, too. It is removed
-// where the refusal can only mean that it is dead.
-func TestRefusedRefreshTokenStays(t *testing.T) {
+// expiredSignInAt is expiredSignIn of one person at an endpoint.
+func expiredSignInAt(t *testing.T, endpoint func(*InteractiveConfig)) (*human, *MemoryCache) {
+	t.Helper()
+	h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+	signedIn(t, interactive(t, h, cache, endpoint))
+	time.Sleep(2 * time.Hour)
+	return h, cache
+}
+
+// wantsMFA is the refusal of a refresh token by an Entra that wants another factor.
+func wantsMFA(w http.ResponseWriter, r *http.Request) {
+	idptest.JSON(400, map[string]any{"error": "invalid_grant", "suberror": "basic_action", "error_description": "MFA is wanted"})(w, r)
+}
+
+// TestRefreshTokenIsRemovedOnlyIfItIsDead: An answer to a refresh says
+// something of the refresh token. Where the token may be good for another
+// tenant or another scope, it stays in the cache, for them and for Python; MSAL
+// has stopped removing such tokens, too. It is removed where the refusal can
+// only mean that it is dead.
+func TestRefreshTokenIsRemovedOnlyIfItIsDead(t *testing.T) {
 	refusal := func(status int, fields ...string) http.HandlerFunc {
 		body := map[string]any{}
 		for i := 0; i+1 < len(fields); i += 2 {
@@ -59,40 +74,36 @@ func TestRefusedRefreshTokenStays(t *testing.T) {
 		"a provider out of order":  {issuer, refusal(500, "error", "server_error"), true, false},
 		"a provider that is empty": {issuer, refusal(503), true, false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-				if strings.HasSuffix(tt.at.url, "/adfs") {
-					h.idp.Metadata(func(m map[string]any) { m["issuer"] = "https://idp.test/adfs/oauth2" })
-				}
-				signedIn(t, interactive(t, h, cache, at(tt.at)))
-				time.Sleep(2 * time.Hour)
-				h.idp.Always(tt.says)
-				_, err := interactive(t, h, cache, at(tt.at)).Token(WithoutInteraction(t.Context()))
-				if err == nil || errors.Is(err, ErrSignInRequired) != tt.asks {
-					t.Errorf("%v", err)
-				}
-				if n := refreshTokensIn(t, cache); n == 1 != tt.stays {
-					t.Errorf("%d refresh tokens are left", n)
-				}
-			})
+		runInBubble(t, name, func(t *testing.T) {
+			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
+			if strings.HasSuffix(tt.at.url, "/adfs") {
+				h.idp.Metadata(func(m map[string]any) { m["issuer"] = "https://idp.test/adfs/oauth2" })
+			}
+			signedIn(t, interactive(t, h, cache, at(tt.at)))
+			time.Sleep(2 * time.Hour)
+			h.idp.Always(tt.says)
+			_, err := interactive(t, h, cache, at(tt.at)).Token(WithoutInteraction(t.Context()))
+			if err == nil || errors.Is(err, ErrSignInRequired) != tt.asks {
+				t.Errorf("%v", err)
+			}
+			if n := refreshTokensIn(t, cache); n == 1 != tt.stays {
+				t.Errorf("%d refresh tokens are left", n)
+			}
 		})
 	}
 }
 
-// TestRefusalAtOneTenant: a refresh token that one tenant refuses is not redeemed
-// there again, silently or by the phase that asks, before the person has been
-// asked: that would be a refusal, and a second of waiting, for each call. The sign-in
-// begins at once, however often callers were refused before. Another tenant's
-// provider goes on with the token.
-func TestRefusalAtOneTenant(t *testing.T) {
+// TestRefusedRefreshTokenIsNotRedeemedAgainAtItsTenant: After one tenant has
+// refused a refresh token, redeeming it there again, silently or before the
+// person is asked, would bring a refusal and a second of waiting for each call.
+// The sign-in begins at once, however often callers were refused before. The
+// provider of another tenant goes on with the token.
+func TestRefusedRefreshTokenIsNotRedeemedAgainAtItsTenant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-		signedIn(t, interactive(t, h, cache, at(Authority(tenantA))))
-		time.Sleep(2 * time.Hour)
+		h, cache := expiredSignInAt(t, at(Authority(tenantA)))
 		p := interactive(t, h, cache, at(Authority(tenantB)))
 		before := h.idp.Tokens()
-		h.idp.Always(idptest.JSON(400, map[string]any{"error": "invalid_grant", "suberror": "basic_action", "error_description": "MFA is wanted"}))
+		h.idp.Always(wantsMFA)
 		_, err := p.Token(WithoutInteraction(t.Context()))
 		var answered *OAuthError
 		if !errors.Is(err, ErrSignInRequired) || !errors.As(err, &answered) || answered.Code != "invalid_grant" {
@@ -125,15 +136,14 @@ func TestRefusalAtOneTenant(t *testing.T) {
 	})
 }
 
-// TestRefusedTokenGivesWayToANewOne: what another program has got
-// meanwhile, with the second factor that was wanted, is redeemed.
+// TestRefusedTokenGivesWayToANewOne: Another program may have signed the person
+// in meanwhile, with the second factor that was wanted. The provider redeems
+// the refresh token of that sign-in.
 func TestRefusedTokenGivesWayToANewOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 		entra := at(Authority(tenantA))
-		signedIn(t, interactive(t, h, cache, entra))
-		time.Sleep(2 * time.Hour)
-		h.idp.Fault(idptest.JSON(400, map[string]any{"error": "invalid_grant", "suberror": "basic_action"}))
+		h, cache := expiredSignInAt(t, entra)
+		h.idp.Fault(wantsMFA)
 		p := interactive(t, h, cache, entra)
 		if _, err := p.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) {
 			t.Error(err)
@@ -146,18 +156,18 @@ func TestRefusedTokenGivesWayToANewOne(t *testing.T) {
 	})
 }
 
-// TestDeclinedSignInKeepsTheRefusal: who was asked and said no has changed nothing.
+// TestDeclinedSignInKeepsTheRefusal: A person who was asked, and did not sign
+// in, has changed nothing about the refresh token. The provider does not redeem
+// it again.
 func TestDeclinedSignInKeepsTheRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 		entra := at(Authority(tenantA))
-		signedIn(t, interactive(t, h, cache, entra))
-		time.Sleep(2 * time.Hour)
+		h, cache := expiredSignInAt(t, entra)
 		before := h.idp.Tokens()
-		h.idp.Fault(idptest.JSON(400, map[string]any{"error": "invalid_grant", "suberror": "basic_action"}))
+		h.idp.Fault(wantsMFA)
 		p := interactive(t, h, cache, entra)
 		synctest.Wait()
-		h.back = func(string) error { return nil } // the page is closed
+		h.back = closesThePage
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, err := p.Token(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -172,17 +182,15 @@ func TestDeclinedSignInKeepsTheRefusal(t *testing.T) {
 	})
 }
 
-// TestSignInLiftsARefusal: when the person has signed in, the refresh token may be
-// good for what it was refused for, and is redeemed again. A provider need not have
-// issued another one.
+// TestSignInLiftsARefusal: When the person has signed in, the refresh token may
+// be good for what it was refused for, and the provider redeems it again. The
+// identity provider need not have issued another one.
 func TestSignInLiftsARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 		entra := at(Authority(tenantA))
-		signedIn(t, interactive(t, h, cache, entra))
-		time.Sleep(2 * time.Hour)
+		h, cache := expiredSignInAt(t, entra)
 		h.idp.Fault(
-			idptest.JSON(400, map[string]any{"error": "invalid_grant", "suberror": "basic_action"}),
+			wantsMFA,
 			idptest.JSON(200, map[string]any{"access_token": "tok", "expires_in": 60,
 				"client_info": base64URL(`{"uid":"sub-` + ada + `","utid":"tenant"}`)}),
 		)
@@ -195,165 +203,151 @@ func TestSignInLiftsARefusal(t *testing.T) {
 	})
 }
 
-// TestRefreshTokens: what becomes of those that are refused.
-func TestRefreshTokens(t *testing.T) {
-	// renewed changes what the cache of somebody who signed in has, and returns the
-	// provider after a token was asked for.
-	renewed := func(t *testing.T, change func(h *human, c msalCache)) (*human, *MemoryCache, error) {
-		h := &human{idp: idptest.New()}
-		cache := sample(t, h, "bob")
-		time.Sleep(2 * time.Hour)
-		edit(t, cache, func(c msalCache) { change(h, c) })
+// TestNoRefreshTokenIsRedeemedTwice: A refresh token that is redeemed twice may
+// end the sign-in (RFC 9700 §4.14.2), so the provider redeems the newest one,
+// replaces it by what it gets, and removes exactly the one that was refused. It
+// tries another one only if that has appeared meanwhile.
+func TestNoRefreshTokenIsRedeemedTwice(t *testing.T) {
+	// renewed changes the cache of somebody who has signed in, and asks for a token.
+	renewed := func(t *testing.T, change func(c msalCache)) (*human, *MemoryCache, error) {
+		h, cache := expiredSignIn(t, "bob")
+		edit(t, cache, change)
 		_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
 		return h, cache, err
 	}
-	one := func(c msalCache) entry { return entryOf(c, refreshTokens, all(c, refreshTokens)[0]) }
-	t.Run("good", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			var before entry
-			_, cache, err := renewed(t, func(_ *human, c msalCache) { one(c)["theirs"] = "kept"; before = maps.Clone(one(c)) })
-			c := read(t, cache)
-			if err != nil || len(all(c, refreshTokens)) != 1 || one(c).text("secret") == before.text("secret") || one(c).text("theirs") != "kept" || one(c).written().Equal(before.written()) {
-				t.Errorf("%v; %v became %v", err, before, one(c))
-			}
-			if len(all(c, accessTokens)) != 1 {
-				t.Errorf("%d access tokens: the expired one is to go", len(all(c, accessTokens)))
-			}
-		})
+	one := func(c msalCache) entry { return entryOf(c, refreshTokens, keysOf(c, refreshTokens)[0]) }
+	runInBubble(t, "good", func(t *testing.T) {
+		var before entry
+		_, cache, err := renewed(t, func(c msalCache) { one(c)["theirs"] = "kept"; before = maps.Clone(one(c)) })
+		c := read(t, cache)
+		if err != nil || len(keysOf(c, refreshTokens)) != 1 || one(c).text("secret") == before.text("secret") || one(c).text("theirs") != "kept" || one(c).written().Equal(before.written()) {
+			t.Errorf("%v; %v became %v", err, before, one(c))
+		}
+		if len(keysOf(c, accessTokens)) != 1 {
+			t.Errorf("%d access tokens: the expired one is to go", len(keysOf(c, accessTokens)))
+		}
 	})
-	t.Run("refused", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache, err := renewed(t, func(_ *human, c msalCache) { one(c)["secret"] = "stale" })
-			if !errors.Is(err, ErrSignInRequired) || len(all(read(t, cache), refreshTokens)) != 0 || h.idp.Refused() != 1 {
-				t.Errorf("%v; %d left, %d refused", err, len(all(read(t, cache), refreshTokens)), h.idp.Refused())
-			}
-			if len(all(read(t, cache), accounts)) != 1 {
-				t.Error("the account is gone too")
-			}
-		})
+	runInBubble(t, "refused", func(t *testing.T) {
+		h, cache, err := renewed(t, func(c msalCache) { one(c)["secret"] = "stale" })
+		if !errors.Is(err, ErrSignInRequired) || refreshTokensIn(t, cache) != 0 || h.idp.Refused() != 1 {
+			t.Errorf("%v; %d left, %d refused", err, refreshTokensIn(t, cache), h.idp.Refused())
+		}
+		if len(keysOf(read(t, cache), accounts)) != 1 {
+			t.Error("the account is gone too")
+		}
 	})
 	twin := func(c msalCache, age time.Duration) {
 		e := maps.Clone(one(c))
 		e["secret"], e["target"], e["last_modification_time"] = "stale", "other", unix(one(c).written().Add(age))
 		c.put(refreshTokens, e)
 	}
-	t.Run("a newer one is refused", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache, err := renewed(t, func(_ *human, c msalCache) { twin(c, time.Minute) })
-			if !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || len(all(read(t, cache), refreshTokens)) != 1 {
-				t.Errorf("%v; the older one was tried too, or is gone: %d refused", err, h.idp.Refused())
+	runInBubble(t, "a newer one is refused", func(t *testing.T) {
+		h, cache, err := renewed(t, func(c msalCache) { twin(c, time.Minute) })
+		if !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || refreshTokensIn(t, cache) != 1 {
+			t.Errorf("%v; the older one was tried too, or is gone: %d refused", err, h.idp.Refused())
+		}
+	})
+	runInBubble(t, "an older one", func(t *testing.T) {
+		h, cache, err := renewed(t, func(c msalCache) { twin(c, -time.Minute) })
+		if err != nil || h.idp.Refused() != 0 || refreshTokensIn(t, cache) != 2 {
+			t.Errorf("%v; %d refused", err, h.idp.Refused())
+		}
+	})
+	runInBubble(t, "one that appears meanwhile", func(t *testing.T) {
+		h, stored := expiredSignIn(t, "bob")
+		cache := &shifting{MemoryCache: stored}
+		edit(t, cache, func(c msalCache) {
+			good, _ := c.blob()
+			cache.then = func() []byte { return good }
+			one(c)["secret"] = "stale"
+		})
+		cache.armed = true
+		p := interactive(t, h, cache, nil)
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 1 {
+			t.Errorf("%v; %d refused", err, h.idp.Refused())
+		}
+	})
+	runInBubble(t, "stale ones that appear one by one", func(t *testing.T) {
+		h, stored := expiredSignIn(t, "bob")
+		cache := &shifting{MemoryCache: stored}
+		edit(t, cache, func(c msalCache) {
+			n := 1
+			one(c)["secret"] = "stale 1"
+			cache.then = func() []byte {
+				n = min(n+1, 4)
+				one(c)["secret"] = fmt.Sprint("stale ", n)
+				blob, _ := c.blob()
+				return blob
 			}
 		})
+		cache.armed = true
+		_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+		if !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 2 {
+			t.Errorf("%v; %d refused, want 2", err, h.idp.Refused())
+		}
 	})
-	t.Run("an older one", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache, err := renewed(t, func(_ *human, c msalCache) { twin(c, -time.Minute) })
-			if err != nil || h.idp.Refused() != 0 || len(all(read(t, cache), refreshTokens)) != 2 {
-				t.Errorf("%v; %d refused", err, h.idp.Refused())
-			}
-		})
+	runInBubble(t, "refused while the cache seems empty", func(t *testing.T) {
+		h, stored := expiredSignIn(t, "bob", "eve")
+		cache := &shifting{MemoryCache: stored, then: func() []byte { return nil }}
+		edit(t, cache, func(c msalCache) { entryOf(c, refreshTokens, keysOf(c, refreshTokens)[0])["secret"] = "stale" })
+		cache.armed = true
+		p := interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" })
+		_, err := p.Token(WithoutInteraction(t.Context()))
+		if c := read(t, cache); !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || len(keysOf(c, refreshTokens)) != 1 || len(keysOf(c, accounts)) != 2 {
+			t.Errorf("%v; %d refused; left: %v", err, h.idp.Refused(), c)
+		}
 	})
-	t.Run("one that appears meanwhile", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			cache := &shifting{MemoryCache: sample(t, h, "bob")}
-			time.Sleep(2 * time.Hour)
-			edit(t, cache, func(c msalCache) {
-				good, _ := c.blob()
-				cache.then = func() []byte { return good }
-				one(c)["secret"] = "stale"
-			})
-			cache.armed = true
-			p := interactive(t, h, cache, nil)
-			if _, err := p.Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 1 {
-				t.Errorf("%v; %d refused", err, h.idp.Refused())
-			}
-		})
-	})
-	t.Run("expired access tokens", func(t *testing.T) { // go, of this client, whoever they are for
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			cache := sample(t, h, "bob", "eve")
-			time.Sleep(2 * time.Hour)
-			edit(t, cache, func(c msalCache) {
-				for _, key := range all(c, accessTokens) {
-					for target, expires := range map[string]time.Time{"expired": time.Now(), "good": time.Now().Add(time.Second)} {
-						e := maps.Clone(entryOf(c, accessTokens, key))
-						e["target"], e["expires_on"] = target, unix(expires)
-						c.put(accessTokens, e)
-					}
+}
+
+// TestExpiredAccessTokensGoWithARefresh: The expired access tokens of this client are
+// removed from the cache at each write, whoever they are for.
+func TestExpiredAccessTokensGoWithARefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := expiredSignIn(t, "bob", "eve")
+		edit(t, cache, func(c msalCache) {
+			for _, key := range keysOf(c, accessTokens) {
+				for target, expires := range map[string]time.Time{"expired": time.Now(), "good": time.Now().Add(time.Second)} {
+					e := maps.Clone(entryOf(c, accessTokens, key))
+					e["target"], e["expires_on"] = target, unix(expires)
+					c.put(accessTokens, e)
 				}
-			})
-			signedIn(t, interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" }))
-			left := map[string]int{}
-			for _, e := range read(t, cache).find(accessTokens, func(entry) bool { return true }) {
-				left[e.account()]++
-			}
-			if h.asked() != 0 || left["sub-bob"] != 2 || left["sub-eve"] != 1 {
-				t.Errorf("left: %v", left)
 			}
 		})
+		signedIn(t, interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" }))
+		left := map[string]int{}
+		for _, e := range read(t, cache).find(accessTokens, func(entry) bool { return true }) {
+			left[e.account()]++
+		}
+		if h.asked() != 0 || left["sub-bob"] != 2 || left["sub-eve"] != 1 {
+			t.Errorf("left: %v", left)
+		}
 	})
-	t.Run("stale ones that appear one by one", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			cache := &shifting{MemoryCache: sample(t, h, "bob")}
-			time.Sleep(2 * time.Hour)
-			edit(t, cache, func(c msalCache) {
-				n := 1
-				one(c)["secret"] = "stale 1"
-				cache.then = func() []byte {
-					n = min(n+1, 4)
-					one(c)["secret"] = fmt.Sprint("stale ", n)
-					blob, _ := c.blob()
-					return blob
-				}
-			})
-			cache.armed = true
-			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
-			if !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 2 {
-				t.Errorf("%v; %d refused, want 2", err, h.idp.Refused())
-			}
-		})
+}
+
+// TestOutageOfARefreshAsksNobody: An identity provider that is out of order says
+// nothing of the refresh token, and could not sign the person in either.
+func TestOutageOfARefreshAsksNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := expiredSignIn(t, "bob")
+		h.idp.Always(idptest.Status(503))
+		_, err := interactive(t, h, cache, nil).Token(t.Context())
+		if errors.Is(err, ErrSignInRequired) || err == nil || h.asked() != 0 || refreshTokensIn(t, cache) != 1 {
+			t.Errorf("%v; asked %d times", err, h.asked())
+		}
 	})
-	t.Run("refused while the cache seems empty", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			cache := &shifting{MemoryCache: sample(t, h, "bob", "eve"), then: func() []byte { return nil }}
-			time.Sleep(2 * time.Hour)
-			edit(t, cache, func(c msalCache) { entryOf(c, refreshTokens, all(c, refreshTokens)[0])["secret"] = "stale" })
-			cache.armed = true
-			p := interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" })
-			_, err := p.Token(WithoutInteraction(t.Context()))
-			if c := read(t, cache); !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || len(all(c, refreshTokens)) != 1 || len(all(c, accounts)) != 2 {
-				t.Errorf("%v; %d refused; left: %v", err, h.idp.Refused(), c)
-			}
-		})
-	})
-	t.Run("not asked when the provider is out of order", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			cache := sample(t, h, "bob")
-			time.Sleep(2 * time.Hour)
-			h.idp.Always(idptest.Status(503))
-			_, err := interactive(t, h, cache, nil).Token(t.Context())
-			if errors.Is(err, ErrSignInRequired) || err == nil || h.asked() != 0 || len(all(read(t, cache), refreshTokens)) != 1 {
-				t.Errorf("%v; asked %d times", err, h.asked())
-			}
-		})
-	})
+}
+
+// TestRefusalNeedsNoJSON: Some identity providers refuse a refresh token with the
+// status 400 alone, or with a page. The token is removed all the same.
+func TestRefusalNeedsNoJSON(t *testing.T) {
 	for _, body := range []string{"", "<html>no</html>"} {
-		t.Run("400 with "+body, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := &human{idp: idptest.New()}
-				cache := sample(t, h, "bob")
-				time.Sleep(2 * time.Hour)
-				h.idp.Always(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400); io.WriteString(w, body) })
-				_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
-				if !errors.Is(err, ErrSignInRequired) || len(all(read(t, cache), refreshTokens)) != 0 {
-					t.Errorf("%v", err)
-				}
-			})
+		runInBubble(t, "400 with "+body, func(t *testing.T) {
+			h, cache := expiredSignIn(t, "bob")
+			h.idp.Always(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400); io.WriteString(w, body) })
+			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
+			if !errors.Is(err, ErrSignInRequired) || refreshTokensIn(t, cache) != 0 {
+				t.Errorf("%v", err)
+			}
 		})
 	}
 }
@@ -382,13 +376,12 @@ func (s *shifting) Update(ctx context.Context, f func(context.Context, []byte) (
 	})
 }
 
-// TestRefreshTokensOfOneAge: of two that were written at once, one is refused; the other
-// is neither newer nor has it appeared since.
-func TestRefreshTokensOfOneAge(t *testing.T) {
+// TestSecondRefreshTokenOfOneAgeIsNotRedeemed: Two refresh tokens were written
+// at the same moment, and one is refused. The other one is not newer and has
+// not appeared since, so the provider does not try it.
+func TestSecondRefreshTokenOfOneAgeIsNotRedeemed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &human{idp: idptest.New()}
-		cache := sample(t, h, "bob")
-		time.Sleep(2 * time.Hour)
+		h, cache := expiredSignIn(t, "bob")
 		edit(t, cache, func(c msalCache) {
 			one := entryOf(c, refreshTokens, keysOf(c, refreshTokens)[0])
 			other := maps.Clone(one)
@@ -402,12 +395,13 @@ func TestRefreshTokensOfOneAge(t *testing.T) {
 	})
 }
 
-// TestMetadataOutageKeepsTheRefreshToken: where the metadata is needed to judge the answer
-// of a refresh, it is read before the refresh token is spent.
+// TestMetadataOutageKeepsTheRefreshToken: The provider may need the metadata to
+// judge the answer to a refresh. It reads the metadata before it spends the
+// refresh token.
 func TestMetadataOutageKeepsTheRefreshToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-		entra := at(Authority("https://idp.test/11111111-2222-3333-4444-555555555555"))
+		entra := at(Authority(tenantA))
 		signedIn(t, interactive(t, h, cache, entra))
 		edit(t, cache, func(c msalCache) { delete(c, idTokens) }) // MSAL for Python's device flow gets none when it refreshes
 		time.Sleep(2 * time.Hour)
@@ -421,13 +415,11 @@ func TestMetadataOutageKeepsTheRefreshToken(t *testing.T) {
 	})
 }
 
-// TestSilentRefusalBacksOff: a provider that says interaction_required is not asked again
-// for every call of callers who may not be asked.
+// TestSilentRefusalBacksOff: A provider that answers interaction_required gets
+// few requests, although callers who may not be asked call Token all the time.
 func TestSilentRefusalBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &human{idp: idptest.New()}
-		cache := sample(t, h, "bob")
-		time.Sleep(2 * time.Hour)
+		h, cache := expiredSignIn(t, "bob")
 		h.idp.Always(idptest.Error(400, "interaction_required", "MFA"))
 		before := h.idp.Tokens()
 		p := interactive(t, h, cache, nil)
@@ -446,14 +438,13 @@ func TestSilentRefusalBacksOff(t *testing.T) {
 	})
 }
 
-// TestHungProviderKeepsTheCache: a provider that does not answer for the length of a
-// flight is not the cache's fault either. A refresh token that was copied out of the cache
-// because of it would later be redeemed without the lock, a second time.
+// TestHungProviderKeepsTheCache: An identity provider that does not answer for
+// the length of a flight is not the cache's fault. If the provider gave up the
+// cache because of it, it would later redeem a copy of the refresh token
+// without the lock, a second time.
 func TestHungProviderKeepsTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &human{idp: idptest.New()}
-		cache := sample(t, h, "bob")
-		time.Sleep(2 * time.Hour)
+		h, cache := expiredSignIn(t, "bob")
 		p, sibling := interactive(t, h, cache, nil), interactive(t, h, cache, nil)
 		h.idp.Always(idptest.Hang)
 		if _, err := p.Token(WithoutInteraction(t.Context())); err == nil {
@@ -469,14 +460,13 @@ func TestHungProviderKeepsTheCache(t *testing.T) {
 	})
 }
 
-// TestRefusalsOfOpenIDConnectAreNotForGood: each error that says the person has to do
-// something (OpenID Connect Core §3.1.2.6), and says nothing of the refresh token.
+// TestRefusalsOfOpenIDConnectAreNotForGood: OpenID Connect Core §3.1.2.6 has
+// errors that say that the person has to do something. They say nothing of the
+// refresh token, which stays.
 func TestRefusalsOfOpenIDConnectAreNotForGood(t *testing.T) {
 	for _, code := range []string{"interaction_required", "login_required", "consent_required"} {
 		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			cache := sample(t, h, "bob")
-			time.Sleep(2 * time.Hour)
+			h, cache := expiredSignIn(t, "bob")
 			h.idp.Always(idptest.JSON(400, map[string]any{"error": code}))
 			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
 			if n := refreshTokensIn(t, cache); !errors.Is(err, ErrSignInRequired) || n != 1 {

@@ -9,8 +9,10 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestWrongAnswers: each is a clear error that shows none of it.
-func TestWrongAnswers(t *testing.T) {
+// TestUnusableAnswerIsAnErrorThatShowsNoneOfIt: A captive portal, a gateway or
+// a wrong address may answer 200 with anything. The error says what is wrong
+// with the answer, and has none of it, because a token may be in it.
+func TestUnusableAnswerIsAnErrorThatShowsNoneOfIt(t *testing.T) {
 	const mark = "BODYMARK"
 	for _, tt := range []struct {
 		name, body string
@@ -51,7 +53,7 @@ func TestWrongAnswers(t *testing.T) {
 			if oe := (*OAuthError)(nil); !errors.As(err, &oe) || oe.Code != "" && tt.name != "error in 200" || oe.StatusCode != 200 {
 				t.Errorf("got %#v", oe)
 			}
-			wantRequestsOf(t, idp, 1)
+			wantRequests(t, idp, 1)
 			if _, err := p.Token(t.Context()); err != nil {
 				t.Errorf("the right answer after it: %v", err)
 			}
@@ -59,7 +61,10 @@ func TestWrongAnswers(t *testing.T) {
 	}
 }
 
-func TestRightAnswers(t *testing.T) {
+// TestAnswerWithAnAccessTokenIsTaken: access_token is all that an answer has to
+// have. token_type is compared without regard to case (RFC 6749 §5.1), and the
+// other fields may be null or missing.
+func TestAnswerWithAnAccessTokenIsTaken(t *testing.T) {
 	for _, tt := range []struct{ name, body, scope string }{
 		{"bearer", `{"access_token":"tok","token_type":"bearer","expires_in":"3600","scope":"a  b"}`, "a  b"},
 		{"BEARER", `{"access_token":"tok","token_type":"BEARER","scope":""}`, ""},
@@ -111,12 +116,12 @@ func TestNeedlessOdditiesRefuseNoToken(t *testing.T) {
 		if err != nil || tok.AccessToken() != "tok" || tok.Scope() != "" {
 			t.Errorf("%s: %q, %q, %v", field, tok.AccessToken(), tok.Scope(), err)
 		}
-		wantRequestsOf(t, idp, 1)
+		wantRequests(t, idp, 1)
 	}
 }
 
-// TestUnreadableLifetimeCountsAsMissing: a text that is no number tells as much as
-// none. A token is not refused for it.
+// TestUnreadableLifetimeCountsAsMissing: A lifetime that is a text but no
+// number tells nothing. A token is not refused for it.
 func TestUnreadableLifetimeCountsAsMissing(t *testing.T) {
 	for _, raw := range []string{`"3600s"`, `"1,800"`, `"soon"`, `"0x10"`, `"Infinity"`, `"NaN"`, `"1_000"`, `""`, `" "`, `null`} {
 		idp := idptest.New()
@@ -133,7 +138,7 @@ func TestUnreadableLifetimeCountsAsMissing(t *testing.T) {
 	}
 }
 
-// TestRFC6749Section5_1 has the example of a successful response.
+// TestRFC6749Section5_1: The section has an example of a successful response.
 func TestRFC6749Section5_1(t *testing.T) {
 	const body = `     {
        "access_token":"2YotnFZFEjr1zCsicMWpAA",
@@ -162,7 +167,8 @@ func TestRFC6749Section5_1(t *testing.T) {
 	}
 }
 
-// TestRFC8628Section3_2 has the example of a device authorization response.
+// TestRFC8628Section3_2: The section has an example of a device authorization
+// response.
 func TestRFC8628Section3_2(t *testing.T) {
 	const body = `      {
         "device_code": "GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS",
@@ -187,7 +193,8 @@ func TestRFC8628Section3_2(t *testing.T) {
 	}
 }
 
-// TestAnswersOfUpTo1MiBAreRead, and no byte more.
+// TestAnswersOfUpTo1MiBAreRead: The limit keeps an endless answer out of the
+// memory. An answer of exactly 1 MiB is read, and one of a byte more is not.
 func TestAnswersOfUpTo1MiBAreRead(t *testing.T) {
 	tokenOf := func(size int) error {
 		const head, tail = `{"access_token":"tok","x":"`, `"}`
@@ -204,8 +211,8 @@ func TestAnswersOfUpTo1MiBAreRead(t *testing.T) {
 	}
 }
 
-// TestSecondsHaveLimits: a lifetime is a number of seconds of any size, held within
-// what a time can be.
+// TestSecondsHaveLimits: A lifetime may be a number of any size. It is held
+// within what a time can be.
 func TestSecondsHaveLimits(t *testing.T) {
 	for raw, want := range map[string]time.Duration{
 		"31536000": 365 * 24 * time.Hour,

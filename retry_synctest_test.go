@@ -13,6 +13,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
+// TestBackoffGrowsAndEnds: A program in a loop would otherwise send a request
+// per call to an identity provider that refuses it. The gaps double up to
+// backoffMax, and one success ends them.
 func TestBackoffGrowsAndEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
@@ -52,6 +55,8 @@ func TestBackoffGrowsAndEnds(t *testing.T) {
 	})
 }
 
+// TestBackoffHasJitter: Programs that fail together would otherwise try again
+// together.
 func TestBackoffHasJitter(t *testing.T) {
 	for n, want := range map[int]time.Duration{1: time.Second, 3: 4 * time.Second, 6: backoffMax, 7: backoffMax, 1000: backoffMax} {
 		low, high := time.Hour, time.Duration(0)
@@ -65,7 +70,10 @@ func TestBackoffHasJitter(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
+// TestRetryAfterIsWaitedFor: A server that limits its callers says when to come
+// back (RFC 9110 §10.2.3). The provider waits that long, and no longer than
+// retryAfterMax.
+func TestRetryAfterIsWaitedFor(t *testing.T) {
 	for _, tt := range []struct {
 		header string
 		want   time.Duration // until the next request
@@ -74,28 +82,29 @@ func TestRetryAfter(t *testing.T) {
 		{"45", 45 * time.Second},
 		{"86400", retryAfterMax},
 	} {
-		t.Run(tt.header, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				idp := idptest.New()
-				p := newTestProvider(t, idp, nil)
-				p.refresher.leeway = 10 * time.Minute
-				tok, _ := get(t, p)
-				idp.Fault(idptest.Status(429, "Retry-After", tt.header))
-				until(tok, 10*time.Minute)
-				start := time.Now()
-				for idp.Tokens() < 3 && time.Since(start) < 5*time.Minute {
-					get(t, p)
-					synctest.Wait()
-					time.Sleep(10 * time.Millisecond)
-				}
-				if d := idp.Requests("/token")[2].At.Sub(start); d < tt.want || d > tt.want+time.Second {
-					t.Errorf("asked again after %v, want %v", d, tt.want)
-				}
-			})
+		runInBubble(t, tt.header, func(t *testing.T) {
+			idp := idptest.New()
+			p := newTestProvider(t, idp, nil)
+			p.refresher.leeway = 10 * time.Minute
+			tok, _ := get(t, p)
+			idp.Fault(idptest.Status(429, "Retry-After", tt.header))
+			until(tok, 10*time.Minute)
+			start := time.Now()
+			for idp.Tokens() < 3 && time.Since(start) < 5*time.Minute {
+				get(t, p)
+				synctest.Wait()
+				time.Sleep(10 * time.Millisecond)
+			}
+			if d := idp.Requests("/token")[2].At.Sub(start); d < tt.want || d > tt.want+time.Second {
+				t.Errorf("asked again after %v, want %v", d, tt.want)
+			}
 		})
 	}
 }
 
+// TestTransientErrorsAreRetriedInTheFlight: A caller without a token would get
+// the error. Three attempts in 30 s spare them most of what passes, but the
+// flight does not wait for a Retry-After beyond its end.
 func TestTransientErrorsAreRetriedInTheFlight(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Fault(idptest.Status(503), idptest.Hang)
@@ -122,7 +131,8 @@ func TestTransientErrorsAreRetriedInTheFlight(t *testing.T) {
 	})
 }
 
-// TestRetryAfterIsBounded where no deadline bounds it either.
+// TestRetryAfterIsBounded: A Retry-After of hours is held to retryAfterMax,
+// even where no deadline of a context ends the wait.
 func TestRetryAfterIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := elapse(func() {
@@ -134,8 +144,8 @@ func TestRetryAfterIsBounded(t *testing.T) {
 	})
 }
 
-// TestWaitsGrowWithinAFlight: each failure doubles the wait, not that of the first one
-// alone.
+// TestWaitsGrowWithinAFlight: Each failure doubles the wait, and not the first
+// one alone.
 func TestWaitsGrowWithinAFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at []time.Time
@@ -156,8 +166,9 @@ func TestWaitsGrowWithinAFlight(t *testing.T) {
 	})
 }
 
-// TestNoRetryForNobody: who leaves during the wait ends it, and nothing is sent for them.
-func TestNoRetryForNobody(t *testing.T) {
+// TestNoRetryFollowsTheEndOfTheContext: Callers who leave during the wait end
+// it, and nothing is sent for them.
+func TestNoRetryFollowsTheEndOfTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Millisecond, cancel)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestRFC9110Section5_6_7 has the same date in the three forms of the section, which
-// Retry-After may have (§10.2.3).
+// TestRFC9110Section5_6_7: The section has the same date in three forms, and
+// Retry-After may have each of them (§10.2.3).
 func TestRFC9110Section5_6_7(t *testing.T) {
 	now := time.Date(1994, 11, 6, 8, 49, 0, 0, time.UTC)
 	for _, date := range []string{
@@ -20,7 +20,7 @@ func TestRFC9110Section5_6_7(t *testing.T) {
 	}
 }
 
-// TestRFC9110Section10_2_3 has the examples of Retry-After.
+// TestRFC9110Section10_2_3: The section has the examples of Retry-After.
 func TestRFC9110Section10_2_3(t *testing.T) {
 	now := time.Date(1999, 12, 31, 23, 58, 0, 0, time.UTC)
 	for header, want := range map[string]time.Duration{
@@ -33,7 +33,9 @@ func TestRFC9110Section10_2_3(t *testing.T) {
 	}
 }
 
-func TestRetryAfterHeader(t *testing.T) {
+// TestUnreadableRetryAfterCountsAsNone: A Retry-After that is negative, a
+// fraction, a date of the past or no number does not delay a request.
+func TestUnreadableRetryAfterCountsAsNone(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	for header, want := range map[string]time.Duration{
 		"99999999999": 0, "": 0, "5": 5 * time.Second, "0": 0, "-5": 0, "1.5": 0, "x": 0, "99999999999999999999": 0,
@@ -45,8 +47,9 @@ func TestRetryAfterHeader(t *testing.T) {
 	}
 }
 
-// TestRetryAfterOf31Bits: more seconds than that are nonsense, and do not count.
-func TestRetryAfterOf31Bits(t *testing.T) {
+// TestRetryAfterHas31BitsAtMost: More seconds than that are nonsense, and do
+// not count.
+func TestRetryAfterHas31BitsAtMost(t *testing.T) {
 	for header, want := range map[string]time.Duration{
 		"2147483647": 2147483647 * time.Second,
 		"2147483648": 0,

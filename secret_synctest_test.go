@@ -8,13 +8,16 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"cdfauth/internal/idptest"
 )
 
-func TestSecretMisbehaves(t *testing.T) {
+// TestSecretThatMisbehavesIsAnError: A Secret is the caller's code, such as a
+// call to a vault. If it panics, fails, exits or hangs, Token returns an error
+// in time, which names the field and shows nothing of a secret, and no request
+// is sent.
+func TestSecretThatMisbehavesIsAnError(t *testing.T) {
 	index := func(i int) string { return []string{}[i] }
 	for _, tt := range []struct {
 		name   string
@@ -30,20 +33,18 @@ func TestSecretMisbehaves(t *testing.T) {
 		{"hangs", func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() }, "cdfauth: ClientSecret", silentLimit},
 		{"ignores its context", func(context.Context) (string, error) { time.Sleep(time.Hour); return "", nil }, "cdfauth: ClientSecret did not return in time: context deadline exceeded", silentLimit},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				idp := idptest.New()
-				for _, ctx := range []context.Context{t.Context(), context.Background()} {
-					p := newTestProvider(t, idp, tt.secret)
-					var err error
-					d := elapse(func() { _, err = p.Token(ctx) })
-					if err == nil || !strings.HasPrefix(err.Error(), tt.want) || d != tt.after {
-						t.Errorf("after %v: %v; want %q after %v", d, err, tt.want, tt.after)
-					}
+		runInBubble(t, tt.name, func(t *testing.T) {
+			idp := idptest.New()
+			for _, ctx := range []context.Context{t.Context(), context.Background()} {
+				p := newTestProvider(t, idp, tt.secret)
+				var err error
+				d := elapse(func() { _, err = p.Token(ctx) })
+				if err == nil || !strings.HasPrefix(err.Error(), tt.want) || d != tt.after {
+					t.Errorf("after %v: %v; want %q after %v", d, err, tt.want, tt.after)
 				}
-				wantRequests(t, idp, 0)
-				time.Sleep(time.Hour) // the abandoned call's own end
-			})
+			}
+			wantRequests(t, idp, 0)
+			time.Sleep(time.Hour) // the abandoned call's own end
 		})
 	}
 }

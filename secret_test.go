@@ -13,8 +13,11 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestSecretFile: what is read of a file, what is dropped, and what an error shows.
-func TestSecretFile(t *testing.T) {
+// TestSecretFileIsReadWithoutItsLineEnd: Editors and echo end a file with a
+// line end, and Windows writes a byte order mark or UTF-16. SecretFile drops
+// them and nothing else. It reads up to 1 MiB, and its errors name the file and
+// show none of its content.
+func TestSecretFileIsReadWithoutItsLineEnd(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	write := func(path, s string) {
@@ -67,8 +70,10 @@ func TestSecretFile(t *testing.T) {
 	}
 }
 
-// TestSecretFileRotated: a secret replaced on disk is used without a restart.
-func TestSecretFileRotated(t *testing.T) {
+// TestSecretFileIsReadAgainWhenItIsReplaced: Platforms such as Kubernetes
+// rotate a secret by replacing its file. The program uses the new secret
+// without a restart.
+func TestSecretFileIsReadAgainWhenItIsReplaced(t *testing.T) {
 	idp := idptest.New()
 	idp.Lifetime = 0 // asked for at each call
 	path := filepath.Join(t.TempDir(), "secret")
@@ -88,10 +93,11 @@ func TestSecretFileRotated(t *testing.T) {
 	}
 }
 
-// TestSecretsAreCleared: what cannot be part of a secret and is not typed by
-// anybody is dropped: the identity provider gets what was meant. kubectl and
-// base64 keep the line end of echo, editors on Windows write a byte order mark.
-func TestSecretsAreCleared(t *testing.T) {
+// TestLineEndsAndByteOrderMarkOfASecretAreDropped: kubectl and base64 keep the
+// line end of echo, and editors on Windows write a byte order mark. Neither can
+// be part of a secret, and nobody types them, so the identity provider gets
+// what was meant.
+func TestLineEndsAndByteOrderMarkOfASecretAreDropped(t *testing.T) {
 	idp := idptest.New()
 	for _, arrived := range []string{"s3cret/of+the client", "s3cret/of+the client\n", "s3cret/of+the client\r\n", "s3cret/of+the client\n\n",
 		"\ufeffs3cret/of+the client", "\xff\xfe" + utf16LE("s3cret/of+the client\r\n")} {
@@ -101,9 +107,10 @@ func TestSecretsAreCleared(t *testing.T) {
 	}
 }
 
-// TestDamagedSecretsAreRefused before they are sent, by the name of their field.
-// The identity provider would say invalid_client, and may lock the client out. The
-// error has the kind of the damage and its place, and nothing of the secret.
+// TestDamagedSecretsAreRefused: The identity provider would answer
+// invalid_client to a damaged secret, and may lock the client out. The provider
+// refuses it before it is sent. The error names the field, the kind of the
+// damage and its place, and shows nothing of the secret.
 func TestDamagedSecretsAreRefused(t *testing.T) {
 	const secret = "s3cretPa55word"
 	damages := []struct{ arrived, want string }{
@@ -178,7 +185,7 @@ func TestDamagedSecretsAreRefused(t *testing.T) {
 	}
 }
 
-// TestUnusualSecretsAreSent: what looks odd and may be meant is left alone.
+// TestUnusualSecretsAreSent: What looks odd may be meant, and is sent as it is.
 func TestUnusualSecretsAreSent(t *testing.T) {
 	for _, secret := range []string{" ", " blanks ", `"`, `"one quote`, "two'quotes'", "'\"", "gr\u00fc\u00df \U0001f600", "{}", "~!"} {
 		idp := idptest.New()

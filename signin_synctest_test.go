@@ -19,7 +19,8 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestFailedSignInIsNotRemembered: the next call asks again, with the same prompt.
+// TestFailedSignInIsNotRemembered: A person may decline and then change their
+// mind. The next call asks again, with the same prompt.
 func TestFailedSignInIsNotRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -41,7 +42,9 @@ func TestFailedSignInIsNotRemembered(t *testing.T) {
 	})
 }
 
-// TestWithoutInteractionAsksNobody, and does not stop others from being asked.
+// TestWithoutInteractionAsksNobody: A caller who passes WithoutInteraction gets
+// ErrSignInRequired where a person would be asked. Callers without it are asked
+// as ever.
 func TestWithoutInteractionAsksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -57,8 +60,10 @@ func TestWithoutInteractionAsksNobody(t *testing.T) {
 	})
 }
 
-// TestOneInteraction: many callers, and many providers on one cache, ask a person once.
-func TestOneInteraction(t *testing.T) {
+// TestManyCallersAskAPersonOnce: Ten providers on one cache, with ten callers
+// each, open one page. Those who wait for another program's sign-in are told
+// why.
+func TestManyCallersAskAPersonOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 		h.back = func(location string) error { time.Sleep(time.Minute); return h.visit(location) }
@@ -91,9 +96,10 @@ func (c *occupied) Update(ctx context.Context, _ func(context.Context, []byte) (
 	return ctx.Err()
 }
 
-// TestSiblingSignsIn: what another program gets while it has the cache locked serves who
-// waits for it, though the lock never comes.
-func TestSiblingSignsIn(t *testing.T) {
+// TestTokenOfAnotherProgramServesWhoWaitsForTheLock: Another program has the
+// cache locked while it signs somebody in. What it stores serves a caller who
+// waits for the lock, even if the lock never comes.
+func TestTokenOfAnotherProgramServesWhoWaitsForTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &occupied{}
 		blob, _ := sample(t, h, "bob").Get(t.Context())
@@ -105,66 +111,53 @@ func TestSiblingSignsIn(t *testing.T) {
 	})
 }
 
-// TestLeavingKeepsTheCache: that a caller did not wait for a person is not the cache's
-// fault. The next sign-in is stored as any.
+// TestLeavingKeepsTheCache: A caller who does not wait for the person says
+// nothing against the cache. The next sign-in is stored as any other.
 func TestLeavingKeepsTheCache(t *testing.T) {
-	t.Run("device code", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			idp, cache := idptest.New(), &MemoryCache{}
-			done := false
-			idp.Codes = func(string) (string, bool) { return "ada", done }
-			p, _ := device(t, idp, cache, nil)
-			ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
-			defer cancel()
-			if _, err := p.Token(ctx); err != context.DeadlineExceeded {
-				t.Error(err)
-			}
-			synctest.Wait()
-			done = true
-			signedIn(t, p)
-			if n := refreshTokensIn(t, cache); n != 1 {
-				t.Errorf("%d refresh tokens are stored", n)
-			}
-		})
+	// leave lets a caller leave after a time, and somebody sign in after that.
+	leave := func(t *testing.T, p Provider, after time.Duration, cache Cache, signIn func()) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		defer cancel()
+		if _, err := p.Token(ctx); err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		synctest.Wait()
+		signIn()
+		signedIn(t, p)
+		if n := refreshTokensIn(t, cache); n != 1 {
+			t.Errorf("%d refresh tokens are stored", n)
+		}
+	}
+	runInBubble(t, "device code", func(t *testing.T) {
+		idp, cache := idptest.New(), &MemoryCache{}
+		done := false
+		idp.Codes = func(string) (string, bool) { return "ada", done }
+		p, _ := device(t, idp, cache, nil)
+		leave(t, p, 12*time.Second, cache, func() { done = true })
 	})
-	t.Run("interactive", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			h.back = func(string) error { return nil } // the page was closed
-			p := interactive(t, h, cache, nil)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			if _, err := p.Token(ctx); err != context.DeadlineExceeded {
-				t.Error(err)
-			}
-			synctest.Wait()
-			h.back = nil
-			signedIn(t, p)
-			if n := refreshTokensIn(t, cache); n != 1 {
-				t.Errorf("%d refresh tokens are stored", n)
-			}
-		})
+	runInBubble(t, "interactive", func(t *testing.T) {
+		h, cache := &human{idp: idptest.New(), back: closesThePage}, &MemoryCache{}
+		leave(t, interactive(t, h, cache, nil), time.Minute, cache, func() { h.back = nil })
 	})
-	t.Run("nobody signs in for 15 minutes", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			h.back = func(string) error { return nil }
-			p := interactive(t, h, cache, nil)
-			if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "nobody has signed in within 15m") {
-				t.Error(err)
-			}
-			synctest.Wait()
-			h.back = nil
-			signedIn(t, p)
-			if n := refreshTokensIn(t, cache); n != 1 {
-				t.Errorf("%d refresh tokens are stored", n)
-			}
-		})
+	runInBubble(t, "nobody signs in for 15 minutes", func(t *testing.T) {
+		h, cache := &human{idp: idptest.New(), back: closesThePage}, &MemoryCache{}
+		p := interactive(t, h, cache, nil)
+		if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "nobody has signed in within 15m") {
+			t.Error(err)
+		}
+		synctest.Wait()
+		h.back = nil
+		signedIn(t, p)
+		if n := refreshTokensIn(t, cache); n != 1 {
+			t.Errorf("%d refresh tokens are stored", n)
+		}
 	})
 }
 
-// TestGoodContentIsNotSetAside: what is moved aside is what made no sense, and not what is
-// there by then.
+// TestGoodContentIsNotSetAside: A program that takes no lock may complete the
+// content just after the provider has given up on it. The provider moves
+// content aside only if it is still unreadable by then.
 func TestGoodContentIsNotSetAside(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -186,8 +179,10 @@ func TestGoodContentIsNotSetAside(t *testing.T) {
 	})
 }
 
-// TestNoScopesAdoptNoToken: who asks for no scope does not get a token that was issued for one.
-func TestNoScopesAdoptNoToken(t *testing.T) {
+// TestTokenOfAScopeDoesNotServeWithoutScopes: A provider without Scopes wants
+// what the server gives by default, which is not what was issued for a certain
+// scope.
+func TestTokenOfAScopeDoesNotServeWithoutScopes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")
@@ -199,8 +194,10 @@ func TestNoScopesAdoptNoToken(t *testing.T) {
 	})
 }
 
-// TestMarkedCallerDuringAnInteraction leaves at once, and disturbs nobody.
-func TestMarkedCallerDuringAnInteraction(t *testing.T) {
+// TestMarkedCallerLeavesAnInteractionAtOnce: Somebody is being asked, for
+// another caller's sake. A caller with WithoutInteraction does not wait for the
+// person, and disturbs nobody.
+func TestMarkedCallerLeavesAnInteractionAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error { time.Sleep(time.Minute); return h.visit(location) }
@@ -226,9 +223,12 @@ func TestMarkedCallerDuringAnInteraction(t *testing.T) {
 	})
 }
 
-// TestScopesThatTheProviderLists: of openid, profile and offline_access, those; and
-// consent only for the last.
-func TestScopesThatTheProviderLists(t *testing.T) {
+// TestOnlyListedOpenIDScopesAreAskedFor: Some identity providers refuse a
+// request with a scope that they do not know. Of openid, profile and
+// offline_access the provider asks for those that scopes_supported lists, and
+// it asks for consent only where it asks for offline_access (OpenID Connect
+// Core §11).
+func TestOnlyListedOpenIDScopesAreAskedFor(t *testing.T) {
 	for list, want := range map[string]string{"openid email": "read openid/", "openid offline_access": "read openid offline_access/consent", "": "read/", "-": "read openid profile offline_access/"} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}
@@ -245,9 +245,9 @@ func TestScopesThatTheProviderLists(t *testing.T) {
 	}
 }
 
-// TestWarmStartAsksNobody: with what this package has stored, of any kind of endpoint, a
-// start makes no request.
-func TestWarmStartAsksNobody(t *testing.T) {
+// TestWarmStartMakesNoRequest: A program starts often. With what this package
+// has stored, for any kind of endpoint, a start makes no request.
+func TestWarmStartMakesNoRequest(t *testing.T) {
 	for name, ep := range map[string]Endpoint{"Issuer": Issuer("https://idp.test"), "Discovery": Discovery("https://idp.test"),
 		"GUID": Authority("https://idp.test/11111111-2222-3333-4444-555555555555"), "AD FS": Authority("https://idp.test/adfs")} {
 		synctest.Test(t, func(t *testing.T) {
@@ -265,8 +265,9 @@ func TestWarmStartAsksNobody(t *testing.T) {
 	}
 }
 
-// TestInvalidateAsksNobody: a refused token is renewed by the refresh token, and serves on
-// if a person would be needed.
+// TestInvalidateAsksNobody: An API that refuses a token must not cause a page
+// that nobody expects. The provider renews the token by the refresh token, and
+// hands out the refused one if a person would have to be asked.
 func TestInvalidateAsksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -287,9 +288,10 @@ func TestInvalidateAsksNobody(t *testing.T) {
 	})
 }
 
-// TestSaysWhoHasTheCache: also in the device flow of a caller who shows codes himself,
-// somebody is told why nothing happens.
-func TestSaysWhoHasTheCache(t *testing.T) {
+// TestPersonIsToldWhoHasTheCache: A program that waits for another one's
+// sign-in seems to hang. The person is told why, even in a device flow whose
+// caller shows the codes.
+func TestPersonIsToldWhoHasTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, cache := newDesk("device"), &MemoryCache{}
 		leave := make(chan bool)
@@ -303,9 +305,10 @@ func TestSaysWhoHasTheCache(t *testing.T) {
 	})
 }
 
-// TestDefaultCache: who gives a user's flow no cache gets the file at DefaultCachePath,
-// or, without a home directory, memory and a warning.
-func TestDefaultCache(t *testing.T) {
+// TestSignInIsKeptAtDefaultCachePath: A person's flow without a Cache keeps the
+// sign-in in the file at DefaultCachePath. Without a home directory it keeps it
+// in memory, and warns.
+func TestSignInIsKeptAtDefaultCachePath(t *testing.T) {
 	home := func(dir string) {
 		for _, name := range []string{"HOME", "XDG_CACHE_HOME", "LocalAppData"} {
 			t.Setenv(name, dir)

@@ -15,9 +15,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestSignOutOfAnEarlierHint: who has signed in under a hint signs out under it,
-// though it is not their user name.
-func TestSignOutOfAnEarlierHint(t *testing.T) {
+// TestHintOfTheSignInServesTheSignOut: A person who has signed in under a hint
+// signs out under it, although it is not their user name.
+func TestHintOfTheSignInServesTheSignOut(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		var cache MemoryCache
 		d.who = guest
@@ -29,10 +29,11 @@ func TestSignOutOfAnEarlierHint(t *testing.T) {
 	})
 }
 
-// TestSignOutOfNobody: a hint that means nobody, although others are signed in, is
-// an error that says who is: no error would tell the caller that the refresh token
-// is gone, and it is not. Where nobody is signed in, there is nothing to do.
-func TestSignOutOfNobody(t *testing.T) {
+// TestSignOutOfAnUnknownHintIsAnError: Others are signed in, and the hint means
+// none of them. SignOut returns an error that says who is signed in, because
+// success would tell the caller that the refresh token is gone. Where nobody is
+// signed in, there is nothing to do.
+func TestSignOutOfAnUnknownHintIsAnError(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob", "eve")
 		before, _ := cache.Get(t.Context())
@@ -49,10 +50,10 @@ func TestSignOutOfNobody(t *testing.T) {
 	})
 }
 
-// TestSignOutRemovesTokensOfNobody: Python's device code flow refreshes without
-// client_info, and stores an access token that has no account. It came from the
-// person's refresh token, and would serve the next silent call.
-func TestSignOutRemovesTokensOfNobody(t *testing.T) {
+// TestSignOutRemovesTokensWithoutAnAccount: Python's device code flow refreshes
+// without client_info, and stores an access token that has no account. It came
+// from the person's refresh token, and would serve the next silent call.
+func TestSignOutRemovesTokensWithoutAnAccount(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		for _, signedInNow := range []bool{true, false} {
 			cache := sample(t, d.human, "bob")
@@ -89,7 +90,8 @@ func TestSignOutRemovesTokensOfNobody(t *testing.T) {
 	})
 }
 
-// TestSignOutOfAnEmptyCacheWritesNothing: Python's own formatting stays, too.
+// TestSignOutOfAnEmptyCacheWritesNothing: Where there is nothing to remove, the
+// content stays to the letter, with Python's own formatting.
 func TestSignOutOfAnEmptyCacheWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
@@ -100,14 +102,16 @@ func TestSignOutOfAnEmptyCacheWritesNothing(t *testing.T) {
 	})
 }
 
-// TestSignOut removes one account and nothing else, in memory too.
-func TestSignOut(t *testing.T) {
+// TestSignOutRemovesOneAccountAlone: SignOut removes the tokens and the account
+// of one person, from the cache and from memory. Other people, other clients
+// and what other programs have written stay.
+func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob", "eve")
 		edit(t, cache, func(c msalCache) {
 			c["Theirs"] = map[string]any{"a": "b"}
-			for _, key := range all(c, accessTokens) { // another client's
+			for _, key := range keysOf(c, accessTokens) { // another client's
 				e := maps.Clone(entryOf(c, accessTokens, key))
 				e["client_id"] = "other"
 				if e.account() == "sub-eve" {
@@ -123,18 +127,16 @@ func TestSignOut(t *testing.T) {
 		}
 		p := hint("bob")
 		tok := signedIn(t, p)
-		if err := p.SignOut(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, p.SignOut(t.Context()))
 		c := read(t, cache)
 		for _, section := range []string{accessTokens, refreshTokens, idTokens, accounts} {
-			for _, key := range all(c, section) {
+			for _, key := range keysOf(c, section) {
 				if entryOf(c, section, key).account() == "sub-bob" {
 					t.Errorf("left: %s", key)
 				}
 			}
 		}
-		if len(all(c, accessTokens)) != 2 || len(all(c, accounts)) != 1 || c["Theirs"] == nil {
+		if len(keysOf(c, accessTokens)) != 2 || len(keysOf(c, accounts)) != 1 || c["Theirs"] == nil {
 			t.Errorf("left: %v", c)
 		}
 		if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
@@ -144,77 +146,84 @@ func TestSignOut(t *testing.T) {
 			t.Error("signed in without being asked")
 		}
 		q := hint("eve")
-		if err := q.SignOut(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if c := read(t, cache); len(all(c, accounts)) != 2 { // the other client's too
-			t.Errorf("accounts: %v", all(c, accounts))
-		}
-	})
-	t.Run("during a refresh", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h := &human{idp: idptest.New()}
-			cache := sample(t, h, "bob")
-			p := interactive(t, h, cache, nil)
-			signedIn(t, p)
-			time.Sleep(time.Hour - 10*time.Second)
-			h.idp.Fault(h.idp.Slow(3*time.Second, idptest.Body(`{"access_token":"late","refresh_token":"late","expires_in":3600}`)))
-			signedIn(t, p) // starts it
-			synctest.Wait()
-			if err := p.SignOut(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Minute)
-			if c := read(t, cache); len(all(c, refreshTokens))+len(all(c, accessTokens)) != 0 {
-				t.Errorf("written back: %v", c)
-			}
-			if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
-				t.Errorf("in memory: %v", err)
-			}
-		})
-	})
-	t.Run("during a sign-in", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-			h.back = func(string) error { return nil } // he takes his time
-			p := interactive(t, h, cache, nil)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			done := make(chan error)
-			go func() { _, err := p.Token(ctx); done <- err }()
-			time.Sleep(10 * time.Second)
-			start := time.Now()
-			if err := p.SignOut(t.Context()); err != nil || time.Since(start) > time.Second {
-				t.Errorf("%v after %v", err, time.Since(start))
-			}
-			if err := <-done; err != errSignedOut {
-				t.Error(err)
-			}
-		})
-	})
-	t.Run("who is asked next", func(t *testing.T) { // somebody else, maybe; after a failure, the same person
-		for _, failure := range []error{nil, errors.New("read-only")} {
-			synctest.Test(t, func(t *testing.T) {
-				h, cache := &human{idp: idptest.New()}, &unwritable{}
-				p := interactive(t, h, cache, nil)
-				signedIn(t, p)
-				cache.why = failure
-				if err := p.SignOut(t.Context()); !errors.Is(err, failure) {
-					t.Errorf("%v, want %v", err, failure)
-				}
-				cache.why = nil
-				edit(t, cache, func(c msalCache) { clear(c) })
-				signedIn(t, p)
-				if hint := h.last().Get("login_hint"); h.asked() != 2 || (hint == "ada@example.com") != (failure != nil) {
-					t.Errorf("SignOut: %v; then asked %d times in all, with login_hint %q", failure, h.asked(), hint)
-				}
-			})
+		must(t, q.SignOut(t.Context()))
+		if c := read(t, cache); len(keysOf(c, accounts)) != 2 { // the other client's too
+			t.Errorf("accounts: %v", keysOf(c, accounts))
 		}
 	})
 }
 
-// TestSignOutWithNothing: misuse is an error, and no panic.
-func TestSignOutWithNothing(t *testing.T) {
+// TestRefreshWritesNothingBackAfterSignOut: A refresh that was under way at a
+// sign-out brings tokens of the person who has left. They reach neither the cache
+// nor memory.
+func TestRefreshWritesNothingBackAfterSignOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := sample(t, h, "bob")
+		p := interactive(t, h, cache, nil)
+		signedIn(t, p)
+		time.Sleep(time.Hour - 10*time.Second)
+		h.idp.Fault(h.idp.Slow(3*time.Second, idptest.Body(`{"access_token":"late","refresh_token":"late","expires_in":3600}`)))
+		signedIn(t, p) // starts it
+		synctest.Wait()
+		must(t, p.SignOut(t.Context()))
+		time.Sleep(time.Minute)
+		if c := read(t, cache); len(keysOf(c, refreshTokens))+len(keysOf(c, accessTokens)) != 0 {
+			t.Errorf("written back: %v", c)
+		}
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired {
+			t.Errorf("in memory: %v", err)
+		}
+	})
+}
+
+// TestSignOutEndsASignIn: A sign-in has the cache to itself for as long as the
+// person takes. SignOut does not wait for the person: it ends the sign-in.
+func TestSignOutEndsASignIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, cache := &human{idp: idptest.New(), back: closesThePage}, &MemoryCache{}
+		p := interactive(t, h, cache, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		done := make(chan error)
+		go func() { _, err := p.Token(ctx); done <- err }()
+		time.Sleep(10 * time.Second)
+		start := time.Now()
+		if err := p.SignOut(t.Context()); err != nil || time.Since(start) > time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		if err := <-done; err != errSignedOut {
+			t.Error(err)
+		}
+	})
+}
+
+// TestNobodyIsSuggestedAfterSignOut: Somebody else may sign in next, so the identity
+// provider gets no login_hint. After a sign-out that failed, it is still the same
+// person.
+func TestNobodyIsSuggestedAfterSignOut(t *testing.T) {
+	for _, failure := range []error{nil, errors.New("read-only")} {
+		synctest.Test(t, func(t *testing.T) {
+			h, cache := &human{idp: idptest.New()}, &unwritable{}
+			p := interactive(t, h, cache, nil)
+			signedIn(t, p)
+			cache.why = failure
+			if err := p.SignOut(t.Context()); !errors.Is(err, failure) {
+				t.Errorf("%v, want %v", err, failure)
+			}
+			cache.why = nil
+			edit(t, cache, func(c msalCache) { clear(c) })
+			signedIn(t, p)
+			if hint := h.last().Get("login_hint"); h.asked() != 2 || (hint == "ada@example.com") != (failure != nil) {
+				t.Errorf("SignOut: %v; then asked %d times in all, with login_hint %q", failure, h.asked(), hint)
+			}
+		})
+	}
+}
+
+// TestSignOutWithoutAContextIsAnError: A nil context is misuse, which returns
+// an error and does not panic.
+func TestSignOutWithoutAContextIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		defer func() {
 			if p := recover(); p != nil {
@@ -229,8 +238,9 @@ func TestSignOutWithNothing(t *testing.T) {
 	})
 }
 
-// TestSignOutOffline: to forget what our own entries say needs no provider.
-func TestSignOutOffline(t *testing.T) {
+// TestSignOutNeedsNoNetwork: Our own entries say whose they are, so that
+// SignOut need not ask the identity provider.
+func TestSignOutNeedsNoNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")
@@ -274,10 +284,10 @@ func (c *meddled) Update(ctx context.Context, f func(context.Context, []byte) ([
 	return errors.New("the disk is full")
 }
 
-// TestFlightBringsNothingBackAfterSignOut: a flight that was under way when somebody
-// signed out may still come to know the person whom it has found in the cache, and keep
-// what it could not store in memory. Neither may outlive the sign-out: the next person
-// would be asked as the one who has gone, or get the tokens of that one.
+// TestFlightBringsNothingBackAfterSignOut: A flight that was under way at a
+// sign-out may still find the person in the cache, and keep in memory what it
+// could not store. Neither may outlive the sign-out: the next person would be
+// asked as the one who has left, or get that one's tokens.
 func TestFlightBringsNothingBackAfterSignOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -309,8 +319,9 @@ func TestFlightBringsNothingBackAfterSignOut(t *testing.T) {
 	})
 }
 
-// TestSignOutOfOneOfSeveral needs a LoginHint, and the error is the one that says so.
-func TestSignOutOfOneOfSeveral(t *testing.T) {
+// TestSignOutOfOneOfSeveralNeedsALoginHint: Without a LoginHint it is unknown
+// who signs out. The error is the one that says so.
+func TestSignOutOfOneOfSeveralNeedsALoginHint(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob", "eve")
 		if err := d.userFlowWithHint(t, cache, "").SignOut(t.Context()); !errors.Is(err, errSeveralAccounts) {
@@ -319,9 +330,10 @@ func TestSignOutOfOneOfSeveral(t *testing.T) {
 	})
 }
 
-// TestSignOutOfNobodyOffline: without the metadata, an entry of the person may not be
-// recognised, and to say that nobody is signed in would be a guess.
-func TestSignOutOfNobodyOffline(t *testing.T) {
+// TestSignOutOfNobodyNeedsTheMetadata: Without the metadata, an entry of the
+// person may not be recognised. To report that nobody is signed in would be a
+// guess.
+func TestSignOutOfNobodyNeedsTheMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("no network")
 		p := interactive(t, &human{idp: idptest.New()}, &MemoryCache{}, func(c *InteractiveConfig) {
@@ -333,8 +345,9 @@ func TestSignOutOfNobodyOffline(t *testing.T) {
 	})
 }
 
-// TestSignOutKeepsTheAccountElsewhere: the same id at another host is another account.
-func TestSignOutKeepsTheAccountElsewhere(t *testing.T) {
+// TestSignOutKeepsTheAccountOfAnotherHost: The same identifier at another host
+// is another account.
+func TestSignOutKeepsTheAccountOfAnotherHost(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob")
 		edit(t, cache, func(c msalCache) {
@@ -350,8 +363,10 @@ func TestSignOutKeepsTheAccountElsewhere(t *testing.T) {
 	})
 }
 
-// TestSignOutRemovesTokensOfNobodyFromOurIssuer, and keeps those of another one.
-func TestSignOutRemovesTokensOfNobodyFromOurIssuer(t *testing.T) {
+// TestSignOutKeepsTokensWithoutAnAccountOfAnotherIssuer: A token without an
+// account goes if our issuer has issued it. That of another issuer at the same
+// host belongs to somebody else.
+func TestSignOutKeepsTokensWithoutAnAccountOfAnotherIssuer(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob")
 		edit(t, cache, func(c msalCache) {
@@ -368,8 +383,9 @@ func TestSignOutRemovesTokensOfNobodyFromOurIssuer(t *testing.T) {
 	})
 }
 
-// TestSignOutForgetsWhatCameMeanwhile: while it waits for the cache, somebody may get
-// the token that is still there. It must not serve on from memory.
+// TestSignOutForgetsWhatCameMeanwhile: While SignOut waits for the cache, a
+// caller may get the token that is still there. It must not serve on from
+// memory.
 func TestSignOutForgetsWhatCameMeanwhile(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob")
@@ -389,8 +405,8 @@ func TestSignOutForgetsWhatCameMeanwhile(t *testing.T) {
 	})
 }
 
-// TestSignOutForgetsTheFallback: what a broken cache did not store is in memory, and a
-// refresh token with it.
+// TestSignOutForgetsTheFallback: What a broken cache did not store is in
+// memory, and a refresh token with it.
 func TestSignOutForgetsTheFallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &unwritable{why: errors.New("disk full")}

@@ -21,9 +21,10 @@ func (s *stopped) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestStoppedTerminalKeepsTheFirstTexts: each text is waited for briefly. Of those that
-// wait for a terminal that is stopped, a few are kept, in their order, beside the one that
-// is being written. A terminal that goes on shows what comes after them, too.
+// TestStoppedTerminalKeepsTheFirstTexts: The provider waits for each text
+// briefly. While a terminal is stopped, the provider keeps a few of the texts
+// that wait for it, in their order, beside the one that is being written. A
+// terminal that goes on shows what comes after them, too.
 func TestStoppedTerminalKeepsTheFirstTexts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		output := &stopped{goOn: make(chan bool)}

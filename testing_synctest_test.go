@@ -10,10 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
@@ -26,15 +26,17 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// pipes is a network within the process, for bubbles.
+// pipes is a network within the process, for bubbles, whose clock stands still while a
+// goroutine waits for a real socket.
 type pipes struct {
 	mu        sync.Mutex
 	listeners map[string]*pipeListener
 	noIPv6    bool
 	busy      map[string]bool
-	unlucky   int // how many times a port that is free on IPv4 is taken on IPv6
+	unlucky   int // how many more times a port that is free on IPv4 is taken on IPv6
 }
 
+// A pipeListener is a net.Listener on pipes.
 type pipeListener struct {
 	net   *pipes
 	addr  string
@@ -82,7 +84,7 @@ func (p *pipes) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	}
 }
 
-// open says how many listeners there are.
+// open returns how many listeners there are.
 func (p *pipes) open() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,17 +118,20 @@ func (a pipeAddr) Network() string { return "tcp" }
 
 func (a pipeAddr) String() string { return string(a) }
 
-// human is who sits at the browser, and what he has seen.
+// A human sits at a browser and a terminal. The browser follows each address that it is
+// told to open, and then the redirect of the identity provider: back does so, and visit
+// if back is nil.
 type human struct {
 	idp  *idptest.Provider
-	net  pipes
+	net  pipes // where the listener is
 	mu   sync.Mutex
-	asks []url.Values // what was asked of the authorization endpoint
-	page string       // the last one
+	asks []url.Values // the queries of the authorization requests
+	page string       // the address and the text of the last page
 	back func(location string) error
-	out  strings.Builder
+	out  strings.Builder // what the terminal shows
 }
 
+// open is an OpenBrowser.
 func (h *human) open(ctx context.Context, address string) error {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -135,7 +140,7 @@ func (h *human) open(ctx context.Context, address string) error {
 	h.mu.Lock()
 	h.asks = append(h.asks, u.Query())
 	h.mu.Unlock()
-	go func() { // browsers do not keep who opens them
+	go func() { // whoever opens a browser does not wait for it
 		c := h.idp.Client()
 		c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 		resp, err := c.Get(address)
@@ -151,7 +156,7 @@ func (h *human) open(ctx context.Context, address string) error {
 	return nil
 }
 
-// visit gets a page of the listener's.
+// visit gets a page from the listener, and follows redirects as a browser does.
 func (h *human) visit(address string) error {
 	c := &http.Client{Transport: &http.Transport{DialContext: h.net.dial, DisableKeepAlives: true}}
 	resp, err := c.Get(address)
@@ -166,12 +171,17 @@ func (h *human) visit(address string) error {
 	return err
 }
 
+// closesThePage is the back of a person who does not let the browser go back.
+func closesThePage(string) error { return nil }
+
+// asked returns how often the browser was opened.
 func (h *human) asked() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.asks)
 }
 
+// last returns the query of the last authorization request.
 func (h *human) last() url.Values {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -184,13 +194,14 @@ func (h *human) Write(b []byte) (int, error) {
 	return h.out.Write(b)
 }
 
+// told returns what the terminal shows.
 func (h *human) told() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.out.String()
 }
 
-// interactive returns a provider whose person signs in at once.
+// interactive returns a provider for the browser's flow of h, who signs in at once.
 func interactive(t *testing.T, h *human, cache Cache, change func(*InteractiveConfig)) *Interactive {
 	t.Helper()
 	cfg := InteractiveConfig{Endpoint: Issuer(h.idp.Issuer), ClientID: "app", Scopes: []string{"read"}, OpenBrowser: h.open, Output: h,
@@ -206,7 +217,7 @@ func interactive(t *testing.T, h *human, cache Cache, change func(*InteractiveCo
 	return p
 }
 
-// device returns a provider, and the codes that it has shown.
+// device returns a provider for the device flow, and the codes that it has shown.
 func device(t *testing.T, idp *idptest.Provider, cache Cache, change func(*DeviceCodeConfig)) (*DeviceCode, *[]DeviceAuthorization) {
 	t.Helper()
 	var shown []DeviceAuthorization
@@ -223,6 +234,7 @@ func device(t *testing.T, idp *idptest.Provider, cache Cache, change func(*Devic
 	return p, &shown
 }
 
+// signedIn returns a token of p. Its caller may leave, when the test ends.
 func signedIn(t *testing.T, p Provider) Token {
 	t.Helper()
 	tok, err := p.Token(t.Context())
@@ -232,7 +244,8 @@ func signedIn(t *testing.T, p Provider) Token {
 	return tok
 }
 
-// merge puts in what other has, unless something newer is there.
+// merge adds what other has, unless c has something newer under the same key. It tells
+// whether that has changed anything.
 func (c msalCache) merge(other msalCache) (changed bool) {
 	for section := range other {
 		for _, key := range keysOf(other, section) {
@@ -246,7 +259,8 @@ func (c msalCache) merge(other msalCache) (changed bool) {
 	return changed
 }
 
-// sample is the content of a cache after these people have signed in by the flow of the test.
+// sample returns a cache with the sign-ins of these people. What h was asked for it is
+// forgotten.
 func sample(t *testing.T, h *human, names ...string) *MemoryCache {
 	t.Helper()
 	all := msalCache{}
@@ -271,16 +285,22 @@ func sample(t *testing.T, h *human, names ...string) *MemoryCache {
 	return cache
 }
 
-func all(c msalCache, section string) []string {
-	return keysOf(c, section)
+// expiredSignIn returns a person, and a sample of long ago: each access token has
+// expired, and the next one comes by the refresh token.
+func expiredSignIn(t *testing.T, names ...string) (*human, *MemoryCache) {
+	t.Helper()
+	h := &human{idp: idptest.New()}
+	cache := sample(t, h, names...)
+	time.Sleep(2 * time.Hour)
+	return h, cache
 }
 
-// desk is where people sign in, by one of the two flows of a user, as often as they are asked.
+// A desk is where people sign in by one of the two flows, as often as they are asked.
 type desk struct {
 	*human
 	flow  string
-	who   string // is there
-	asked atomic.Int32
+	who   string       // the user name of the person at the desk
+	asked atomic.Int32 // how often somebody has signed in
 	log   bytes.Buffer
 }
 
@@ -295,18 +315,13 @@ func newDesk(flow string) *desk {
 
 var userFlows = []string{"device", "interactive"}
 
-// start is a program that starts.
+// start returns the provider of a program that starts.
 func (d *desk) start(t *testing.T, c Cache) Provider {
 	t.Helper()
-	logger := slog.New(slog.NewTextHandler(&d.log, nil))
-	if d.flow == "device" {
-		p, _ := device(t, d.idp, c, func(cfg *DeviceCodeConfig) { cfg.Logger = logger })
-		return p
-	}
-	return interactive(t, d.human, c, func(cfg *InteractiveConfig) { cfg.Logger = logger })
+	return d.userFlowWithHint(t, c, "")
 }
 
-// content is that of a cache after somebody has signed in; its tokens are good.
+// content returns the content of a cache after somebody has signed in.
 func (d *desk) content(t *testing.T, username string) []byte {
 	t.Helper()
 	d.who = username
@@ -320,7 +335,8 @@ func (d *desk) content(t *testing.T, username string) []byte {
 	return b
 }
 
-// wantAda asks for a token, which is ada's, and says how often she may have been asked so far.
+// wantAda gets a token, which has to be ada's, and wants somebody to have signed in that
+// many times so far.
 func (d *desk) wantAda(t *testing.T, p Provider, asked int32) Token {
 	t.Helper()
 	tok := signedIn(t, p)
@@ -330,7 +346,7 @@ func (d *desk) wantAda(t *testing.T, p Provider, asked int32) Token {
 	return tok
 }
 
-// waitFor is signedIn for goroutines.
+// waitFor is mustToken for goroutines, which must not call t.Fatal.
 func (d *desk) waitFor(t *testing.T, p Provider) Token {
 	tok, err := p.Token(context.Background())
 	if err != nil {
@@ -339,7 +355,7 @@ func (d *desk) waitFor(t *testing.T, p Provider) Token {
 	return tok
 }
 
-// answers makes the device authorization endpoint answer with a body.
+// answers is a transport at which the device authorization endpoint answers with a body.
 type answers struct {
 	base http.RoundTripper
 	body string
@@ -347,35 +363,14 @@ type answers struct {
 
 func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	if strings.HasSuffix(r.URL.Path, "/devicecode") {
-		idp := idptest.New()
-		return fixed{idptest.Body(a.body), idp}.RoundTrip(r)
+		w := httptest.NewRecorder()
+		idptest.Body(a.body)(w, r)
+		return w.Result(), nil
 	}
 	return a.base.RoundTrip(r)
 }
 
-type fixed struct {
-	h   http.HandlerFunc
-	idp *idptest.Provider
-}
-
-func (f fixed) RoundTrip(r *http.Request) (*http.Response, error) {
-	f.idp.Issuer = "http://" + r.Host
-	f.idp.Always(f.h)
-	r2 := r.Clone(r.Context())
-	r2.URL.Path = "/token"
-	return f.idp.Client().Transport.RoundTrip(r2)
-}
-
-func contains(lines []string, line string) bool {
-	for _, l := range lines {
-		if l == line {
-			return true
-		}
-	}
-	return false
-}
-
-// send sends one raw request to the listener and returns the answer as it came.
+// send sends one request to the listener as it is, and returns the answer as it came.
 func (h *human) send(addr, request string) string {
 	c, err := h.net.dial(context.Background(), "tcp", addr)
 	if err != nil {
@@ -387,15 +382,21 @@ func (h *human) send(addr, request string) string {
 	return string(b)
 }
 
-// The engine on simulated time. A bubble ends only when every goroutine in it
-// has: each of these tests also shows that none outlives its flight.
-
+// bubble runs f on simulated time, with an application's provider. A bubble ends only
+// when every goroutine in it has ended, so that each test in one also shows that no
+// goroutine outlives its flight.
 func bubble(t *testing.T, f func(t *testing.T, idp *idptest.Provider, p *ClientCredentials)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
 		f(t, idp, newTestProvider(t, idp, nil))
 	})
+}
+
+// runInBubble is t.Run on simulated time.
+func runInBubble(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
 // elapse returns how long f took.
@@ -417,24 +418,29 @@ func get(t *testing.T, p Provider) (Token, time.Duration) {
 	return tok, d
 }
 
-func wantRequests(t *testing.T, idp *idptest.Provider, want int) {
+// until sleeps until d before the token's expiry.
+func until(tok Token, d time.Duration) { time.Sleep(time.Until(tok.Expiry()) - d) }
+
+// wantUntilItExpires wants this token whenever one is asked for, until it has expired.
+func wantUntilItExpires(t *testing.T, p Provider, tok Token, every time.Duration) {
 	t.Helper()
-	if got := idp.Tokens(); got != want {
-		t.Errorf("%d token requests, want %d", got, want)
+	for time.Until(tok.Expiry()) > 0 {
+		if got, _ := get(t, p); !got.Equal(tok) {
+			t.Fatalf("another token %v before its expiry", time.Until(tok.Expiry()))
+		}
+		time.Sleep(every)
 	}
 }
 
-// until sleeps on simulated time until d before the token's expiry.
-func until(tok Token, d time.Duration) { time.Sleep(time.Until(tok.Expiry()) - d) }
-
 type ctxKey struct{}
 
-// person is a flow with a silent and an asking phase for the engine.
+// A person is a refresher with a silent phase, which fails, and one that asks, which waits
+// for an answer.
 type person struct {
-	silent, asked int
-	stopped       time.Duration // after this long the asking was called off
+	silent, asked int           // how often each phase was entered
+	stopped       time.Duration // how long the person had been asked when it was called off
 	answer        chan grant
-	silentFor     time.Duration
+	silentFor     time.Duration // how long the silent phase takes
 	*refresher
 }
 
@@ -459,6 +465,7 @@ func newPerson() *person {
 	return p
 }
 
+// issue returns a token that was asked for now.
 func issue(t *testing.T, token string, life time.Duration) grant {
 	t.Helper()
 	now := time.Now().Round(0)
@@ -469,13 +476,13 @@ func issue(t *testing.T, token string, life time.Duration) grant {
 	return grant{token: tok, sent: now}
 }
 
-// refreshTokensIn says how many a cache has.
+// refreshTokensIn returns how many refresh tokens a cache has.
 func refreshTokensIn(t *testing.T, cache Cache) int {
 	t.Helper()
 	return len(keysOf(read(t, cache), refreshTokens))
 }
 
-// at is an endpoint for the tests' flows.
+// at sets the endpoint of interactive, and its scopes if there are any.
 func at(ep Endpoint, scopes ...string) func(*InteractiveConfig) {
 	return func(c *InteractiveConfig) {
 		if c.Endpoint = ep; scopes != nil {
@@ -484,11 +491,11 @@ func at(ep Endpoint, scopes ...string) func(*InteractiveConfig) {
 	}
 }
 
-// mended is a FileCache whose content a program that takes no lock completes just after a
-// provider has given up on it.
+// mended is a FileCache whose content another program, which takes no lock, completes just
+// after a provider has found it unreadable.
 type mended struct {
 	*FileCache
-	good []byte
+	good []byte // the whole content
 }
 
 func (c *mended) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
@@ -500,6 +507,6 @@ func (c *mended) Update(ctx context.Context, f func(context.Context, []byte) ([]
 	return err
 }
 
-// In that mode the first random number is drawn here, out of any bubble, for the tests
-// that run one bubble at a time.
+// In FIPS 140 mode a random generator that is made in a bubble fails. The first random
+// number is drawn here, outside of any bubble (see TestMain).
 func init() { rand.Text() }

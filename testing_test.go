@@ -31,6 +31,7 @@ import (
 	"cdfauth/internal/idptest"
 )
 
+// must ends the test if there is an error.
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -38,10 +39,11 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// Tests with other processes run this test binary again: as what, the
-// environment says.
+// childEnv is the environment variable in which a test names one of the children. The
+// test binary, started again, is then that child.
 const childEnv = "CDFAUTH_TEST_CHILD"
 
+// children are programs that use the FileCache of a path. arg is the child's own.
 var children = map[string]func(c *FileCache, arg string) error{
 	"increment": func(c *FileCache, arg string) error {
 		n, _ := strconv.Atoi(arg)
@@ -82,6 +84,7 @@ var children = map[string]func(c *FileCache, arg string) error{
 	},
 }
 
+// TestMain runs the tests, or what a test has started this binary for (childEnv).
 func TestMain(m *testing.M) {
 	if f, ok := children[os.Getenv(childEnv)]; ok {
 		c, err := NewFileCache(os.Args[1])
@@ -95,13 +98,16 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	flag.Parse()
-	if fips140.Enabled() { // whose random generators want a real clock when they are made: one made here has to do for the tests on simulated time
+	if fips140.Enabled() {
+		// A random generator of FIPS 140 needs the real clock when it is made. With one
+		// processor there is one, which is made before the first bubble.
 		runtime.GOMAXPROCS(1)
 		flag.Set("test.parallel", "1")
 	}
 	os.Exit(m.Run())
 }
 
+// child returns a command that runs a child on c.
 func child(t *testing.T, name string, c *FileCache, arg string) *exec.Cmd {
 	exe, err := os.Executable()
 	if err != nil {
@@ -131,6 +137,7 @@ func start(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
+// kill ends a child as a crash would.
 func kill(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	if err := cmd.Process.Kill(); err != nil {
@@ -139,6 +146,7 @@ func kill(t *testing.T, cmd *exec.Cmd) {
 	cmd.Wait()
 }
 
+// increment adds one to the number in c.
 func increment(c Cache) error {
 	return c.Update(context.Background(), func(_ context.Context, old []byte) ([]byte, error) {
 		n, err := strconv.Atoi("0" + string(old))
@@ -146,18 +154,20 @@ func increment(c Cache) error {
 	})
 }
 
-// whole is content of changing length that shows whether it is all there.
+// whole returns content of a length that depends on i, which ends with a hash of the rest.
 func whole(i int) []byte {
 	b := bytes.Repeat([]byte{byte('a' + i%26)}, 1000+i*7919%60000)
 	sum := sha256.Sum256(b)
 	return append(b, sum[:]...)
 }
 
+// isWhole tells whether b is all of what whole has returned.
 func isWhole(b []byte) bool {
 	n := len(b) - sha256.Size
 	return n > 0 && sha256.Sum256(b[:n]) == [32]byte(b[n:])
 }
 
+// fileCache returns a FileCache in a directory that is not there yet.
 func fileCache(t testing.TB) *FileCache {
 	t.Helper()
 	c, err := NewFileCache(filepath.Join(t.TempDir(), "dir", "cache.bin"))
@@ -167,6 +177,7 @@ func fileCache(t testing.TB) *FileCache {
 	return c
 }
 
+// encrypted returns c with its content encrypted.
 func encrypted(t testing.TB, c Cache) Cache {
 	t.Helper()
 	e, err := EncryptCache(c, []byte("0123456789abcdef0123456789abcdef"))
@@ -176,6 +187,7 @@ func encrypted(t testing.TB, c Cache) Cache {
 	return e
 }
 
+// put replaces the content of c.
 func put(t testing.TB, c Cache, content string) {
 	t.Helper()
 	if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return []byte(content), nil }); err != nil {
@@ -183,6 +195,7 @@ func put(t testing.TB, c Cache, content string) {
 	}
 }
 
+// wantContent wants that content in c; "" is that of an empty cache, which is nil.
 func wantContent(t testing.TB, c Cache, want string) {
 	t.Helper()
 	b, err := c.Get(context.Background())
@@ -191,8 +204,8 @@ func wantContent(t testing.TB, c Cache, want string) {
 	}
 }
 
-// everyCache runs f on each Cache there is. raw is what it stores, with the
-// identity of the file if there is one.
+// everyCache runs f on each kind of Cache. raw returns what the cache has stored: of a
+// file the content, with the time of the last write, or "none".
 func everyCache(t *testing.T, f func(t *testing.T, c Cache, raw func() string)) {
 	file, encryptedFile, encryptedMemory := fileCache(t), fileCache(t), new(MemoryCache)
 	rawFile := func(c *FileCache) func() string {
@@ -217,6 +230,7 @@ func everyCache(t *testing.T, f func(t *testing.T, c Cache, raw func() string)) 
 	}
 }
 
+// modTime returns when a file was last written.
 func modTime(t *testing.T, path string) time.Time {
 	t.Helper()
 	fi, err := os.Stat(path)
@@ -226,8 +240,8 @@ func modTime(t *testing.T, path string) time.Time {
 	return fi.ModTime()
 }
 
-// newCertificateProvider returns a provider on idp, which answers whatever it
-// is asked.
+// newCertificateProvider returns a certificate's provider on idp, at plainURL if cfg has
+// no Endpoint.
 func newCertificateProvider(t testing.TB, idp *idptest.Provider, cfg ClientCertificateConfig) *ClientCertificate {
 	t.Helper()
 	if cfg.Endpoint == (Endpoint{}) {
@@ -241,26 +255,40 @@ func newCertificateProvider(t testing.TB, idp *idptest.Provider, cfg ClientCerti
 	return p
 }
 
-// newTestProvider returns a provider on idp; a nil secret is the right one.
+// newTestProvider returns an application's provider on idp, without a cache. A nil
+// secret is the right one.
 func newTestProvider(t testing.TB, idp *idptest.Provider, secret Secret) *ClientCredentials {
 	t.Helper()
-	if secret == nil {
-		secret = SecretString("s3cret/of+the client")
-	}
-	p, err := NewClientCredentials(ClientCredentialsConfig{
+	return cachedProvider(t, idp, nil, func(cfg *ClientCredentialsConfig) {
+		cfg.Scopes = ClusterScopes("greenfield")
+		if secret != nil {
+			cfg.ClientSecret = secret
+		}
+	})
+}
+
+// cachedProvider returns an application's provider on idp, whose configuration change
+// has changed if it is not nil.
+func cachedProvider(t testing.TB, idp *idptest.Provider, cache Cache, change func(*ClientCredentialsConfig)) *ClientCredentials {
+	t.Helper()
+	cfg := ClientCredentialsConfig{
 		Endpoint:     TokenURL(idp.Issuer + "/token"),
 		ClientID:     "client",
-		ClientSecret: secret,
-		Scopes:       ClusterScopes("greenfield"),
-		Options:      Options{HTTPClient: idp.Client()},
-	})
+		ClientSecret: SecretString("s3cret/of+the client"),
+		Scopes:       []string{"a", "b"},
+		Options:      Options{HTTPClient: idp.Client(), Cache: cache},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	p, err := NewClientCredentials(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-// environment is a getenv for NAME=value pairs, separated by blanks.
+// environment returns a getenv that knows NAME=value pairs, which blanks separate.
 func environment(pairs string) func(string) string {
 	env := map[string]string{}
 	for _, pair := range strings.Fields(pairs) {
@@ -270,14 +298,15 @@ func environment(pairs string) func(string) string {
 	return func(name string) string { return env[name] }
 }
 
-func wantRequestsOf(t *testing.T, idp *idptest.Provider, want int) {
+// wantRequests wants that idp has had that many token requests.
+func wantRequests(t *testing.T, idp *idptest.Provider, want int) {
 	t.Helper()
 	if got := idp.Tokens(); got != want {
 		t.Errorf("%d token requests, want %d", got, want)
 	}
 }
 
-// The files in testdata/keys were made by OpenSSL 3.0:
+// testKey returns the content of a file in testdata/keys. OpenSSL 3.0 has made them:
 //
 //	openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa-pkcs8.pem
 //	openssl rsa -in rsa-pkcs8.pem -traditional -out rsa-pkcs1.pem
@@ -307,10 +336,11 @@ func testKey(t testing.TB, name string) string {
 	return string(b)
 }
 
-// fipsOnly: the tests run under GODEBUG=fips140=only, which refuses some of it.
+// fipsOnly tells whether GODEBUG=fips140=only is set, under which Go refuses some of the
+// algorithms of the tests.
 var fipsOnly = strings.Contains(os.Getenv("GODEBUG"), "fips140=only")
 
-// testNow is when test certificates are valid.
+// testNow is a time at which the certificates of the tests are valid.
 var testNow = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 // testKeyPair is a keyPair with the chain that is sent at testNow.
@@ -319,6 +349,7 @@ type testKeyPair struct {
 	chain []*x509.Certificate
 }
 
+// parseText reads a key, and its certificates, as from the field Certificate.
 func parseText(text, passphrase string) (testKeyPair, error) {
 	pair, err := parseKeys(keySource{text: text, passphrase: passphrase})
 	if err != nil {
@@ -328,6 +359,7 @@ func parseText(text, passphrase string) (testKeyPair, error) {
 	return testKeyPair{pair, chain}, err
 }
 
+// parseTestKey returns a key of testdata/keys.
 func parseTestKey(t testing.TB, name string) crypto.Signer {
 	t.Helper()
 	pair, err := parseText(testKey(t, name), "")
@@ -337,8 +369,8 @@ func parseTestKey(t testing.TB, name string) crypto.Signer {
 	return pair.signer
 }
 
-// issue makes a certificate valid around testNow, signed by the parent, or by
-// itself if that is nil.
+// issueCert makes a certificate that is valid around testNow. The parent has signed it, or
+// its own key if parent is nil.
 func issueCert(t testing.TB, name string, key crypto.Signer, parent *x509.Certificate, parentKey crypto.Signer, change func(*x509.Certificate)) *x509.Certificate {
 	t.Helper()
 	id := sha256.Sum256([]byte(fmt.Sprint(key.Public())))
@@ -361,6 +393,7 @@ func issueCert(t testing.TB, name string, key crypto.Signer, parent *x509.Certif
 	return c
 }
 
+// pemOf returns certificates as PEM.
 func pemOf(certs ...*x509.Certificate) string {
 	var b strings.Builder
 	for _, c := range certs {
@@ -369,6 +402,7 @@ func pemOf(certs ...*x509.Certificate) string {
 	return b.String()
 }
 
+// pemOfKey returns a key as PEM, in PKCS#8.
 func pemOfKey(t testing.TB, key crypto.Signer) string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -378,20 +412,8 @@ func pemOfKey(t testing.TB, key crypto.Signer) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-func cachedProvider(t testing.TB, idp *idptest.Provider, cache Cache, change func(*ClientCredentialsConfig)) *ClientCredentials {
-	t.Helper()
-	cfg := ClientCredentialsConfig{Endpoint: TokenURL(idp.Issuer + "/token"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
-		Scopes: []string{"a", "b"}, Options: Options{HTTPClient: idp.Client(), Cache: cache}}
-	if change != nil {
-		change(&cfg)
-	}
-	p, err := NewClientCredentials(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
+// mustToken returns a token of p. Its caller cannot leave, and makes the flight. signedIn
+// and get are for callers who can.
 func mustToken(t testing.TB, p Provider) Token {
 	t.Helper()
 	tok, err := p.Token(context.Background())
@@ -417,6 +439,7 @@ func edit(t *testing.T, cache Cache, change func(msalCache)) {
 	}
 }
 
+// read returns the content of a cache.
 func read(t *testing.T, cache Cache) msalCache {
 	t.Helper()
 	blob, err := cache.Get(t.Context())
@@ -430,23 +453,25 @@ func read(t *testing.T, cache Cache) msalCache {
 	return c
 }
 
+// keysOf returns the keys of a section's entries, sorted.
 func keysOf(c msalCache, section string) []string {
 	s, _ := c[section].(map[string]any)
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(s)), func(key string) bool { return entryOf(c, section, key) == nil })
 }
 
+// entryOf returns the entry of a key, nil if there is none.
 func entryOf(c msalCache, section, key string) entry {
 	s, _ := c[section].(map[string]any)
 	e, _ := s[key].(map[string]any)
 	return e
 }
 
-// base records what a Transport sends.
+// base is the Base of a Transport. It records what is sent.
 type base struct {
 	requests []*http.Request
 	bodies   []string
-	answer   func(*http.Request) (*http.Response, error)
-	idle     bool
+	answer   func(*http.Request) (*http.Response, error) // if nil, 200
+	idle     bool                                        // CloseIdleConnections was called
 }
 
 func (b *base) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -465,21 +490,22 @@ func (b *base) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (b *base) CloseIdleConnections() { b.idle = true }
 
+// respond returns an answer.
 func respond(status int, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-// counter is a Provider that counts.
+// A counter is a Provider that counts its calls.
 type counter struct {
 	asked, invalidated int
-	marks              []bool // of WithoutInteraction
-	tokens             []string
-	err                error
+	marks              []bool   // for each call of Token, whether it came with WithoutInteraction
+	tokens             []string // that are handed out in turn, the last one for ever
+	err                error    // of all calls but the first
 }
 
 func (c *counter) Token(ctx context.Context) (Token, error) {
 	c.asked++
-	c.marks = append(c.marks, !(ctx.Value(interactionKey{}) != true))
+	c.marks = append(c.marks, ctx.Value(interactionKey{}) == true)
 	if c.err != nil && c.asked > 1 {
 		return Token{}, c.err
 	}

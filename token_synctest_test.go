@@ -14,7 +14,11 @@ import (
 	"time"
 )
 
-func TestFuncProvider(t *testing.T) {
+// TestFuncProviderKeepsATokenUntilTheLeeway: A token with an expiry is kept
+// until DefaultLeeway before it. For one without, the function is called by
+// each caller. It is never called twice at the same time, since the caller's
+// code may not be made for it.
+func TestFuncProviderKeepsATokenUntilTheLeeway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls, inside, peak atomic.Int64
 		var expiry time.Duration
@@ -73,8 +77,11 @@ func TestFuncProvider(t *testing.T) {
 	})
 }
 
-func TestFuncProviderMisbehaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // a call that was abandoned is not overtaken
+// TestTokenFunctionThatHangsIsNotOvertaken: A function that ignores its context may
+// still be running when its callers have got their error. It is not called a second
+// time before it has returned.
+func TestTokenFunctionThatHangsIsNotOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		var inside, peak atomic.Int64
 		p, _ := NewFuncProvider(func(ctx context.Context) (Token, error) {
 			peak.Store(max(peak.Load(), inside.Add(1)))
@@ -92,13 +99,24 @@ func TestFuncProviderMisbehaves(t *testing.T) {
 			t.Errorf("%d calls at once", peak.Load())
 		}
 	})
+}
+
+// TestZeroTokenOfAFunctionIsAnError: A function that returns neither a token nor an
+// error has a bug. Without the error, requests would be sent without credentials.
+func TestZeroTokenOfAFunctionIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := NewFuncProvider(func(context.Context) (Token, error) { return Token{}, nil })
 		if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "zero Token") {
 			t.Errorf("got %v", err)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) { // another provider within: the mark reaches it
+}
+
+// TestWithoutInteractionReachesTheProviderWithin: A function may call another
+// provider. That provider asks a person, who may take minutes, only if a caller
+// may be asked; the caller who started the flight does not decide for the others.
+func TestWithoutInteractionReachesTheProviderWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		inner := newPerson()
 		outer, _ := NewFuncProvider(inner.Token)
 		if _, err := outer.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) || inner.asked != 0 {

@@ -10,8 +10,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestZeroProvidersReturnErrors: a provider that its constructor did not make, or
-// did not return, says so, and nothing panics.
+// TestZeroProvidersReturnErrors: A program may ignore the error of a
+// constructor, or make a value without it. Such a provider returns an error
+// that says so, and nothing panics.
 func TestZeroProvidersReturnErrors(t *testing.T) {
 	for _, p := range []Provider{
 		(*StaticProvider)(nil), &StaticProvider{},
@@ -43,7 +44,8 @@ func TestZeroProvidersReturnErrors(t *testing.T) {
 	}
 }
 
-// TestAccessTokensAreVisibleASCII: what else there is could end the header.
+// TestAccessTokensAreVisibleASCII: A line end or a blank in a token would end
+// the header, or the token in it (RFC 6750 §2.1).
 func TestAccessTokensAreVisibleASCII(t *testing.T) {
 	for token, taken := range map[string]bool{"!": true, "~": true, " ": false, "\x7f": false} {
 		if _, err := NewToken(token, time.Time{}); (err == nil) != taken {
@@ -52,7 +54,9 @@ func TestAccessTokensAreVisibleASCII(t *testing.T) {
 	}
 }
 
-func TestStaticProvider(t *testing.T) {
+// TestStaticProviderRefusesWhatIsNoToken: People paste tokens with a line end,
+// or with Bearer before them. The error does not show what was pasted.
+func TestStaticProviderRefusesWhatIsNoToken(t *testing.T) {
 	p, err := NewStaticProvider("my-token")
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +72,10 @@ func TestStaticProvider(t *testing.T) {
 	}
 }
 
-func TestToken(t *testing.T) {
+// TestTokenSetsTheAuthorizationHeader: A Token is a value that programs
+// compare, and the zero Token has no credentials: it deletes a header that is
+// there rather than let an old one through.
+func TestTokenSetsTheAuthorizationHeader(t *testing.T) {
 	at := time.Date(2026, 11, 25, 12, 0, 0, 0, time.Local)
 	tok, err := NewToken("abc", at)
 	if err != nil {
@@ -104,8 +111,9 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// TestTokenKeepsWholeSeconds: a cache keeps the whole seconds of an expiry, and a token
-// that comes out of one has to be Equal to what was put there.
+// TestTokenKeepsWholeSeconds: A cache keeps the whole seconds of an expiry. A
+// token that comes out of a cache has to be Equal to the one that was put
+// there.
 func TestTokenKeepsWholeSeconds(t *testing.T) {
 	second := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 	token, err := NewToken("abc", second.Add(999*time.Millisecond))
@@ -124,7 +132,7 @@ func TestTokenKeepsWholeSeconds(t *testing.T) {
 	}
 }
 
-// TestRFC6750Section21: the header of the example there.
+// TestRFC6750Section21: The section has an example of the header.
 func TestRFC6750Section21(t *testing.T) {
 	token, err := NewToken("mF_9.B5f-4.1JqM", time.Time{})
 	if err != nil {

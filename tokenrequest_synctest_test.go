@@ -29,7 +29,10 @@ func (r trickle) Read(b []byte) (int, error) {
 	}
 }
 
-func TestSlowBody(t *testing.T) {
+// TestTricklingBodyEndsAtTheLimitOfTheFlight: A server may send a byte a
+// second, which no timeout between two bytes would notice. An attempt ends
+// after 10 s, and the flight after 30 s.
+func TestTricklingBodyEndsAtTheLimitOfTheFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		requests := 0
 		hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
@@ -53,7 +56,10 @@ type deadline struct{ context.Context }
 
 func (deadline) Deadline() (time.Time, bool) { return time.Now().Add(time.Second), true }
 
-func TestDeadlineWithoutAnEnd(t *testing.T) {
+// TestDeadlineThatCannotBeWaitedForDoesNotEndAFlight: A context of the caller's
+// own making may have a deadline and no Done channel. Its caller cannot leave,
+// and the flight has its full 30 s.
+func TestDeadlineThatCannotBeWaitedForDoesNotEndAFlight(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Always(idptest.Hang)
 		if d := elapse(func() { p.Token(deadline{context.Background()}) }); d != silentLimit {
@@ -67,7 +73,8 @@ type requestError struct{ Request *http.Request }
 
 func (*requestError) Error() string { return "round trip failed" }
 
-// TestTransportErrorHasNoRequest: the secret is in it.
+// TestTransportErrorHasNoRequest: An error of somebody's transport may lead to
+// the request, which has the secret in it.
 func TestTransportErrorHasNoRequest(t *testing.T) {
 	hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) { return nil, &requestError{r} })}
 	p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "x", ClientSecret: SecretString(theSecret),
@@ -85,9 +92,10 @@ func TestTransportErrorHasNoRequest(t *testing.T) {
 	}
 }
 
-// TestReplacedDefaultTransportIsGuarded: a program may set http.DefaultTransport to a
-// transport of its own, which an http.Client without a Transport uses. That it panics
-// or hangs, and what its errors lead to, is treated as with any caller's transport.
+// TestReplacedDefaultTransportIsGuarded: A program may set
+// http.DefaultTransport to a transport of its own, which an http.Client without
+// a Transport uses. Its panics, its hanging and its errors are treated as those
+// of any caller's transport.
 func TestReplacedDefaultTransportIsGuarded(t *testing.T) {
 	before := http.DefaultTransport
 	defer func() { http.DefaultTransport = before }()

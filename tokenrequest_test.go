@@ -17,7 +17,8 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-// TestRedirectIsNotFollowed: the target sees no request, on real sockets.
+// TestRedirectIsNotFollowed: A token endpoint does not redirect. Whoever makes
+// it do so would get the secret. The target sees no request, on real sockets.
 func TestRedirectIsNotFollowed(t *testing.T) {
 	t.Parallel() // it waits for real back-offs
 	var seen bool
@@ -46,8 +47,9 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
-// TestBodies on real sockets: one that never ends, and one that is cut.
-func TestBodies(t *testing.T) {
+// TestEndlessOrBrokenAnswerIsRefused: An answer that never ends, and one that
+// is no HTTP, come from real sockets. The error shows none of it.
+func TestEndlessOrBrokenAnswerIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		h    http.HandlerFunc
@@ -79,7 +81,10 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-func TestTransportErrors(t *testing.T) {
+// TestConnectionErrorNamesTheHostAlone: Programs look for the cause of a failed
+// connection with errors.Is. The address may have a signature in its query, which
+// is not shown.
+func TestConnectionErrorNamesTheHostAlone(t *testing.T) {
 	t.Parallel()                 // it waits for real back-offs
 	const nobody = "127.0.0.1:1" // a port that no test can be given, as one that was just closed could
 	p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("http://" + nobody + "/token?sig=QUERYMARK"), ClientID: "i", ClientSecret: SecretString("secret")})
@@ -87,22 +92,29 @@ func TestTransportErrors(t *testing.T) {
 	if !errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "QUERYMARK") || !strings.Contains(err.Error(), nobody) {
 		t.Errorf("refused: %v", err)
 	}
-	{ // a failed verification is final: one handshake
-		var hellos int
-		s := httptest.NewUnstartedServer(http.NotFoundHandler())
-		s.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { hellos++; return nil, nil }}
-		s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
-		s.StartTLS()
-		defer s.Close()
-		p, _ = NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "i", ClientSecret: SecretString("secret")})
-		_, err = p.Token(t.Context())
-		if ve := (*tls.CertificateVerificationError)(nil); !errors.As(err, &ve) || hellos != 1 {
-			t.Errorf("unknown authority: %v after %d handshakes", err, hellos)
-		}
+}
+
+// TestFailedVerificationIsNotRetried: A server whose certificate cannot be verified
+// does not become another one within seconds.
+func TestFailedVerificationIsNotRetried(t *testing.T) {
+	t.Parallel()
+	var hellos int
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { hellos++; return nil, nil }}
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	s.StartTLS()
+	defer s.Close()
+	p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "i", ClientSecret: SecretString("secret")})
+	_, err := p.Token(t.Context())
+	if ve := (*tls.CertificateVerificationError)(nil); !errors.As(err, &ve) || hellos != 1 {
+		t.Errorf("unknown authority: %v after %d handshakes", err, hellos)
 	}
 }
 
-func TestLogger(t *testing.T) {
+// TestEachTokenRequestMakesOneRecord: A record has what an operator needs to
+// find a request at the identity provider, and neither the token nor the secret
+// nor the query of the address.
+func TestEachTokenRequestMakesOneRecord(t *testing.T) {
 	var buf bytes.Buffer
 	idp := idptest.New()
 	idp.Always(idptest.JSON(200, map[string]any{"access_token": "TOKENMARK", "expires_in": 3600}))

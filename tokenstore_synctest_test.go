@@ -14,7 +14,7 @@ import (
 )
 
 // TestCachedTokenThatExpiresDuringTheFlightIsNotHandedOut: The caller gets the
-// error instead.
+// error of the flight instead.
 func TestCachedTokenThatExpiresDuringTheFlightIsNotHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &MemoryCache{}

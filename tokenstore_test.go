@@ -26,7 +26,7 @@ func TestTokenOfAnApplicationIsShared(t *testing.T) {
 	}
 	first := mustToken(t, cachedProvider(t, idp, cache, nil))
 	second := mustToken(t, cachedProvider(t, idp, cache, nil)) // as if started anew
-	wantRequestsOf(t, idp, 1)
+	wantRequests(t, idp, 1)
 	if second.AccessToken() != first.AccessToken() || second.Expiry().Unix() != first.Expiry().Unix() || second.Scope() != "a b" {
 		t.Errorf("%v, %v, scope %q", second.Equal(first), second.Expiry().Sub(first.Expiry()), second.Scope())
 	}
@@ -206,7 +206,7 @@ func TestRefusedTokenIsNotTakenFromTheCache(t *testing.T) {
 	if tok := mustToken(t, sibling); tok.AccessToken() != second.AccessToken() {
 		t.Error("a sibling's newer token was not taken")
 	}
-	wantRequestsOf(t, idp, 2)
+	wantRequests(t, idp, 2)
 }
 
 // TestEmptyFileIsToldFromNone: a provider reads an empty file again, for an old Python

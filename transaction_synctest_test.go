@@ -94,23 +94,22 @@ func (c *rude) Update(ctx context.Context, f func(context.Context, []byte) ([]by
 	return err
 }
 
-// TestCacheThatIgnoresItsContextCostsNoToken: nor does it cost a second request,
-// if its Update comes back when the flight is over, panics or calls twice.
+// TestCacheThatIgnoresItsContextCostsNoToken: The Update of a cache may come
+// back after the flight is over, panic, or call its function twice. It costs
+// neither the token nor a second request.
 func TestCacheThatIgnoresItsContextCostsNoToken(t *testing.T) {
 	for _, at := range []string{"get", "before", "late", "after", "panic", "twice"} {
-		t.Run(at, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				idp := idptest.New()
-				p := cachedProvider(t, idp, &rude{at: at}, nil)
-				var err error
-				if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil || d > silentLimit || idp.Tokens() != 1 {
-					t.Errorf("%v after %v and %d requests", err, d, idp.Tokens())
-				}
-				time.Sleep(3 * time.Hour)
-				if idp.Tokens() != 1 {
-					t.Error("who was given up came back and asked for a token")
-				}
-			})
+		runInBubble(t, at, func(t *testing.T) {
+			idp := idptest.New()
+			p := cachedProvider(t, idp, &rude{at: at}, nil)
+			var err error
+			if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil || d > silentLimit || idp.Tokens() != 1 {
+				t.Errorf("%v after %v and %d requests", err, d, idp.Tokens())
+			}
+			time.Sleep(3 * time.Hour)
+			if idp.Tokens() != 1 {
+				t.Error("who was given up came back and asked for a token")
+			}
 		})
 	}
 }
@@ -125,8 +124,9 @@ func (c *hasty) Update(ctx context.Context, f func(context.Context, []byte) ([]b
 	return nil
 }
 
-// TestUpdateThatDoesNotWaitBringsAnError: if the request is still under way when such
-// an Update has returned, there is no token, and Token must not report one.
+// TestUpdateThatDoesNotWaitBringsAnError: An Update may return while the
+// request is still under way. Then there is no token, and Token must not report
+// one.
 func TestUpdateThatDoesNotWaitBringsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
@@ -195,9 +195,10 @@ func (c *plainMutex) Update(ctx context.Context, f func(context.Context, []byte)
 	return err
 }
 
-// TestCacheThatBlocksGetDuringUpdate costs persistence at most, never the sign-in.
-// The provider reads the cache within Update when a refresh token was refused.
-func TestCacheThatBlocksGetDuringUpdate(t *testing.T) {
+// TestCacheThatBlocksGetDuringUpdateCostsNoSignIn: The provider reads the cache
+// within Update when a refresh token was refused. A cache that does not allow
+// that costs persistence at most, and never the sign-in.
+func TestCacheThatBlocksGetDuringUpdateCostsNoSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &plainMutex{mu: make(chan bool, 1), end: make(chan bool)}
 		defer close(c.end)
@@ -209,8 +210,8 @@ func TestCacheThatBlocksGetDuringUpdate(t *testing.T) {
 	})
 }
 
-// TestLockIsWaitedFor: a flight waits for others, but not for ever, and once it
-// is inside nobody hurries it.
+// TestLockIsWaitedFor: A flight waits until other programs are done with the
+// cache, but not for ever. Once the flight is inside, nobody hurries it.
 func TestLockIsWaitedFor(t *testing.T) {
 	hold := func(cache Cache, d time.Duration) {
 		cache.Update(context.Background(), func(_ context.Context, old []byte) ([]byte, error) {
@@ -257,9 +258,9 @@ func (c *unwritable) Update(ctx context.Context, f func(context.Context, []byte)
 	})
 }
 
-// TestTokenThatWasNotStoredIsKeptInMemory: a person's flow goes on in memory, for
-// good, since it has the refresh token that the file lacks. An application's tries
-// the cache again.
+// TestTokenThatWasNotStoredIsKeptInMemory: The flow of a person goes on in
+// memory for good, since the memory has the refresh token that the file lacks.
+// The flow of an application tries the cache again.
 func TestTokenThatWasNotStoredIsKeptInMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &unwritable{why: errors.New("disk full")}
@@ -356,35 +357,33 @@ func TestRefreshTokenOfAReadOnlyCacheServes(t *testing.T) {
 		"no locks":  fmt.Errorf("no locks here: %w", errors.ErrUnsupported),
 	} {
 		for _, rotates := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s, rotates %t", name, rotates), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					idp, cache := idptest.New(), &MemoryCache{}
-					idp.NoRotation = !rotates
-					p, _ := device(t, idp, cache, nil)
-					tok := signedIn(t, p)
-					var log bytes.Buffer
-					p, shown := device(t, idp, &readOnly{cache, why}, func(c *DeviceCodeConfig) {
-						c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-					})
-					for range 3 {
-						until(tok, -time.Second)
-						var err error
-						tok, err = p.Token(WithoutInteraction(t.Context()))
-						if err != nil {
-							t.Fatal(err)
-						}
-					}
-					if len(*shown) != 0 || idp.Refused() != 0 {
-						t.Errorf("asked %d times, %d refresh tokens refused", len(*shown), idp.Refused())
-					}
-					want := map[bool]int{true: 1, false: 0}[rotates]
-					if n := strings.Count(log.String(), "has replaced a refresh token that is still in the cache"); n != want {
-						t.Errorf("the risk is in the log %d times, want %d:\n%s", n, want, &log)
-					}
-					if n := strings.Count(log.String(), "the cache is not used"); n != 1 || !strings.Contains(log.String(), why.Error()) {
-						t.Errorf("that the cache is not used is in the log %d times, want once, with the reason:\n%s", n, &log)
-					}
+			runInBubble(t, fmt.Sprintf("%s, rotates %t", name, rotates), func(t *testing.T) {
+				idp, cache := idptest.New(), &MemoryCache{}
+				idp.NoRotation = !rotates
+				p, _ := device(t, idp, cache, nil)
+				tok := signedIn(t, p)
+				var log bytes.Buffer
+				p, shown := device(t, idp, &readOnly{cache, why}, func(c *DeviceCodeConfig) {
+					c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 				})
+				for range 3 {
+					until(tok, -time.Second)
+					var err error
+					tok, err = p.Token(WithoutInteraction(t.Context()))
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				if len(*shown) != 0 || idp.Refused() != 0 {
+					t.Errorf("asked %d times, %d refresh tokens refused", len(*shown), idp.Refused())
+				}
+				want := map[bool]int{true: 1, false: 0}[rotates]
+				if n := strings.Count(log.String(), "has replaced a refresh token that is still in the cache"); n != want {
+					t.Errorf("the risk is in the log %d times, want %d:\n%s", n, want, &log)
+				}
+				if n := strings.Count(log.String(), "the cache is not used"); n != 1 || !strings.Contains(log.String(), why.Error()) {
+					t.Errorf("that the cache is not used is in the log %d times, want once, with the reason:\n%s", n, &log)
+				}
 			})
 		}
 	}
@@ -428,16 +427,14 @@ func TestErrorOfThePersonSaysWhatIsWrongWithTheCache(t *testing.T) {
 		"cannot be read": {broken{get: denied, update: denied}, denied},
 		"makes no sense": {nonsense, errCacheContent},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p, _ := device(t, idptest.New(), tt.cache, nil)
-				for range 2 {
-					_, err := p.Token(WithoutInteraction(t.Context()))
-					if !errors.Is(err, ErrSignInRequired) || !errors.Is(err, tt.want) {
-						t.Errorf("got %v, want %v in it", err, tt.want)
-					}
+		runInBubble(t, name, func(t *testing.T) {
+			p, _ := device(t, idptest.New(), tt.cache, nil)
+			for range 2 {
+				_, err := p.Token(WithoutInteraction(t.Context()))
+				if !errors.Is(err, ErrSignInRequired) || !errors.Is(err, tt.want) {
+					t.Errorf("got %v, want %v in it", err, tt.want)
 				}
-			})
+			}
 		})
 	}
 }
@@ -455,20 +452,18 @@ func TestPersonIsToldOnceThatTheSignInIsNotSaved(t *testing.T) {
 		"not stored, with Logger": {&unwritable{why: errors.New("disk full")}, slog.New(slog.DiscardHandler), ""},
 		"stored":                  {&MemoryCache{}, nil, ""},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := &human{idp: idptest.New()}
-				p := interactive(t, h, tt.cache, func(c *InteractiveConfig) { c.Logger = tt.logger })
-				until(signedIn(t, p), -time.Second)
-				signedIn(t, p)
-				_ = p.SignOut(t.Context()) // after which the cache is tried again
-				signedIn(t, p)
-				says := "you may have to sign in again next time: "
-				n := strings.Count(h.told(), says)
-				if tt.want == "" && n != 0 || tt.want != "" && (n != 1 || !strings.Contains(h.told(), tt.want)) {
-					t.Errorf("told %d times:\n%s", n, h.told())
-				}
-			})
+		runInBubble(t, name, func(t *testing.T) {
+			h := &human{idp: idptest.New()}
+			p := interactive(t, h, tt.cache, func(c *InteractiveConfig) { c.Logger = tt.logger })
+			until(signedIn(t, p), -time.Second)
+			signedIn(t, p)
+			_ = p.SignOut(t.Context()) // after which the cache is tried again
+			signedIn(t, p)
+			says := "you may have to sign in again next time: "
+			n := strings.Count(h.told(), says)
+			if tt.want == "" && n != 0 || tt.want != "" && (n != 1 || !strings.Contains(h.told(), tt.want)) {
+				t.Errorf("told %d times:\n%s", n, h.told())
+			}
 		})
 	}
 }
@@ -484,8 +479,9 @@ func (c *lender) Update(ctx context.Context, f func(context.Context, []byte) ([]
 	return c.MemoryCache.Update(ctx, f)
 }
 
-// TestContextOfUpdateEndsWithTheTransaction: what a cache has started under it,
-// such as the renewal of a lease, ends then, and not with the flight.
+// TestContextOfUpdateEndsWithTheTransaction: A cache may have started something
+// under the context, such as the renewal of a lease. It ends with the
+// transaction, and not with the flight.
 func TestContextOfUpdateEndsWithTheTransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cache := &lender{}
@@ -511,9 +507,10 @@ func (c *punctual) Update(ctx context.Context, f func(context.Context, []byte) (
 	return err
 }
 
-// TestUpdateThatReturnsAsItsContextEnds: whichever is seen first, the work was done. It
-// is not done again, its token is handed out, and the next program finds it.
-func TestUpdateThatReturnsAsItsContextEnds(t *testing.T) {
+// TestWorkThatIsDoneCountsThoughTheContextEnds: Update may return at the moment
+// at which its context ends. Whichever is seen first, the work was done: it is
+// not done again, its token is handed out, and the next program finds it.
+func TestWorkThatIsDoneCountsThoughTheContextEnds(t *testing.T) {
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
 			idp, cache := idptest.New(), &punctual{}

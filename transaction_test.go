@@ -37,8 +37,8 @@ func (b broken) Update(ctx context.Context, f func(context.Context, []byte) ([]b
 	return b.update
 }
 
-// TestBrokenCacheCostsNoToken: It costs no second request either, and the log says
-// what is wrong (Azure/azure-sdk-for-go#25409).
+// TestBrokenCacheCostsNoToken: A broken cache costs no second request either,
+// and the log says what is wrong (Azure/azure-sdk-for-go#25409).
 func TestBrokenCacheCostsNoToken(t *testing.T) {
 	for name, tt := range map[string]struct {
 		cache Cache
@@ -55,7 +55,7 @@ func TestBrokenCacheCostsNoToken(t *testing.T) {
 		if tok := mustToken(t, p); tok.AccessToken() == "" {
 			t.Errorf("%s: no token", name)
 		}
-		wantRequestsOf(t, idp, 1)
+		wantRequests(t, idp, 1)
 		if !strings.Contains(log.String(), tt.want) {
 			t.Errorf("%s: log is %s", name, log.String())
 		}
@@ -72,8 +72,8 @@ func TestBrokenCacheCostsNoToken(t *testing.T) {
 	}
 }
 
-// TestUnreadableContentIsSetAside: the file is moved to a name that the log tells,
-// for a user to look at, and the cache works from then on.
+// TestUnreadableContentIsSetAside: The provider moves the file to a name that
+// the log tells, for a user to look at. The cache works from then on.
 func TestUnreadableContentIsSetAside(t *testing.T) {
 	idp := idptest.New()
 	path := filepath.Join(t.TempDir(), "cache.bin")
@@ -109,8 +109,9 @@ func TestUnreadableContentIsSetAside(t *testing.T) {
 	}
 }
 
-// TestExpiredAccessTokensAreRemoved: They go at each write, as with MSAL. The file
-// takes no more than 1 MiB, which an application with many scopes fills.
+// TestExpiredAccessTokensAreRemoved: They go at each write, as with MSAL. The
+// file takes no more than 1 MiB, which an application with many scopes would
+// fill.
 func TestExpiredAccessTokensAreRemoved(t *testing.T) {
 	idp, cache := idptest.New(), fileCache(t)
 	p := cachedProvider(t, idp, cache, nil)

@@ -17,7 +17,8 @@ func (b endless) Read([]byte) (int, error) { <-b.ctx.Done(); return 0, b.ctx.Err
 
 func (b endless) Close() error { return nil }
 
-// TestReplayDoesNotWaitForTheBody of the 401.
+// TestReplayDoesNotWaitForTheBody: The body of a 401 may be long, or never end.
+// The Transport closes it, and does not read it to its end.
 func TestReplayDoesNotWaitForTheBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -40,4 +41,6 @@ func TestReplayDoesNotWaitForTheBody(t *testing.T) {
 	})
 }
 
-func TestNilTransport(t *testing.T) { (*Transport)(nil).CloseIdleConnections() }
+// TestNilTransportClosesNoConnections: CloseIdleConnections of a nil Transport
+// does not panic.
+func TestNilTransportClosesNoConnections(t *testing.T) { (*Transport)(nil).CloseIdleConnections() }

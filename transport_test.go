@@ -13,7 +13,10 @@ import (
 	"cdfauth/internal/idptest"
 )
 
-func TestTransportOrigins(t *testing.T) {
+// TestTokenIsSentToItsOriginAlone: Whoever gets a token can use it. A request
+// carries it only if scheme, host and port of its URL, and its Host header, are
+// those of Origin (RFC 6454 §4).
+func TestTokenIsSentToItsOriginAlone(t *testing.T) {
 	for _, tt := range []struct {
 		origin, url, host string
 		carried           bool
@@ -68,7 +71,10 @@ func TestTransportOrigins(t *testing.T) {
 	}
 }
 
-func TestTransportMisuse(t *testing.T) {
+// TestMisusedTransportSendsNothing: A Transport is a struct that programs fill
+// themselves. A mistake is an error at each request, the body is closed
+// (http.RoundTripper wants that), and nothing is sent.
+func TestMisusedTransportSendsNothing(t *testing.T) {
 	ok, _ := NewStaticProvider("tok")
 	zero := (*ClientCredentials)(nil)
 	for _, tt := range []struct {
@@ -118,7 +124,10 @@ type closer struct {
 
 func (c *closer) Close() error { c.closed = true; return nil }
 
-func TestTransport401(t *testing.T) {
+// TestRequestIsReplayedOnceAfterA401: An API may have revoked a token before it
+// expires. The Transport replaces the token and sends the request again, once,
+// if its body can be had again. It asks no person for the second token.
+func TestRequestIsReplayedOnceAfterA401(t *testing.T) {
 	refuse := func(r *http.Request) (*http.Response, error) {
 		if r.Header.Get("Authorization") == "Bearer old" {
 			return respond(401, "first"), nil
@@ -208,7 +217,9 @@ func TestTransport401(t *testing.T) {
 	}
 }
 
-func TestTransportPassesOn(t *testing.T) {
+// TestTransportPassesOnErrorsAndTheContext: The errors of Base are the caller's
+// to judge, and the provider may need the values of the request's context.
+func TestTransportPassesOnErrorsAndTheContext(t *testing.T) {
 	p, _ := NewStaticProvider("tok")
 	want := errors.New("no route")
 	b := &base{answer: func(*http.Request) (*http.Response, error) { return nil, want }}
@@ -236,8 +247,10 @@ func (p *ctxProvider) Token(ctx context.Context) (Token, error) {
 	return NewToken("tok", time.Time{})
 }
 
-// TestTransportRedirects on real sockets: another origin sees no token.
-func TestTransportRedirects(t *testing.T) {
+// TestRedirectToAnotherOriginCarriesNoToken: http.Client follows redirects, and
+// calls the Transport for each of them. On real sockets, another origin sees no
+// token, and the same origin gets it.
+func TestRedirectToAnotherOriginCarriesNoToken(t *testing.T) {
 	var foreign http.Header
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { foreign = r.Header }))
 	defer other.Close()
@@ -280,5 +293,5 @@ func TestTransportRedirects(t *testing.T) {
 		t.Errorf("after revocation: %v, %v", resp, err)
 	}
 	resp.Body.Close()
-	wantRequestsOf(t, idp, 2)
+	wantRequests(t, idp, 2)
 }

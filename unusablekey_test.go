@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// TestNameOfAFileIsToldFromText: somebody has set the name of a file where its content
-// belongs. The error may say so only of what looks like one, and not of a damaged key.
+// TestNameOfAFileIsToldFromText: Somebody may set the name of a file where its
+// content belongs. The error says so only of a text that looks like a name, and
+// not of a damaged key.
 func TestNameOfAFileIsToldFromText(t *testing.T) {
 	for text, want := range map[string]bool{
 		"/run/secrets/key":                 true,
@@ -41,9 +42,10 @@ func TestNameOfAFileIsToldFromText(t *testing.T) {
 	}
 }
 
-// TestKindsOfUnusableKeys by their object identifiers. A kind that is read has no name
-// here: such a key is damaged, and "a key of RSA" would be no reason to refuse it.
-func TestKindsOfUnusableKeys(t *testing.T) {
+// TestUnusableKeyIsToldByItsIdentifier: An error names the kind of a key by its
+// object identifier. A kind that is read has no name here: such a key is
+// damaged, and "a key of RSA" would be no reason to refuse it.
+func TestUnusableKeyIsToldByItsIdentifier(t *testing.T) {
 	curve := func(oid string) asn1.RawValue {
 		der, err := asn1.Marshal(oidOf(oid))
 		must(t, err)
@@ -93,8 +95,9 @@ func oidOf(text string) asn1.ObjectIdentifier {
 	return oid
 }
 
-// TestLegacyPKCS12IsTold by the object identifiers of RC4 and RC2 (RFC 7292 appendix C):
-// OpenSSL 3 converts it only with an option. Triple DES needs none.
+// TestLegacyPKCS12IsTold: OpenSSL 3 converts PKCS#12 with RC4 or RC2 only with
+// an option, and Triple DES without. The object identifier tells them apart
+// (RFC 7292 appendix C), so that the error can name the right command.
 func TestLegacyPKCS12IsTold(t *testing.T) {
 	for n, want := range map[byte]string{
 		1: convertLegacyPFX, 2: convertLegacyPFX, 3: convertPFX, 4: convertPFX, 5: convertLegacyPFX, 6: convertLegacyPFX,
