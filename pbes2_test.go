@@ -169,7 +169,8 @@ func TestFIPS140ModeIsObeyed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(self, "-test.run=^(TestFIPS140ModeIsObeyed|TestKeysOf.*|TestChain.*|TestParseKeys.*|TestPassphraseDecryptsTheKey|TestWrongPassphrase.*|TestAssertion.*|TestRFC.*|Test.*Thumbprint.*|Test.*Certificate|TestDamage.*|TestKeysOfNoUse.*|TestSameKey.*|TestUnreadable.*)$", "-test.v")
+		const tests = "FIPS140ModeIsObeyed|Key|Chain|Passphrase|Assertion|RFC|Thumbprint|Certificate|Damage|Unreadable"
+		cmd := exec.Command(self, "-test.run="+tests, "-test.v")
 		cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
 		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFIPS140ModeIsObeyed") {
 			t.Fatalf("%v\n%s", err, out)

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 )
 
 func main() {
@@ -135,7 +137,11 @@ func (s *suite) run(m mutant, args ...string) result {
 	cmd := exec.Command(s.binary, append([]string{"-test.failfast"}, args...)...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "MUTANT="+strconv.Itoa(m.id), "GOMAXPROCS=1")
+	// A test that fails may leave processes behind, which hold its output open.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	text := string(out)
 	switch {
 	case err == nil:
