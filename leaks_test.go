@@ -268,6 +268,7 @@ func exportedTypes(t *testing.T) []string {
 // secret, and no field that reflection can read has one as text. An exported
 // type that this test does not know fails it.
 func TestNoExportedTypeShowsASecret(t *testing.T) {
+	t.Parallel()
 	values := exposed(t)
 	for _, name := range exportedTypes(t) {
 		if _, ok := values[name]; !ok {

@@ -75,6 +75,7 @@ func TestBrokenCacheCostsNoToken(t *testing.T) {
 // TestUnreadableContentIsSetAside: The provider moves the file to a name that
 // the log tells, for a user to look at. The cache works from then on.
 func TestUnreadableContentIsSetAside(t *testing.T) {
+	t.Parallel()
 	idp := idptest.New()
 	path := filepath.Join(t.TempDir(), "cache.bin")
 	cache, _ := NewFileCache(path)

@@ -15,7 +15,6 @@ cd "$work/original"
 sed -i 's/^func TestFileCacheSurvivesAKilledWriter(/func omittedFileCacheKill(/; s/^func TestSimulation(/func omittedSimulation(/' ./*_test.go
 sed -i 's/testing.Short()/true/' filecache_unix_synctest_test.go processes_test.go
 sed -i 's/^\tflag.Parse()$/&\n\tflag.Set("test.parallel", "16")/' testing_test.go
-sed -i 's/^func \(TestNoExportedTypeShowsASecret\|TestUnreadableContentIsSetAside\)(t \*testing.T) {$/&\n\tt.Parallel()/' leaks_test.go transaction_test.go
 
 cp -r "$work/original" "$work/copy"
 go run ./testdata/mutation "$work/original" "$work/copy"
