@@ -119,7 +119,7 @@ func TestAssertionHeaderFitsKeyAndProvider(t *testing.T) {
 	given40, given64 := "00:FF"+strings.Repeat(":ab", 18), "fe"+strings.Repeat("01", 31)
 	sent40, sent64 := b64(append([]byte{0, 0xff}, slices.Repeat([]byte{0xab}, 18)...)), b64(append([]byte{0xfe}, slices.Repeat([]byte{1}, 31)...))
 	own40 := thumbprintOf(rsaCert, crypto.SHA1)
-	if own40 == nil { // in FIPS 140 mode, which computes none, every one of SHA-1 will do
+	if own40 == nil { // FIPS 140 mode computes no SHA-1: any thumbprint serves here
 		own40 = make([]byte, crypto.SHA1.Size())
 	}
 	type config = ClientCertificateConfig
@@ -419,7 +419,7 @@ func TestKeyIsParsedAgainWhenItsSourceHasChanged(t *testing.T) {
 	text = good
 	parse()
 	now = now.Add(24*time.Hour + time.Second)
-	s.cfg.SendChain = true // so that the provider sees it
+	s.cfg.SendChain = true // the provider would see the certificate
 	if _, err := s.assertion(t.Context(), plainURL); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("expired since it was parsed: %v", err)
 	}
@@ -542,7 +542,7 @@ func TestClientCertificateHidesItsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var find func(v reflect.Value, depth int) bool // of the numbers that RSA and ECDSA keys consist of
+	var find func(v reflect.Value, depth int) bool // whether v has numbers of which RSA and ECDSA keys consist
 	find = func(v reflect.Value, depth int) bool {
 		switch {
 		case depth > 12 || !v.IsValid():

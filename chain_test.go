@@ -33,7 +33,7 @@ func TestChainIsOrderedFromTheKeysCertificate(t *testing.T) {
 	leaf := issueCert(t, "leaf", keys[2], inter, keys[1], nil)
 	sameName := issueCert(t, "inter", keys[3], root, keys[0], ca)
 	expired := issueCert(t, "inter", keys[1], root, keys[0], func(c *x509.Certificate) { c.IsCA = true; c.NotAfter = testNow.Add(-time.Hour) })
-	crossed := issueCert(t, "root", keys[0], inter, keys[1], ca) // inter is its issuer, and it is inter's
+	crossed := issueCert(t, "root", keys[0], inter, keys[1], ca) // it and inter are issuers of each other
 	stranger := issueCert(t, "stranger", keys[4], nil, nil, nil)
 
 	for _, tt := range []struct {

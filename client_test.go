@@ -50,7 +50,7 @@ func makeTrusted() *tls.Certificate {
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA:                  true,
 		BasicConstraintsValid: true,
-		SubjectKeyId:          []byte{1}, // or it would be made with SHA-1, which FIPS 140 mode refuses
+		SubjectKeyId:          []byte{1}, // or x509 makes one with SHA-1, which FIPS 140 mode refuses
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -277,7 +277,7 @@ func TestNothingUnaskedIsLogged(t *testing.T) {
 				if !r.Close {
 					t.Errorf("%s: %s is not asked to close its connection", tt.name, r.URL.Path)
 				}
-				// The answer, and the request once more.
+				// After the answer, the server sends the secret of the request, unasked.
 				c, buffered, err := http.NewResponseController(w).Hijack()
 				if err != nil {
 					t.Error(err)

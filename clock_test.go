@@ -67,7 +67,7 @@ func TestSleepReportsTheEndOfItsContext(t *testing.T) {
 		t.Error("the context has not ended")
 	}
 	cancel()
-	for range 100 { // select takes one or the other
+	for range 100 { // select takes either of two channels that are ready
 		if sleep(ctx, 0) {
 			t.Fatal("the context has ended")
 		}

@@ -42,7 +42,7 @@ func wire(t *testing.T, load func(Options) (Provider, error)) (sent []string) {
 		if root, ok := strings.CutSuffix(r.URL.String(), wellKnown); ok {
 			body = `{"issuer":"` + root + `","token_endpoint":"` + root + `/token","authorization_endpoint":"` + root + `/authorize","device_authorization_endpoint":"` + root + `/device"}`
 		} else if strings.Contains(r.URL.Path, "device") {
-			body = `{"error":"access_denied"}` // enough has been seen
+			body = `{"error":"access_denied"}` // it ends the flow
 		}
 		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 	})}
@@ -148,7 +148,7 @@ func TestLoadSetsWhatIsNotSent(t *testing.T) {
 		t.Error("with mem_cache_only, the cache given beside it was used")
 	}
 	beside.Cache = nil
-	if c, ok := load(map[string]any{"clear_cache": true}).Cache.(*clearedCache); ok { // there is a home
+	if c, ok := load(map[string]any{"clear_cache": true}).Cache.(*clearedCache); ok { // this machine has a home directory
 		if path, _ := DefaultCachePath("app"); c.cache.(*FileCache).path != path {
 			t.Errorf("to be cleared is %s, want %s", c.cache.(*FileCache).path, path)
 		}
@@ -203,7 +203,7 @@ func TestLoadNamesEveryKeyThatIsWrong(t *testing.T) {
 		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificat":"hunter2"}}`, `"certificat" is no key of it: want authority_url, cert_thumbprint, certificate, client_id, scopes, token_expiry_leeway_seconds; certificate is missing`},
 		{`{"client_credentials":{"token_url":["x"],"token_expiry_leeway_seconds":"","client_id":{},"client_secret":"hunter2"}}`,
 			"client_credentials: token_url is a list: want a string; client_id is an object: want a string; token_expiry_leeway_seconds is not a number of seconds"},
-		{`{"client_credentials":{"token_url":"https://idp.test","Client_ID":"a","client_secret":"hunter2"}}`, "client_id is missing"}, // the case counts
+		{`{"client_credentials":{"token_url":"https://idp.test","Client_ID":"a","client_secret":"hunter2"}}`, "client_id is missing"}, // keys are case-sensitive
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":[null]}}`, `[0], that is null`},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":true}}`, `redirect_port is not a number`},
 		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","token_cache_path":"~ada/x"}}`, `token_cache_path begins with ~`},

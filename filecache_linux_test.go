@@ -36,7 +36,7 @@ func mounted(t *testing.T, name string, c *FileCache) {
 
 var errNoMount = errors.New("may not mount")
 
-// mount mounts for this process alone.
+// mount mounts a file system that only this process and its children see.
 func mount(source, target, kind string, flags uintptr, data string) error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return errNoMount

@@ -184,7 +184,7 @@ func TestFileCacheSurvivesAKilledWriter(t *testing.T) {
 					cmd := child(t, "write", c, "")
 					start(t, cmd)
 					timer := time.After(time.Duration(rand.IntN(3000)) * time.Microsecond)
-					if i%4 == 0 { // the others are left to chance: a slow machine may never hit
+					if i%4 == 0 { // by chance alone, a slow machine may never hit a write
 						timer = time.After(whenWriting(c))
 					}
 					for killed := false; !killed; {
@@ -210,7 +210,7 @@ func TestFileCacheSurvivesAKilledWriter(t *testing.T) {
 		}
 	})
 	t.Logf("%d of %d kills hit a writer before it renamed", litter.Load(), kills)
-	// In FIPS mode a writer spends its time on the random name.
+	// In FIPS mode a writer spends most of its time on the random name.
 	if litter.Load() == 0 && !testing.Short() && !fips140.Enabled() {
 		t.Error("no kill hit a write: the test shows nothing")
 	}

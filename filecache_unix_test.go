@@ -65,8 +65,8 @@ var accidents = map[string]mishap{
 	},
 }
 
-// isLockAccident reports whether an accident is one for a lock file too. Its mode alone is
-// none: it has no content.
+// isLockAccident reports whether an accident is one for a lock file too. A wide mode is
+// none, since a lock file has no content.
 func isLockAccident(name string) bool { return !strings.HasPrefix(name, "writable") }
 
 // newVictim makes the cache's directory, and a file of ours in another one.
@@ -386,7 +386,7 @@ func TestFileCacheTellsNoLockFromABusyOne(t *testing.T) {
 // fsync. The content is then as safe as they can keep it, and that is no error.
 func TestFileCacheToleratesAFileSystemWithoutSync(t *testing.T) {
 	t.Parallel()
-	r, w, err := os.Pipe() // which knows none: EINVAL
+	r, w, err := os.Pipe() // fsync of a pipe fails with EINVAL
 	must(t, err)
 	defer r.Close()
 	defer w.Close()
@@ -409,7 +409,7 @@ func TestFileCacheWorksForAnOrdinaryUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("this is an ordinary user")
 	}
-	dir, err := os.MkdirTemp("", "cdfauth") // t.TempDir is closed to others
+	dir, err := os.MkdirTemp("", "cdfauth") // other users cannot enter t.TempDir()
 	must(t, err)
 	defer os.RemoveAll(dir)
 	must(t, os.Chmod(dir, 0o755))
@@ -563,10 +563,10 @@ func init() {
 		must(t, os.Chmod(filepath.Dir(path), 0o777|fs.ModeSticky))
 		must(t, os.WriteFile(path, []byte("planted"), 0o600))
 		must(t, os.Chown(path, 65534, 65534))
-		return "" // the kernel may be first to say so
+		return "" // the kernel may refuse it first, in words of its own
 	}
 	if _, err := exec.LookPath("mknod"); err != nil {
-		return // a machine that has nothing but Go
+		return // a machine with nothing but Go
 	}
 	attacks["device"] = func(t *testing.T, path, victim string) string {
 		must(t, exec.Command("mknod", "-m", "600", path, "c", "1", "3").Run())

@@ -66,7 +66,7 @@ func TestFileCacheRefusesLinksAndDirectories(t *testing.T) {
 	attacks := map[string]func(path, victim string) error{
 		"directory":     func(path, _ string) error { return os.Mkdir(path, 0o700) },
 		"hard link":     func(path, victim string) error { return os.Link(victim, path) },
-		"symbolic link": func(path, victim string) error { os.Symlink(victim, path); return nil }, // not everybody may
+		"symbolic link": func(path, victim string) error { os.Symlink(victim, path); return nil }, // Windows lets few users make one
 	}
 	for name, attack := range attacks {
 		for _, suffix := range []string{"", ".lock"} {

@@ -29,7 +29,8 @@ func FuzzCallback(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	// serve answers one request, after one that says a sign-in has succeeded, if there was one.
+	// serve lets a new listener answer one request. If settled, an answer has settled the
+	// sign-in before.
 	serve := func(r *http.Request, settled bool) (*callback, *httptest.ResponseRecorder) {
 		v := newCallback(redirect, &metadata{Issuer: "https://idp.test"})
 		v.state = state
