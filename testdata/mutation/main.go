@@ -166,6 +166,7 @@ func first(pattern *regexp.Regexp, text string) string {
 var besideOthers = map[string][]string{
 	"asking.go":         {"asking", "signin"},
 	"cachedtoken.go":    {"refresh"},
+	"callbackpage.go":   {"callback"},
 	"characters.go":     {"characters", "secret", "client", "token", "endpoint"},
 	"filecache.go":      {"filecache", "filecache_unix"},
 	"filecachewrite.go": {"filecache", "filecache_unix"},
