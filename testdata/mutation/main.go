@@ -74,14 +74,14 @@ type result struct {
 	test string
 }
 
-// tryAll tries mutants, one on each processor at a time, prints a line for each, and
-// then a line for each file.
+// tryAll tries mutants, several at a time, since most tests of a hung mutant wait. It
+// prints a line for each mutant, and then a line for each file.
 func (s *suite) tryAll(mutants []mutant) {
 	var mu sync.Mutex
 	counts := map[string]map[fate]int{}
 	todo := make(chan mutant)
 	var done sync.WaitGroup
-	for range runtime.NumCPU() + 1 {
+	for range 3 * runtime.NumCPU() {
 		done.Add(1)
 		go func() {
 			defer done.Done()
