@@ -64,7 +64,7 @@ func TestTokenOfAnotherProgramIsSeenWithinASecond(t *testing.T) {
 				done <- err
 			}()
 			time.Sleep(20 * time.Second)
-			cache.content = blob
+			put(t, &cache.MemoryCache, string(blob))
 			time.Sleep(10 * time.Second)
 			close(cache.leave)
 			must(t, <-done)
@@ -78,25 +78,20 @@ func TestTokenOfAnotherProgramIsSeenWithinASecond(t *testing.T) {
 	}
 }
 
-// heldCache is a cache that another program keeps locked until leave is closed.
+// heldCache is a cache that another program keeps locked until leave is closed, or for
+// ever if it has none.
 type heldCache struct {
-	leave   chan bool
-	content []byte
+	MemoryCache
+	leave chan bool
 }
 
-func (c *heldCache) Get(context.Context) ([]byte, error) { return c.content, nil }
-
-func (c *heldCache) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *heldCache) Update(ctx context.Context, f updateFunc) error {
 	select {
 	case <-c.leave:
+		return c.MemoryCache.Update(ctx, f)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	content, err := f(ctx, c.content)
-	if err == nil {
-		c.content = content
-	}
-	return err
 }
 
 // TestOutageOfTheMetadataAsksNobody: at Entra, the silent phase needs no metadata, so that

@@ -19,6 +19,9 @@ import (
 	"cdfauth/internal/idptest"
 )
 
+// noDisplay is an OpenBrowser where no browser can open.
+func noDisplay(context.Context, string) error { return errors.New("no display") }
+
 // answered is the address that a browser elsewhere ends at.
 func answered(h *human) string {
 	told := h.told()
@@ -38,7 +41,7 @@ func answered(h *human) string {
 // shown.
 func TestAnswerIsPastedWhereNoBrowserOpens(t *testing.T) {
 	broken := func(c *InteractiveConfig) {
-		c.OpenBrowser = func(context.Context, string) error { return errors.New("no display") }
+		c.OpenBrowser = noDisplay
 	}
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
@@ -104,7 +107,7 @@ func TestStandardInputIsReadOnlyIfItIsATerminal(t *testing.T) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			_, err = interactive(t, &human{idp: idptest.New()}, &MemoryCache{}, func(c *InteractiveConfig) {
-				c.Input, c.OpenBrowser = nil, func(context.Context, string) error { return errors.New("no display") }
+				c.Input, c.OpenBrowser = nil, noDisplay
 			}).Token(t.Context())
 		})
 		if os.Stdin.Close(); !errors.Is(err, ErrSignInRequired) || !strings.Contains(err.Error(), want) {
@@ -158,7 +161,7 @@ func TestOneInputServesTwoSignIns(t *testing.T) {
 		var wg sync.WaitGroup
 		for i, h := range people {
 			p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
-				c.OpenBrowser, c.Input, c.RedirectPort = func(context.Context, string) error { return errors.New("no display") }, in, 50001+i
+				c.OpenBrowser, c.Input, c.RedirectPort = noDisplay, in, 50001+i
 			})
 			wg.Go(func() {
 				if _, err := p.Token(t.Context()); err != nil {

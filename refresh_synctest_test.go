@@ -439,10 +439,7 @@ func TestPanicInTheFlightIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// net/http's transport is not guarded, but what it calls may panic.
 		hc := &http.Client{Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { panic("no proxy") }}}
-		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test"), ClientID: "c", ClientSecret: SecretString("s"), Options: Options{HTTPClient: hc}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := cachedProvider(t, idptest.New(), nil, func(c *ClientCredentialsConfig) { c.HTTPClient = hc })
 		for _, ctx := range []context.Context{t.Context(), context.Background()} {
 			if _, err := p.Token(ctx); err == nil || !strings.Contains(err.Error(), "panicked with a string") {
 				t.Errorf("got %v", err)
@@ -819,8 +816,10 @@ func TestFailedRefreshIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var records bytes.Buffer
 		idp := idptest.New()
-		p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
-			Options: Options{HTTPClient: idp.Client(), Logger: slog.New(slog.NewTextHandler(&records, nil)), Leeway: 10 * time.Minute}})
+		p := cachedProvider(t, idp, nil, func(c *ClientCredentialsConfig) {
+			c.Logger = slog.New(slog.NewTextHandler(&records, nil))
+			c.Leeway = 10 * time.Minute
+		})
 		const told = `msg="cdfauth: refresh failed, the current token serves on" flow="client credentials" error=`
 		for i, want := range []int{0, 1, 1} {
 			tok, _ := get(t, p)

@@ -88,20 +88,12 @@ func TestManyCallersAskAPersonOnce(t *testing.T) {
 	})
 }
 
-// occupied is a cache that another program keeps to itself.
-type occupied struct{ MemoryCache }
-
-func (c *occupied) Update(ctx context.Context, _ func(context.Context, []byte) ([]byte, error)) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-
 // TestTokenOfAnotherProgramServesWhoWaitsForTheLock: Another program has the
 // cache locked while it signs somebody in. What it stores serves a caller who
 // waits for the lock, even if the lock never comes.
 func TestTokenOfAnotherProgramServesWhoWaitsForTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, cache := &human{idp: idptest.New()}, &occupied{}
+		h, cache := &human{idp: idptest.New()}, &heldCache{}
 		blob, _ := sample(t, h, "bob").Get(t.Context())
 		time.AfterFunc(9*time.Second+time.Millisecond, func() { put(t, &cache.MemoryCache, string(blob)) })
 		var tok Token

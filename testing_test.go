@@ -288,6 +288,14 @@ func cachedProvider(t testing.TB, idp *idptest.Provider, cache Cache, change fun
 	return p
 }
 
+// realProvider returns an application's provider on a server with real sockets.
+func realProvider(t *testing.T, ep Endpoint, secret string, hc *http.Client) *ClientCredentials {
+	t.Helper()
+	return cachedProvider(t, idptest.New(), nil, func(cfg *ClientCredentialsConfig) {
+		cfg.Endpoint, cfg.ClientSecret, cfg.HTTPClient = ep, SecretString(secret), hc
+	})
+}
+
 // environment returns a getenv that knows NAME=value pairs, which blanks separate.
 func environment(pairs string) func(string) string {
 	env := map[string]string{}

@@ -39,10 +39,8 @@ func TestTricklingBodyEndsAtTheLimitOfTheFlight(t *testing.T) {
 			requests++
 			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(trickle{r.Context()})}, nil
 		})}
-		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test"), ClientID: "c", ClientSecret: SecretString("s"), Options: Options{HTTPClient: hc}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := cachedProvider(t, idptest.New(), nil, func(c *ClientCredentialsConfig) { c.HTTPClient = hc })
+		var err error
 		d := elapse(func() { _, err = p.Token(t.Context()) })
 		if !errors.Is(err, context.DeadlineExceeded) || d != silentLimit || requests != 3 {
 			t.Errorf("%v after %v and %d requests; want 10 s an attempt and 30 s in all", err, d, requests)
@@ -77,11 +75,10 @@ func (*requestError) Error() string { return "round trip failed" }
 // the request, which has the secret in it.
 func TestTransportErrorHasNoRequest(t *testing.T) {
 	hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) { return nil, &requestError{r} })}
-	p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "x", ClientSecret: SecretString(theSecret),
-		BasicAuth: true, Options: Options{HTTPClient: hc}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := cachedProvider(t, idptest.New(), nil, func(c *ClientCredentialsConfig) {
+		c.ClientSecret, c.BasicAuth, c.HTTPClient = SecretString(theSecret), true, hc
+	})
+	var err error
 	synctest.Test(t, func(t *testing.T) {
 		_, err = p.Token(t.Context())
 	})

@@ -28,10 +28,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 		s := httptest.NewServer(http.RedirectHandler(target.URL, status))
 		for _, hc := range []*http.Client{nil, {}, {CheckRedirect: func(*http.Request, []*http.Request) error { return nil }}} {
 			for _, ep := range []Endpoint{TokenURL(s.URL), Issuer(s.URL)} {
-				p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: ep, ClientID: "i", ClientSecret: SecretString("secret"), Options: Options{HTTPClient: hc}})
-				if err != nil {
-					t.Fatal(err)
-				}
+				p := realProvider(t, ep, "secret", hc)
 				if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "redirect") {
 					t.Errorf("%d: %v", status, err)
 				}
@@ -72,7 +69,7 @@ func TestEndlessOrBrokenAnswerIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewServer(tt.h)
 			defer s.Close()
-			p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "i", ClientSecret: SecretString("SECRETMARK")})
+			p := realProvider(t, TokenURL(s.URL), "SECRETMARK", nil)
 			_, err := p.Token(t.Context())
 			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "MARK") {
 				t.Errorf("got %v, want an error with %q", err, tt.want)
@@ -87,7 +84,7 @@ func TestEndlessOrBrokenAnswerIsRefused(t *testing.T) {
 func TestConnectionErrorNamesTheHostAlone(t *testing.T) {
 	t.Parallel()                 // it waits for real back-offs
 	const nobody = "127.0.0.1:1" // a port that no test can be given, as one that was just closed could
-	p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("http://" + nobody + "/token?sig=QUERYMARK"), ClientID: "i", ClientSecret: SecretString("secret")})
+	p := realProvider(t, TokenURL("http://"+nobody+"/token?sig=QUERYMARK"), "secret", nil)
 	_, err := p.Token(t.Context())
 	if !errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "QUERYMARK") || !strings.Contains(err.Error(), nobody) {
 		t.Errorf("refused: %v", err)
@@ -104,7 +101,7 @@ func TestFailedVerificationIsNotRetried(t *testing.T) {
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	s.StartTLS()
 	defer s.Close()
-	p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "i", ClientSecret: SecretString("secret")})
+	p := realProvider(t, TokenURL(s.URL), "secret", nil)
 	_, err := p.Token(t.Context())
 	if ve := (*tls.CertificateVerificationError)(nil); !errors.As(err, &ve) || hellos != 1 {
 		t.Errorf("unknown authority: %v after %d handshakes", err, hellos)
@@ -118,11 +115,11 @@ func TestEachTokenRequestMakesOneRecord(t *testing.T) {
 	var buf bytes.Buffer
 	idp := idptest.New()
 	idp.Always(idptest.JSON(200, map[string]any{"access_token": "TOKENMARK", "expires_in": 3600}))
-	p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token?q=QUERYMARK"), ClientID: "client", ClientSecret: SecretString("SECRETMARK"),
-		Options: Options{HTTPClient: idp.Client(), Logger: slog.New(slog.NewJSONHandler(&buf, nil))}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := cachedProvider(t, idp, nil, func(c *ClientCredentialsConfig) {
+		c.Endpoint = TokenURL("https://idp.test/token?q=QUERYMARK")
+		c.ClientSecret = SecretString("SECRETMARK")
+		c.Logger = slog.New(slog.NewJSONHandler(&buf, nil))
+	})
 	tok, err := p.Token(t.Context())
 	if err != nil {
 		t.Fatal(err)
