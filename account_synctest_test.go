@@ -35,26 +35,43 @@ func TestOnlyAccountOrThatOfTheHintServes(t *testing.T) {
 	}{
 		{name: "none", asks: 1, prompt: "consent", user: "ada@example.com"},
 		{name: "one", people: []string{"bob"}, user: "bob"},
-		{name: "several", people: []string{"bob", "eve"}, asks: 1, prompt: "select_account consent", user: "ada@example.com"},
-		{name: "several with a hint", people: []string{"bob", "eve"}, change: func(c *InteractiveConfig) { c.LoginHint = "EVE" }, user: "eve"},
-		{name: "a hint at nobody", people: []string{"bob", "eve"}, change: func(c *InteractiveConfig) { c.LoginHint = "dan" }, asks: 1, prompt: "consent", hint: "dan", user: "ada@example.com"},
-		{name: "a hint at somebody else", people: []string{"bob"}, change: func(c *InteractiveConfig) { c.LoginHint = "dan" }, asks: 1, prompt: "consent", hint: "dan", user: "ada@example.com"},
-		{name: "prompt", people: []string{"bob"}, change: func(c *InteractiveConfig) { c.Prompt = "login" }, asks: 1, prompt: "login consent", user: "ada@example.com"},
-		{name: "prompt for consent", people: []string{"bob"}, change: func(c *InteractiveConfig) { c.Prompt = "consent" }, asks: 1, prompt: "consent", user: "ada@example.com"},
-		{name: "another client's", people: []string{"bob"}, change: func(c *InteractiveConfig) { c.ClientID = "other" }, asks: 1, prompt: "consent", user: "ada@example.com"},
-		{name: "another realm's", people: []string{"bob"}, change: func(c *InteractiveConfig) { c.Endpoint = Issuer("https://idp.test/realms/b") }, asks: 1, prompt: "consent", user: "ada@example.com"},
-		{name: "another port's", people: []string{"bob"}, change: func(c *InteractiveConfig) { c.Endpoint = Issuer("https://idp.test:444") }, asks: 1, prompt: "consent", user: "ada@example.com"},
+		{name: "several", people: []string{"bob", "eve"}, asks: 1, prompt: "select_account consent",
+			user: "ada@example.com"},
+		{name: "several with a hint", people: []string{"bob", "eve"},
+			change: func(c *InteractiveConfig) { c.LoginHint = "EVE" }, user: "eve"},
+		{name: "a hint at nobody", people: []string{"bob", "eve"},
+			change: func(c *InteractiveConfig) { c.LoginHint = "dan" }, asks: 1, prompt: "consent",
+			hint: "dan", user: "ada@example.com"},
+		{name: "a hint at somebody else", people: []string{"bob"},
+			change: func(c *InteractiveConfig) { c.LoginHint = "dan" }, asks: 1, prompt: "consent",
+			hint: "dan", user: "ada@example.com"},
+		{name: "prompt", people: []string{"bob"},
+			change: func(c *InteractiveConfig) { c.Prompt = "login" }, asks: 1, prompt: "login consent",
+			user: "ada@example.com"},
+		{name: "prompt for consent", people: []string{"bob"},
+			change: func(c *InteractiveConfig) { c.Prompt = "consent" }, asks: 1, prompt: "consent",
+			user: "ada@example.com"},
+		{name: "another client's", people: []string{"bob"},
+			change: func(c *InteractiveConfig) { c.ClientID = "other" }, asks: 1, prompt: "consent",
+			user: "ada@example.com"},
+		{name: "another realm's", people: []string{"bob"},
+			change: func(c *InteractiveConfig) { c.Endpoint = Issuer("https://idp.test/realms/b") }, asks: 1,
+			prompt: "consent", user: "ada@example.com"},
+		{name: "another port's", people: []string{"bob"},
+			change: func(c *InteractiveConfig) { c.Endpoint = Issuer("https://idp.test:444") }, asks: 1,
+			prompt: "consent", user: "ada@example.com"},
 		{name: "no refresh token", people: []string{"bob"}, edit: func(c msalCache) {
 			delete(c, refreshTokens)
 			for _, key := range keysOf(c, accessTokens) {
 				entryOf(c, accessTokens, key)["expires_on"] = "1"
 			}
 		}, asks: 1, prompt: "consent", hint: "bob", user: "ada@example.com"},
-		{name: "a name that Python lost", people: []string{"bob"}, change: func(c *InteractiveConfig) { c.LoginHint = "bob" }, edit: func(c msalCache) {
-			for _, key := range keysOf(c, accounts) {
-				entryOf(c, accounts, key)["username"] = ""
-			}
-		}, user: "bob"},
+		{name: "a name that Python lost", people: []string{"bob"},
+			change: func(c *InteractiveConfig) { c.LoginHint = "bob" }, edit: func(c msalCache) {
+				for _, key := range keysOf(c, accounts) {
+					entryOf(c, accounts, key)["username"] = ""
+				}
+			}, user: "bob"},
 		{name: "a name of the file's", people: []string{"bob"}, edit: func(c msalCache) {
 			e := entryOf(c, accounts, keysOf(c, accounts)[0])
 			e["username"] = "robert"
@@ -64,8 +81,11 @@ func TestOnlyAccountOrThatOfTheHintServes(t *testing.T) {
 				c[accounts].(map[string]any)[host] = map[string]any(other)
 			}
 		}, user: "robert"},
-		{name: "Python's, known by the ID token", people: []string{"bob"}, edit: func(c msalCache) { foreign(c, "") }, user: "bob"},
-		{name: "Python's, of another issuer", people: []string{"bob"}, edit: func(c msalCache) { foreign(c, "https://idp.test/realms/b") }, asks: 1, prompt: "consent", user: "ada@example.com"},
+		{name: "Python's, known by the ID token", people: []string{"bob"},
+			edit: func(c msalCache) { foreign(c, "") }, user: "bob"},
+		{name: "Python's, of another issuer", people: []string{"bob"},
+			edit: func(c msalCache) { foreign(c, "https://idp.test/realms/b") }, asks: 1, prompt: "consent",
+			user: "ada@example.com"},
 		{name: "an application's", people: []string{"bob"}, edit: func(c msalCache) {
 			for _, section := range []string{accessTokens, refreshTokens, idTokens} {
 				for _, key := range keysOf(c, section) {
@@ -79,7 +99,8 @@ func TestOnlyAccountOrThatOfTheHintServes(t *testing.T) {
 				e["home_account_id"] = map[string]any{"a": 1}
 				c[refreshTokens].(map[string]any)["x"] = map[string]any(e)
 				c[refreshTokens].(map[string]any)["y"] = nil
-				c[accounts].(map[string]any)["z"] = map[string]any{"username": []any{}, "environment": "idp.test"}
+				c[accounts].(map[string]any)["z"] = map[string]any{"username": []any{},
+					"environment": "idp.test"}
 			}
 		}, user: "bob"},
 	}
@@ -97,10 +118,13 @@ func TestOnlyAccountOrThatOfTheHintServes(t *testing.T) {
 				p := interactive(t, h, cache, tt.change)
 				tok := signedIn(t, p)
 				if h.asked() != tt.asks || tok.Username() != tt.user {
-					t.Fatalf("%q signed in after being asked %d times, want %q after %d", tok.Username(), h.asked(), tt.user, tt.asks)
+					t.Fatalf("%q signed in after being asked %d times, want %q after %d", tok.Username(),
+						h.asked(), tt.user, tt.asks)
 				}
-				if tt.asks > 0 && (h.last().Get("prompt") != tt.prompt || h.last().Get("login_hint") != tt.hint) {
-					t.Errorf("asked with prompt %q and login_hint %q, want %q and %q", h.last().Get("prompt"), h.last().Get("login_hint"), tt.prompt, tt.hint)
+				if tt.asks > 0 &&
+					(h.last().Get("prompt") != tt.prompt || h.last().Get("login_hint") != tt.hint) {
+					t.Errorf("asked with prompt %q and login_hint %q, want %q and %q", h.last().Get("prompt"),
+						h.last().Get("login_hint"), tt.prompt, tt.hint)
 				}
 				// Nobody is asked again, also after the token has expired.
 				for range 3 {
@@ -116,8 +140,10 @@ func TestOnlyAccountOrThatOfTheHintServes(t *testing.T) {
 				edit(t, cache, func(c msalCache) { clear(c) })
 				time.Sleep(2 * time.Hour)
 				signedIn(t, p)
-				if h.asked() != tt.asks+1 || h.last().Get("prompt") != "consent" || h.last().Get("login_hint") != tt.user {
-					t.Errorf("asked %d times more, with prompt %q and login_hint %q", h.asked()-tt.asks, h.last().Get("prompt"), h.last().Get("login_hint"))
+				if h.asked() != tt.asks+1 || h.last().Get("prompt") != "consent" ||
+					h.last().Get("login_hint") != tt.user {
+					t.Errorf("asked %d times more, with prompt %q and login_hint %q", h.asked()-tt.asks,
+						h.last().Get("prompt"), h.last().Get("login_hint"))
 				}
 			})
 		})
@@ -158,7 +184,8 @@ func TestPersonAtTwoRealmsIsSignedInAtBoth(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { f(t, &human{idp: idptest.New()}, &MemoryCache{}) })
 		})
 	}
-	run("other scopes", func(t *testing.T, h *human, cache *MemoryCache) { // only the ID tokens have the same name
+	// Only the ID tokens have the same name.
+	run("other scopes", func(t *testing.T, h *human, cache *MemoryCache) {
 		a, b := at(Issuer("https://idp.test/realms/a"), "x"), at(Issuer("https://idp.test/realms/b"), "y")
 		signedIn(t, interactive(t, h, cache, a))
 		signedIn(t, interactive(t, h, cache, b))
@@ -166,11 +193,13 @@ func TestPersonAtTwoRealmsIsSignedInAtBoth(t *testing.T) {
 		if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil {
 			t.Errorf("a's refresh, judged by b's ID token: %v", err)
 		}
-		if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil || h.idp.Refused() != 0 {
+		if _, err := interactive(t, h, cache, a).Token(WithoutInteraction(t.Context())); err != nil ||
+			h.idp.Refused() != 0 {
 			t.Errorf("after that: %v; %d refresh tokens refused", err, h.idp.Refused())
 		}
 	})
-	run("the same scopes", func(t *testing.T, h *human, cache *MemoryCache) { // all entries have the same names
+	// All entries have the same names.
+	run("the same scopes", func(t *testing.T, h *human, cache *MemoryCache) {
 		a, b := at(Issuer("https://idp.test/realms/a")), at(Issuer("https://idp.test/realms/b"))
 		signedIn(t, interactive(t, h, cache, a))
 		signedIn(t, interactive(t, h, cache, b))
@@ -178,17 +207,18 @@ func TestPersonAtTwoRealmsIsSignedInAtBoth(t *testing.T) {
 			t.Errorf("a's entries were not kept: %v", err)
 		}
 	})
-	run("the other's entries do not say whose they are", func(t *testing.T, h *human, cache *MemoryCache) {
-		a, b := at(Issuer("https://idp.test/a")), at(Issuer("https://idp.test/b"))
-		signedIn(t, interactive(t, h, cache, a))
-		edit(t, cache, removeIssuers)
-		signedIn(t, interactive(t, h, cache, b))
-		time.Sleep(2 * time.Hour)
-		_, err := interactive(t, h, cache, b).Token(WithoutInteraction(t.Context()))
-		if err != nil {
-			t.Errorf("b's refresh, judged by a's ID token: %v", err)
-		}
-	})
+	run("the other's entries do not say whose they are",
+		func(t *testing.T, h *human, cache *MemoryCache) {
+			a, b := at(Issuer("https://idp.test/a")), at(Issuer("https://idp.test/b"))
+			signedIn(t, interactive(t, h, cache, a))
+			edit(t, cache, removeIssuers)
+			signedIn(t, interactive(t, h, cache, b))
+			time.Sleep(2 * time.Hour)
+			_, err := interactive(t, h, cache, b).Token(WithoutInteraction(t.Context()))
+			if err != nil {
+				t.Errorf("b's refresh, judged by a's ID token: %v", err)
+			}
+		})
 	run("no entry says whose it is", func(t *testing.T, h *human, cache *MemoryCache) {
 		a, b := at(Issuer("https://idp.test/a"), "x"), at(Issuer("https://idp.test/b"), "y")
 		signedIn(t, interactive(t, h, cache, a))
@@ -199,7 +229,8 @@ func TestPersonAtTwoRealmsIsSignedInAtBoth(t *testing.T) {
 		for name, realm := range map[string]func(*InteractiveConfig){"a": a, "b": b} {
 			_, err := interactive(t, h, cache, realm).Token(WithoutInteraction(t.Context()))
 			if !errors.Is(err, ErrSignInRequired) || h.idp.Tokens() != sent {
-				t.Errorf("%s: %v; %d requests with a refresh token that may be the other's", name, err, h.idp.Tokens()-sent)
+				t.Errorf("%s: %v; %d requests with a refresh token that may be the other's", name, err,
+					h.idp.Tokens()-sent)
 			}
 		}
 	})
@@ -270,11 +301,15 @@ func (d *desk) userFlowWithHint(t *testing.T, c Cache, hint string) interface {
 	t.Helper()
 	logger := slog.New(slog.NewTextHandler(&d.log, nil))
 	if d.flow == "device" {
-		p, _ := device(t, d.idp, c, func(cfg *DeviceCodeConfig) { cfg.LoginHint, cfg.Logger = hint, logger })
+		p, _ := device(t, d.idp, c, func(cfg *DeviceCodeConfig) {
+			cfg.LoginHint, cfg.Logger = hint, logger
+		})
 		p.flow().cfg.output = d.human
 		return p
 	}
-	return interactive(t, d.human, c, func(cfg *InteractiveConfig) { cfg.LoginHint, cfg.Logger = hint, logger })
+	return interactive(t, d.human, c, func(cfg *InteractiveConfig) {
+		cfg.LoginHint, cfg.Logger = hint, logger
+	})
 }
 
 // eachUserFlow runs f for both flows of a person, on simulated time.
@@ -372,7 +407,8 @@ func TestUserNameGoesBeforeAnEarlierLoginHint(t *testing.T) {
 		if err := d.userFlowWithHint(t, &cache, "bob").SignOut(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if _, err := d.userFlowWithHint(t, &cache, "bob").Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) {
+		asBob := d.userFlowWithHint(t, &cache, "bob")
+		if _, err := asBob.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) {
 			t.Errorf("after bob has signed out, his name means somebody else: %v", err)
 		}
 		d.who = "bob"
@@ -403,7 +439,8 @@ func TestPersonIsToldWhoIsSignedIn(t *testing.T) {
 			var cache MemoryCache
 			p := d.userFlowWithHint(t, &cache, tt.hint)
 			signedIn(t, p)
-			if told := d.told(); !strings.Contains(told, tt.said) || strings.Contains(told, "set up for") != tt.other {
+			if told := d.told(); !strings.Contains(told, tt.said) ||
+				strings.Contains(told, "set up for") != tt.other {
 				t.Errorf("%q, %q: told %q, want %q", tt.hint, tt.who, told, tt.said)
 			}
 			if log := d.log.String(); strings.Contains(log, "LoginHint is") != tt.other {
@@ -420,16 +457,19 @@ func TestPersonIsToldWhoIsSignedIn(t *testing.T) {
 			}
 			forgetTokens(t, &cache)
 			signedIn(t, d.userFlowWithHint(t, &cache, tt.hint))
-			if after := strings.TrimPrefix(d.told(), before); strings.Contains(after, "set up for") || d.asked.Load() != 2 {
+			if after := strings.TrimPrefix(d.told(), before); strings.Contains(after, "set up for") ||
+				d.asked.Load() != 2 {
 				t.Errorf("the next sign-in says: %q", after)
 			}
 		})
 	}
 	t.Run("whose name is not known", func(t *testing.T) {
 		eachUserFlow(t, func(t *testing.T, d *desk) {
-			d.idp.Metadata(func(m map[string]any) { m["scopes_supported"] = []string{"offline_access"} }) // so no ID token
+			// Without openid there is no ID token.
+			d.idp.Metadata(func(m map[string]any) { m["scopes_supported"] = []string{"offline_access"} })
 			signedIn(t, d.userFlowWithHint(t, &MemoryCache{}, "bob"))
-			if told := d.told(); !strings.Contains(told, "You are signed in.\n") || strings.Contains(told, "set up for") {
+			if told := d.told(); !strings.Contains(told, "You are signed in.\n") ||
+				strings.Contains(told, "set up for") {
 				t.Errorf("told %q", told)
 			}
 		})
@@ -468,7 +508,8 @@ func TestSeveralAccountsWantALoginHint(t *testing.T) {
 		asked := d.asked.Load()
 		wanted := func(err error, who string) {
 			t.Helper()
-			if !errors.Is(err, ErrSignInRequired) || !strings.Contains(err.Error(), "several accounts") || !strings.Contains(err.Error(), "LoginHint") {
+			if !errors.Is(err, ErrSignInRequired) || !strings.Contains(err.Error(), "several accounts") ||
+				!strings.Contains(err.Error(), "LoginHint") {
 				t.Errorf("%s: %v", who, err)
 			}
 		}
@@ -486,7 +527,8 @@ func TestSeveralAccountsWantALoginHint(t *testing.T) {
 		_, err = p.Token(WithoutInteraction(t.Context()))
 		wanted(err, "who comes while a person is asked")
 		wg.Wait()
-		if told := d.told(); !strings.Contains(told, "Several accounts are signed in") || !strings.Contains(told, "LoginHint") {
+		if told := d.told(); !strings.Contains(told, "Several accounts are signed in") ||
+			!strings.Contains(told, "LoginHint") {
 			t.Errorf("told %q", told)
 		}
 		_, err = d.userFlowWithHint(t, cache, "eve").Token(WithoutInteraction(t.Context()))

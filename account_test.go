@@ -16,7 +16,9 @@ import (
 // SDK wrote them.
 func TestSignInOfThePythonSDKServes(t *testing.T) {
 	const guid, scope = "11111111-2222-3333-4444-555555555555", "https://greenfield.cognitedata.com/"
-	entra := func(tenant string) Endpoint { return Authority("https://login.microsoftonline.com/" + tenant) }
+	entra := func(tenant string) Endpoint {
+		return Authority("https://login.microsoftonline.com/" + tenant)
+	}
 	type test struct {
 		file, tenant string // tenant replaces the one in the file
 		endpoint     Endpoint
@@ -26,11 +28,14 @@ func TestSignInOfThePythonSDKServes(t *testing.T) {
 	}
 	tests := []test{
 		{"entra-interactive", guid, entra(guid), scope + ".default", "jane.doe@example.com", 0},
-		{"oidc-device", guid, Issuer("https://my-tenant.auth0.com"), "IDENTITY user_impersonation", "", 0},
+		{"oidc-device", guid, Issuer("https://my-tenant.auth0.com"),
+			"IDENTITY user_impersonation", "", 0},
 	}
-	for tenant, reads := range map[string]int{guid: 0, "ABCDEFab-cdef-0987-6543-210000000000": 0, guid[:35]: 1, guid + "5": 1, guid[:35] + "g": 1, guid[:35] + "-": 1,
+	for tenant, reads := range map[string]int{guid: 0, "ABCDEFab-cdef-0987-6543-210000000000": 0,
+		guid[:35]: 1, guid + "5": 1, guid[:35] + "g": 1, guid[:35] + "-": 1,
 		"1" + guid[:8] + guid[9:]: 1, "example.com": 1} {
-		tests = append(tests, test{"entra-device", tenant, entra(tenant), scope + "IDENTITY", "jane.doe@example.com", reads})
+		tests = append(tests,
+			test{"entra-device", tenant, entra(tenant), scope + "IDENTITY", "jane.doe@example.com", reads})
 	}
 	for _, tt := range tests {
 		blob, err := os.ReadFile("testdata/msal-cache/" + tt.file + ".bin")
@@ -61,7 +66,8 @@ func TestSignInOfThePythonSDKServes(t *testing.T) {
 			t.Errorf("%s %s: a token of %q: %v", tt.file, tt.tenant, tok.Username(), err)
 		}
 		if n := len(idp.Requests("/openid-configuration")); n != tt.reads || len(idp.Requests("")) != n {
-			t.Errorf("%s %s: the metadata was read %d times, want %d, of %d requests", tt.file, tt.tenant, n, tt.reads, len(idp.Requests("")))
+			t.Errorf("%s %s: the metadata was read %d times, want %d, of %d requests", tt.file, tt.tenant, n,
+				tt.reads, len(idp.Requests("")))
 		}
 	}
 }

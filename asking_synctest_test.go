@@ -21,7 +21,10 @@ func TestPersonIsToldOnceThatTheCacheIsLocked(t *testing.T) {
 		d, cache := newDesk("interactive"), &MemoryCache{}
 		put(t, cache, `{"Theirs":{}}`) // nobody is signed in
 		leave := make(chan bool)
-		go cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { <-leave; return old, nil })
+		go cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+			<-leave
+			return old, nil
+		})
 		synctest.Wait()
 		done := make(chan error)
 		p := d.start(t, cache)
@@ -100,7 +103,9 @@ func (c *heldCache) Update(ctx context.Context, f updateFunc) error {
 func TestOutageOfTheMetadataAsksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
-		down := tripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("no network") })
+		down := tripper(func(*http.Request) (*http.Response, error) {
+			return nil, errors.New("no network")
+		})
 		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
 			c.Endpoint = Authority(tenantA)
 			c.HTTPClient = &http.Client{Transport: down}
@@ -116,10 +121,13 @@ func TestOutageOfTheMetadataAsksNobody(t *testing.T) {
 // issue a refresh token only with prompt=consent (OpenID Connect Core §11). Entra lists it
 // too, and issues one without, so that a person need not consent at each sign-in.
 func TestOfflineAccessAsksForConsentExceptAtEntra(t *testing.T) {
-	for endpoint, want := range map[Endpoint]string{Authority(tenantA): "", Issuer("https://idp.test"): "consent"} {
+	for endpoint, want := range map[Endpoint]string{Authority(tenantA): "",
+		Issuer("https://idp.test"): "consent"} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}
-			h.idp.Metadata(func(m map[string]any) { m["scopes_supported"] = []string{"openid", "offline_access"} })
+			h.idp.Metadata(func(m map[string]any) {
+				m["scopes_supported"] = []string{"openid", "offline_access"}
+			})
 			signedIn(t, interactive(t, h, &MemoryCache{}, at(endpoint)))
 			if got := h.last().Get("prompt"); got != want {
 				t.Errorf("%s: prompt=%q, want %q", endpoint.kind, got, want)

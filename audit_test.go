@@ -300,7 +300,8 @@ func TestNoFileUsesAHigherFloor(t *testing.T) {
 		for _, ident := range file.Unresolved {
 			other := definedIn[ident.Name]
 			if other != "" && floor[other] > floor[name] {
-				t.Errorf("%s (floor %d) uses %s of %s (floor %d)", name, floor[name], ident.Name, other, floor[other])
+				t.Errorf("%s (floor %d) uses %s of %s (floor %d)", name, floor[name], ident.Name,
+					other, floor[other])
 			}
 		}
 	}

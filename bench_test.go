@@ -127,7 +127,8 @@ func BenchmarkTransport(b *testing.B) {
 	nop := tripper(func(*http.Request) (*http.Response, error) { return resp, nil })
 	r, _ := http.NewRequest("GET", "https://greenfield.cognitedata.com/api/v1/projects/x/assets", nil)
 	r.Header.Set("User-Agent", "x")
-	for name, rt := range map[string]http.RoundTripper{"floor": nop, "Transport": &Transport{Provider: p, Origin: ClusterURL("greenfield"), Base: nop}} {
+	for name, rt := range map[string]http.RoundTripper{"floor": nop,
+		"Transport": &Transport{Provider: p, Origin: ClusterURL("greenfield"), Base: nop}} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -141,7 +142,8 @@ func BenchmarkTransport(b *testing.B) {
 
 // coldServer answers every token request with a token of 1200 characters.
 func coldServer(b *testing.B) *httptest.Server {
-	body := `{"token_type":"Bearer","expires_in":3600,"access_token":"` + strings.Repeat("x", 1200) + `"}`
+	body := `{"token_type":"Bearer","expires_in":3600,"access_token":"` + strings.Repeat("x",
+		1200) + `"}`
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "application/json")
@@ -188,13 +190,16 @@ func post(c *http.Client, tokenURL string, form url.Values) error {
 func BenchmarkColdFetch(b *testing.B) {
 	s := coldServer(b)
 	hc := &http.Client{Transport: &http.Transport{}}
-	p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "client", ClientSecret: SecretString("s3cret"),
+	p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL),
+		ClientID: "client", ClientSecret: SecretString("s3cret"),
 		Scopes: ClusterScopes("greenfield"), Options: Options{HTTPClient: hc}})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Run("floor", repeat(func() error {
-		return post(hc, s.URL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "client_secret": {"s3cret"}, "scope": {"https://greenfield.cognitedata.com/.default"}})
+		return post(hc, s.URL,
+			url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"},
+				"client_secret": {"s3cret"}, "scope": {"https://greenfield.cognitedata.com/.default"}})
 	}))
 	cold := func(ctx context.Context) error {
 		p.refresher.forget() // the token of the call before
@@ -232,8 +237,10 @@ func BenchmarkMemory(b *testing.B) {
 		keep := make([]*ClientCredentials, n)
 		before, goroutines := heap(), runtime.NumGoroutine()
 		for i := range keep {
-			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(idp.Issuer + "/token"), ClientID: fmt.Sprintf("client-%06d", i), ClientSecret: secret,
-				Scopes: []string{"https://greenfield.cognitedata.com/.default"}, Options: Options{HTTPClient: hc}})
+			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(idp.Issuer + "/token"),
+				ClientID: fmt.Sprintf("client-%06d", i), ClientSecret: secret,
+				Scopes:  []string{"https://greenfield.cognitedata.com/.default"},
+				Options: Options{HTTPClient: hc}})
 			if err == nil {
 				_, err = p.Token(context.Background())
 			}
@@ -303,7 +310,8 @@ func BenchmarkAssertion(b *testing.B) {
 
 func signByHand(b *testing.B, key *rsa.PrivateKey, input []byte) []byte {
 	digest := sha256.Sum256(input)
-	signature, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+	signature, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:],
+		&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -317,19 +325,26 @@ func BenchmarkClientCertificate(b *testing.B) {
 	hc := &http.Client{Transport: &http.Transport{}}
 	key := parseTestKey(b, "rsa-pkcs8.pem").(*rsa.PrivateKey)
 	thumbprint := strings.Repeat("0f", 32)
-	p, err := NewClientCertificate(ClientCertificateConfig{Endpoint: TokenURL(s.URL), ClientID: "client", Certificate: SecretString(testKey(b, "rsa-pkcs8.pem")),
+	p, err := NewClientCertificate(ClientCertificateConfig{Endpoint: TokenURL(s.URL),
+		ClientID: "client", Certificate: SecretString(testKey(b, "rsa-pkcs8.pem")),
 		Thumbprint: thumbprint, Scopes: ClusterScopes("greenfield"), Options: Options{HTTPClient: hc}})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Run("floor", repeat(func() error {
 		now := time.Now().Unix()
-		header, _ := json.Marshal(map[string]string{"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint[:43]})
-		claims, _ := json.Marshal(map[string]any{"iss": "client", "sub": "client", "aud": s.URL, "jti": rand.Text(), "iat": now, "exp": now + 600})
-		jwt := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(claims)
+		header, _ := json.Marshal(map[string]string{"alg": "PS256", "typ": "JWT",
+			"x5t#S256": thumbprint[:43]})
+		claims, _ := json.Marshal(map[string]any{"iss": "client", "sub": "client", "aud": s.URL,
+			"jti": rand.Text(), "iat": now, "exp": now + 600})
+		jwt := base64.RawURLEncoding.EncodeToString(header) + "." +
+			base64.RawURLEncoding.EncodeToString(claims)
 		jwt += "." + base64.RawURLEncoding.EncodeToString(signByHand(b, key, []byte(jwt)))
-		return post(hc, s.URL, url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "scope": {"https://greenfield.cognitedata.com/.default"},
-			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {jwt}})
+		return post(hc, s.URL,
+			url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"},
+				"scope":                 {"https://greenfield.cognitedata.com/.default"},
+				"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+				"client_assertion":      {jwt}})
 	}))
 	b.Run("Token", repeat(func() error {
 		p.refresher.forget() // the token of the call before

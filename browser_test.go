@@ -15,7 +15,8 @@ import (
 // of its own at the end.
 func TestEachSystemHasItsOpener(t *testing.T) {
 	t.Parallel()
-	rundll := []string{filepath.Join(`C:\Windows`, "System32", "rundll32.exe"), "url.dll,FileProtocolHandler"}
+	rundll := []string{filepath.Join(`C:\Windows`, "System32", "rundll32.exe"),
+		"url.dll,FileProtocolHandler"}
 	for _, tt := range []struct {
 		system, env string
 		wsl         bool
@@ -26,7 +27,9 @@ func TestEachSystemHasItsOpener(t *testing.T) {
 		{"linux", "", false, nil}, // xdg-open would try text browsers, in the terminal of the program
 		{"linux", "DISPLAY=:0", false, [][]string{{"xdg-open"}}},
 		{"freebsd", "WAYLAND_DISPLAY=wayland-0", false, [][]string{{"xdg-open"}}},
-		{"linux", "", true, [][]string{{"wslview"}, {"/mnt/c/Windows/System32/rundll32.exe", "url.dll,FileProtocolHandler"}}},
+		{"linux", "", true,
+			[][]string{{"wslview"},
+				{"/mnt/c/Windows/System32/rundll32.exe", "url.dll,FileProtocolHandler"}}},
 	} {
 		got := systemOpeners(tt.system, environment(tt.env), tt.wsl)
 		if d := cmp.Diff(tt.want, got); d != "" {
@@ -80,7 +83,8 @@ func TestBrowserGetsTheURLThroughNoShell(t *testing.T) {
 	}
 	dir := t.TempDir()
 	browser, opened := filepath.Join(dir, "browser"), filepath.Join(dir, "opened")
-	if err := os.WriteFile(browser, []byte("#!/bin/sh\nprintf '%s|' \"$@\" >\""+opened+"\"\n"), 0o700); err != nil {
+	if err := os.WriteFile(browser, []byte("#!/bin/sh\nprintf '%s|' \"$@\" >\""+opened+"\"\n"),
+		0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("BROWSER", filepath.Join(dir, "missing")+":false:"+browser+" --new-window %s")
@@ -94,7 +98,8 @@ func TestBrowserGetsTheURLThroughNoShell(t *testing.T) {
 	if err := os.Remove(opened); err != nil {
 		t.Fatal(err)
 	}
-	for _, bad := range []string{"", "file:///etc/passwd", "javascript:alert(1)", "http://idp.test/", "https://idp.test/ --flag", "--flag", "https://a:b@idp.test/"} {
+	for _, bad := range []string{"", "file:///etc/passwd", "javascript:alert(1)", "http://idp.test/",
+		"https://idp.test/ --flag", "--flag", "https://a:b@idp.test/"} {
 		if err := openBrowser(t.Context(), bad); err == nil {
 			t.Errorf("%q was opened", bad)
 		}
@@ -106,7 +111,8 @@ func TestBrowserGetsTheURLThroughNoShell(t *testing.T) {
 	t.Setenv("BROWSER", "")
 	t.Setenv("DISPLAY", "")
 	t.Setenv("WAYLAND_DISPLAY", "")
-	if v, _ := os.ReadFile("/proc/version"); runtime.GOOS == "linux" && !strings.Contains(strings.ToLower(string(v)), "microsoft") {
+	if v, _ := os.ReadFile("/proc/version"); runtime.GOOS == "linux" &&
+		!strings.Contains(strings.ToLower(string(v)), "microsoft") {
 		if err := openBrowser(t.Context(), url); err == nil || !strings.Contains(err.Error(), "DISPLAY") {
 			t.Errorf("without a display: %v", err)
 		}
@@ -135,7 +141,8 @@ func TestSystemsOpenerReplacesABrowserThatDoesNotStart(t *testing.T) {
 	}
 	dir := t.TempDir()
 	opened := filepath.Join(dir, "opened")
-	must(t, os.WriteFile(filepath.Join(dir, "xdg-open"), []byte("#!/bin/sh\nprintf '%s' \"$1\" >\""+opened+"\"\n"), 0o700))
+	must(t, os.WriteFile(filepath.Join(dir, "xdg-open"),
+		[]byte("#!/bin/sh\nprintf '%s' \"$1\" >\""+opened+"\"\n"), 0o700))
 	t.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	t.Setenv("DISPLAY", ":0")
 	t.Setenv("BROWSER", "false")

@@ -38,7 +38,10 @@ func TestCacheKeepsContent(t *testing.T) {
 
 		// f's error comes back as it is, and what it returned beside it is not written.
 		failed := errors.New("f failed")
-		if err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { calls++; return []byte("lost"), failed }); err != failed {
+		if err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) {
+			calls++
+			return []byte("lost"), failed
+		}); err != failed {
 			t.Errorf("Update: %v, want f's error", err)
 		}
 		wantContent(t, c, "first")
@@ -50,7 +53,10 @@ func TestCacheKeepsContent(t *testing.T) {
 		b, _ := c.Get(t.Context())
 		clear(b)
 		wantContent(t, c, "first")
-		if err := c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { clear(old); return nil, failed }); err != failed {
+		if err := c.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+			clear(old)
+			return nil, failed
+		}); err != failed {
 			t.Error(err)
 		}
 		wantContent(t, c, "first")
@@ -67,7 +73,8 @@ func TestCacheKeepsContent(t *testing.T) {
 
 		// Empty content removes the blob, and once more changes nothing.
 		for range 2 {
-			if err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte{}, nil }); err != nil {
+			if err := c.Update(t.Context(),
+				func(context.Context, []byte) ([]byte, error) { return []byte{}, nil }); err != nil {
 				t.Fatal(err)
 			}
 			wantContent(t, c, "")
@@ -84,7 +91,10 @@ func TestCacheKeepsContent(t *testing.T) {
 func TestCacheWaitEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
-		never := func(context.Context, []byte) ([]byte, error) { t.Error("f was called"); return nil, nil }
+		never := func(context.Context, []byte) ([]byte, error) {
+			t.Error("f was called")
+			return nil, nil
+		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := c.Update(ended, never); !errors.Is(err, context.Canceled) {
@@ -128,7 +138,10 @@ func TestCacheWaitEndsWithItsContext(t *testing.T) {
 func TestCacheRefusesNilArguments(t *testing.T) {
 	t.Parallel()
 	everyCache(t, func(t *testing.T, c Cache, _ func() string) {
-		never := func(context.Context, []byte) ([]byte, error) { t.Error("f was called"); return nil, nil }
+		never := func(context.Context, []byte) ([]byte, error) {
+			t.Error("f was called")
+			return nil, nil
+		}
 		var noContext context.Context
 		for name, err := range map[string]error{
 			"nil function": c.Update(t.Context(), nil),
@@ -140,7 +153,8 @@ func TestCacheRefusesNilArguments(t *testing.T) {
 			}
 		}
 	})
-	for name, c := range map[string]Cache{"nil file": (*FileCache)(nil), "zero file": new(FileCache), "nil memory": (*MemoryCache)(nil), "encrypted nil": encrypted(t, (*MemoryCache)(nil))} {
+	for name, c := range map[string]Cache{"nil file": (*FileCache)(nil), "zero file": new(FileCache),
+		"nil memory": (*MemoryCache)(nil), "encrypted nil": encrypted(t, (*MemoryCache)(nil))} {
 		if _, err := c.Get(t.Context()); err == nil {
 			t.Errorf("%s: Get: no error", name)
 		}

@@ -29,23 +29,42 @@ func TestOnlyTheAnswerOfTheSignInSettlesIt(t *testing.T) {
 		err                 string
 		page                string
 	}
-	get := func(target, host string) string { return "GET " + target + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n" }
+	get := func(target, host string) string {
+		return "GET " + target + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
+	}
 	post := func(body string) string {
-		return fmt.Sprintf("POST / HTTP/1.1\r\nHost: localhost:53000\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		return fmt.Sprintf("POST / HTTP/1.1\r\nHost: localhost:53000\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
+			len(body), body)
 	}
 	const host = "localhost:53000"
 	for _, tt := range []reply{
-		{name: "good", request: get("/?{q}", host), want: "303 See Other", settles: true, page: "You are signed in"},
-		{name: "form post", request: post("{q}"), want: "303 See Other", settles: true, page: "You are signed in"},
-		{name: "host in capitals", request: get("/?{q}", "LOCALHOST:53000"), want: "303 See Other", settles: true, page: "You are signed in"},
-		{name: "declined", request: get("/?state={state}&iss=https://idp.test&error=access_denied&error_description=no", host), want: "303", settles: true, err: "access_denied: no", page: "Sign-in was declined"},
-		{name: "other error", request: get("/?state={state}&iss=https://idp.test&error=server_error", host), want: "303", settles: true, err: "server_error", page: "Sign-in did not succeed"},
-		{name: "error with a terminal's commands", request: get("/?state={state}&iss=https://idp.test&error=a%1b%5b2Jb", host), want: "303", settles: true, err: "a[2Jb", page: "did not succeed"},
-		{name: "made-up code", request: get("/?state={state}&iss=https://idp.test&code=x", host), want: "303", settles: true, err: "invalid_grant", page: "did not succeed"},
-		{name: "no code", request: get("/?state={state}&iss=https://idp.test", host), want: "303", settles: true, err: "neither a code nor an error", page: "did not succeed"},
-		{name: "other issuer", request: get("/?state={state}&iss=https://evil.test&code=x", host), want: "303", settles: true, err: "issuer \"https://evil.test\"", page: "did not succeed"},
-		{name: "issuer decides before error", request: get("/?state={state}&iss=https://evil.test&error=access_denied", host), want: "303", settles: true, err: "issuer \"https://evil.test\"", page: "did not succeed"},
-		{name: "no issuer", request: get("/?state={state}&code=x", host), want: "303", settles: true, err: "does not say which issuer", page: "did not succeed"},
+		{name: "good", request: get("/?{q}", host), want: "303 See Other", settles: true,
+			page: "You are signed in"},
+		{name: "form post", request: post("{q}"), want: "303 See Other", settles: true,
+			page: "You are signed in"},
+		{name: "host in capitals", request: get("/?{q}", "LOCALHOST:53000"), want: "303 See Other",
+			settles: true, page: "You are signed in"},
+		{name: "declined",
+			request: get("/?state={state}&iss=https://idp.test&error=access_denied&error_description=no",
+				host),
+			want: "303", settles: true, err: "access_denied: no", page: "Sign-in was declined"},
+		{name: "other error",
+			request: get("/?state={state}&iss=https://idp.test&error=server_error", host), want: "303",
+			settles: true, err: "server_error", page: "Sign-in did not succeed"},
+		{name: "error with a terminal's commands",
+			request: get("/?state={state}&iss=https://idp.test&error=a%1b%5b2Jb", host), want: "303",
+			settles: true, err: "a[2Jb", page: "did not succeed"},
+		{name: "made-up code", request: get("/?state={state}&iss=https://idp.test&code=x", host),
+			want: "303", settles: true, err: "invalid_grant", page: "did not succeed"},
+		{name: "no code", request: get("/?state={state}&iss=https://idp.test", host), want: "303",
+			settles: true, err: "neither a code nor an error", page: "did not succeed"},
+		{name: "other issuer", request: get("/?state={state}&iss=https://evil.test&code=x", host),
+			want: "303", settles: true, err: "issuer \"https://evil.test\"", page: "did not succeed"},
+		{name: "issuer decides before error",
+			request: get("/?state={state}&iss=https://evil.test&error=access_denied", host), want: "303",
+			settles: true, err: "issuer \"https://evil.test\"", page: "did not succeed"},
+		{name: "no issuer", request: get("/?state={state}&code=x", host), want: "303", settles: true,
+			err: "does not say which issuer", page: "did not succeed"},
 		{name: "favicon", request: get("/favicon.ico", host), want: "404"},
 		{name: "other path", request: get("/callback?{q}", host), want: "404"},
 		{name: "nothing", request: get("/", host), want: "400"},
@@ -56,7 +75,8 @@ func TestOnlyTheAnswerOfTheSignInSettlesIt(t *testing.T) {
 		{name: "semicolons", request: get("/?{q};x=y", host), want: "400"},
 		{name: "head", request: "HEAD /?{q} HTTP/1.1\r\nHost: " + host + "\r\n\r\n", want: "405"},
 		{name: "put", request: "PUT /?{q} HTTP/1.1\r\nHost: " + host + "\r\n\r\n", want: "405"},
-		{name: "post with the answer in the query", request: "POST /?{q} HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\n\r\n", want: "400"},
+		{name: "post with the answer in the query",
+			request: "POST /?{q} HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 0\r\n\r\n", want: "400"},
 		{name: "big form", request: post("x=" + strings.Repeat("y", 70<<10) + "&{q}"), want: "400"},
 		{name: "other host", request: get("/?{q}", "evil.test:53000"), want: "421"},
 		{name: "other port", request: get("/?{q}", "localhost:53001"), want: "421"},
@@ -95,7 +115,8 @@ func TestOnlyTheAnswerOfTheSignInSettlesIt(t *testing.T) {
 			if !strings.Contains(answer, tt.want) {
 				t.Errorf("answered %s, want %s", answer, tt.want)
 			}
-			for _, header := range []string{"Cache-Control: no-store", "Referrer-Policy: no-referrer", "X-Content-Type-Options: nosniff", "Content-Security-Policy: default-src 'none'"} {
+			for _, header := range []string{"Cache-Control: no-store", "Referrer-Policy: no-referrer",
+				"X-Content-Type-Options: nosniff", "Content-Security-Policy: default-src 'none'"} {
 				if !strings.Contains(raw, header) {
 					t.Errorf("no %s in %s", header, raw)
 				}
@@ -106,7 +127,8 @@ func TestOnlyTheAnswerOfTheSignInSettlesIt(t *testing.T) {
 			if d := time.Since(start); tt.settles != (d < time.Second) {
 				t.Errorf("over after %v", d)
 			}
-			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+			if tt.err == "" && err != nil ||
+				tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 				t.Errorf("%v, want %q", err, tt.err)
 			}
 			synctest.Wait()
@@ -135,7 +157,9 @@ func TestClosedPageDoesNotEndTheSignIn(t *testing.T) {
 			h.bring(location)
 			return nil
 		}
-		if d := elapse(func() { signedIn(t, interactive(t, h, &MemoryCache{}, nil)) }); d != 2*time.Second {
+		if d := elapse(func() {
+			signedIn(t, interactive(t, h, &MemoryCache{}, nil))
+		}); d != 2*time.Second {
 			t.Errorf("after %v", d)
 		}
 	})
@@ -149,7 +173,8 @@ func TestFirstAnswerWithTheStateCounts(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		h.back = func(location string) error {
 			h.bring(location)
-			return h.visit("http://localhost:53000/?error=access_denied&iss=https://idp.test&state=" + h.last().Get("state"))
+			return h.visit("http://localhost:53000/?error=access_denied&iss=https://idp.test&state=" +
+				h.last().Get("state"))
 		}
 		signedIn(t, interactive(t, h, &MemoryCache{}, nil))
 		synctest.Wait()
@@ -177,7 +202,8 @@ func TestCodeOfAnAnswerIsNeverScrubbed(t *testing.T) {
 		_, err := interactive(t, h, &MemoryCache{}, nil).Token(t.Context())
 		synctest.Wait() // for the page
 		oe := (*OAuthError)(nil)
-		if !errors.As(err, &oe) || oe.Code != "access_denied" || strings.Contains(oe.Description, "gate") || !strings.Contains(h.page, "declined") {
+		if !errors.As(err, &oe) || oe.Code != "access_denied" ||
+			strings.Contains(oe.Description, "gate") || !strings.Contains(h.page, "declined") {
 			t.Errorf("%v; page: %s", err, h.page)
 		}
 	})
@@ -253,9 +279,11 @@ func TestRFC9207Section2(t *testing.T) {
 			"code=x1848ZT64p4IirMPT0R-X3141MFPTuBX-VFL_cvaplMH58&state=ZWVlNDBlYzA1NjdkMDNhYjg3ZjUxZjAyNGQzMTM2NzI&iss=https%3A%2F%2Fhonest.as.example",
 			"x1848ZT64p4IirMPT0R-X3141MFPTuBX-VFL_cvaplMH58", ""},
 		{"N2JjNGJhY2JiZjRhYzA3MGJkMzNmMDE5OWJhZmJhZjA",
-			"error=access_denied&state=N2JjNGJhY2JiZjRhYzA3MGJkMzNmMDE5OWJhZmJhZjA&iss=https%3A%2F%2Fhonest.as.example", "", "access_denied"},
+			"error=access_denied&state=N2JjNGJhY2JiZjRhYzA3MGJkMzNmMDE5OWJhZmJhZjA&iss=https%3A%2F%2Fhonest.as.example",
+			"", "access_denied"},
 	} {
-		for issuer, named := range map[string]bool{"https://honest.as.example": true, "https://attacker.example": false} {
+		for issuer, named := range map[string]bool{"https://honest.as.example": true,
+			"https://attacker.example": false} {
 			c := newCallback(&url.URL{}, &metadata{Issuer: issuer, SendsIssuer: true})
 			c.state = tt.state
 			values, err := url.ParseQuery(tt.query)

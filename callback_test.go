@@ -87,7 +87,8 @@ func TestForgedCallbacksDoNotSettleTheSignIn(t *testing.T) {
 				if status != 0 && (status < 400 || status > 499) {
 					mu.Lock()
 					defer mu.Unlock()
-					settled = append(settled, fmt.Sprint(status, " for ", method, " ", host, path, "?", q.Encode()))
+					settled = append(settled,
+						fmt.Sprint(status, " for ", method, " ", host, path, "?", q.Encode()))
 				}
 			}()
 		}
@@ -95,7 +96,8 @@ func TestForgedCallbacksDoNotSettleTheSignIn(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			<-start
-			if status, _ := call(back.Host, "GET", back.Host, answer.RequestURI()); status != http.StatusSeeOther {
+			if status, _ := call(back.Host, "GET", back.Host,
+				answer.RequestURI()); status != http.StatusSeeOther {
 				t.Errorf("the real one was answered %d", status)
 			}
 			_, b := call(back.Host, "GET", back.Host, back.Path)
@@ -106,8 +108,10 @@ func TestForgedCallbacksDoNotSettleTheSignIn(t *testing.T) {
 		close(start)
 		return nil
 	}
-	p, err := NewInteractive(InteractiveConfig{Endpoint: Issuer(idp.Issuer), ClientID: "app", Scopes: []string{"read"}, RedirectURL: "http://127.0.0.1:0/back",
-		OpenBrowser: open, Output: io.Discard, Options: Options{Cache: &MemoryCache{}, HTTPClient: idp.Client()}})
+	p, err := NewInteractive(InteractiveConfig{Endpoint: Issuer(idp.Issuer), ClientID: "app",
+		Scopes: []string{"read"}, RedirectURL: "http://127.0.0.1:0/back",
+		OpenBrowser: open, Output: io.Discard,
+		Options: Options{Cache: &MemoryCache{}, HTTPClient: idp.Client()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,20 +24,28 @@ func TestSlowSignerIsAbandonedAtTheDeadline(t *testing.T) {
 		after  time.Duration
 		signer func(block func()) func(context.Context) (crypto.Signer, error)
 	}{
-		{"2 s for the signer", 2 * time.Second, func(block func()) func(context.Context) (crypto.Signer, error) {
-			return func(context.Context) (crypto.Signer, error) { block(); return hsm{key}, nil }
-		}},
-		{"2 s for Sign", 2 * time.Second, func(block func()) func(context.Context) (crypto.Signer, error) {
-			return func(context.Context) (crypto.Signer, error) {
-				return signFunc{key.Public(), func() ([]byte, error) { block(); return derSignature(make([]byte, 64)), nil }}, nil
-			}
-		}},
+		{"2 s for the signer", 2 * time.Second,
+			func(block func()) func(context.Context) (crypto.Signer, error) {
+				return func(context.Context) (crypto.Signer, error) { block(); return hsm{key}, nil }
+			}},
+		{"2 s for Sign", 2 * time.Second,
+			func(block func()) func(context.Context) (crypto.Signer, error) {
+				return func(context.Context) (crypto.Signer, error) {
+					return signFunc{key.Public(), func() ([]byte, error) {
+						block()
+						return derSignature(make([]byte, 64)), nil
+					}}, nil
+				}
+			}},
 		{"the signer hangs", time.Hour, func(block func()) func(context.Context) (crypto.Signer, error) {
 			return func(context.Context) (crypto.Signer, error) { block(); return hsm{key}, nil }
 		}},
 		{"Sign hangs", time.Hour, func(block func()) func(context.Context) (crypto.Signer, error) {
 			return func(context.Context) (crypto.Signer, error) {
-				return signFunc{key.Public(), func() ([]byte, error) { block(); return nil, errors.New("too late") }}, nil
+				return signFunc{key.Public(), func() ([]byte, error) {
+					block()
+					return nil, errors.New("too late")
+				}}, nil
 			}
 		}},
 	} {
@@ -45,14 +53,18 @@ func TestSlowSignerIsAbandonedAtTheDeadline(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				idp := idptest.New()
 				idp.Always(idptest.Body(`{"access_token":"tok","expires_in":3600}`))
-				p := newCertificateProvider(t, idp, ClientCertificateConfig{Signer: tt.signer(func() { time.Sleep(tt.after) })})
+				p := newCertificateProvider(t, idp, ClientCertificateConfig{Signer: tt.signer(func() {
+					time.Sleep(tt.after)
+				})})
 				var err error
 				d := elapse(func() { _, err = p.Token(t.Context()) })
 				if tt.after < silentLimit {
 					if err != nil || d != tt.after {
 						t.Errorf("%v after %v", err, d)
 					}
-				} else if err == nil || !strings.Contains(err.Error(), "cdfauth: Signer did not return in time") || !errors.Is(err, context.DeadlineExceeded) || d != silentLimit {
+				} else if err == nil ||
+					!strings.Contains(err.Error(), "cdfauth: Signer did not return in time") ||
+					!errors.Is(err, context.DeadlineExceeded) || d != silentLimit {
 					t.Errorf("%v after %v, want an error that names Signer after %v", err, d, silentLimit)
 				}
 				time.Sleep(tt.after) // so that the abandoned goroutine ends with the bubble
@@ -70,7 +82,10 @@ func TestRotatedCertificateIsUsedFromTheNextExchange(t *testing.T) {
 		idp.Always(idptest.Body(`{"access_token":"tok","expires_in":3600}`))
 		oldKey, newKey := testKey(t, "p256-pkcs8.pem"), testKey(t, "ed25519-pkcs8.pem")
 		text := oldKey
-		p := newCertificateProvider(t, idp, ClientCertificateConfig{Certificate: func(context.Context) (string, error) { return text, nil }})
+		p := newCertificateProvider(t, idp,
+			ClientCertificateConfig{Certificate: func(context.Context) (string, error) {
+				return text, nil
+			}})
 		tok, _ := get(t, p)
 		text = oldKey + newKey // half-written
 		until(tok, DefaultLeeway)
@@ -91,7 +106,8 @@ func TestRotatedCertificateIsUsedFromTheNextExchange(t *testing.T) {
 		}
 		for i, name := range []string{"p256-pkcs8.pem", "ed25519-pkcs8.pem"} {
 			o := open(t, requests[i].Form.Get("client_assertion"))
-			if !o.verify(parseTestKey(t, name).Public()) || o.claims["iat"] != float64(requests[i].At.Unix()) {
+			if !o.verify(parseTestKey(t, name).Public()) ||
+				o.claims["iat"] != float64(requests[i].At.Unix()) {
 				t.Errorf("request %d is not signed by %s, or not at the time: %v", i, name, o.claims)
 			}
 		}

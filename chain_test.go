@@ -32,8 +32,12 @@ func TestChainIsOrderedFromTheKeysCertificate(t *testing.T) {
 	inter := issueCert(t, "inter", keys[1], root, keys[0], ca)
 	leaf := issueCert(t, "leaf", keys[2], inter, keys[1], nil)
 	sameName := issueCert(t, "inter", keys[3], root, keys[0], ca)
-	expired := issueCert(t, "inter", keys[1], root, keys[0], func(c *x509.Certificate) { c.IsCA = true; c.NotAfter = testNow.Add(-time.Hour) })
-	crossed := issueCert(t, "root", keys[0], inter, keys[1], ca) // it and inter are issuers of each other
+	expired := issueCert(t, "inter", keys[1], root, keys[0], func(c *x509.Certificate) {
+		c.IsCA = true
+		c.NotAfter = testNow.Add(-time.Hour)
+	})
+	// It and inter are issuers of each other.
+	crossed := issueCert(t, "root", keys[0], inter, keys[1], ca)
 	stranger := issueCert(t, "stranger", keys[4], nil, nil, nil)
 
 	for _, tt := range []struct {
@@ -42,10 +46,14 @@ func TestChainIsOrderedFromTheKeysCertificate(t *testing.T) {
 		want  []*x509.Certificate
 	}{
 		{"in order", []*x509.Certificate{leaf, inter, root}, []*x509.Certificate{leaf, inter, root}},
-		{"out of order", []*x509.Certificate{root, stranger, inter, leaf}, []*x509.Certificate{leaf, inter, root}},
-		{"twice", []*x509.Certificate{root, leaf, inter, root, leaf, inter}, []*x509.Certificate{leaf, inter, root}},
-		{"two issuers of one name", []*x509.Certificate{sameName, inter, leaf}, []*x509.Certificate{leaf, inter}},
-		{"an expired issuer", []*x509.Certificate{expired, inter, leaf}, []*x509.Certificate{leaf, inter}},
+		{"out of order", []*x509.Certificate{root, stranger, inter, leaf},
+			[]*x509.Certificate{leaf, inter, root}},
+		{"twice", []*x509.Certificate{root, leaf, inter, root, leaf, inter},
+			[]*x509.Certificate{leaf, inter, root}},
+		{"two issuers of one name", []*x509.Certificate{sameName, inter, leaf},
+			[]*x509.Certificate{leaf, inter}},
+		{"an expired issuer", []*x509.Certificate{expired, inter, leaf},
+			[]*x509.Certificate{leaf, inter}},
 		{"a gap", []*x509.Certificate{root, leaf}, []*x509.Certificate{leaf}},
 		{"a cycle", []*x509.Certificate{crossed, inter, leaf}, []*x509.Certificate{leaf, inter, crossed}},
 	} {
@@ -74,7 +82,8 @@ func TestChainIsOrderedFromTheKeysCertificate(t *testing.T) {
 		parent, parentKey = issueCert(t, strconv.Itoa(i), next, parent, parentKey, ca), next
 		long += pemOf(parent)
 	}
-	pair, err := parseText(long+pemOf(issueCert(t, "leaf", key, parent, parentKey, nil))+pemOfKey(t, key), "")
+	pair, err := parseText(
+		long+pemOf(issueCert(t, "leaf", key, parent, parentKey, nil))+pemOfKey(t, key), "")
 	if err != nil || len(pair.chain) != 10 {
 		t.Errorf("chain of 16: %v, %d certificates, want 10", err, len(pair.chain))
 	}
@@ -85,22 +94,29 @@ func TestChainIsOrderedFromTheKeysCertificate(t *testing.T) {
 func TestCertificateValidForLongestIsPreferred(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	at := func(from, to time.Duration) *x509.Certificate {
-		return issueCert(t, "leaf", key, nil, nil, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = testNow.Add(from), testNow.Add(to) })
+		return issueCert(t, "leaf", key, nil, nil, func(c *x509.Certificate) {
+			c.NotBefore, c.NotAfter = testNow.Add(from), testNow.Add(to)
+		})
 	}
-	past, present, longer, future := at(-3*time.Hour, -time.Hour), at(-2*time.Hour, time.Hour), at(-time.Hour, 2*time.Hour), at(time.Hour, 9*time.Hour)
-	for i, certs := range [][]*x509.Certificate{{past, longer}, {longer, past}, {present, longer}, {longer, present}, {future, longer}, {longer, future}, {past, present, longer, future}} {
+	past, present, longer, future := at(-3*time.Hour, -time.Hour), at(-2*time.Hour, time.Hour),
+		at(-time.Hour, 2*time.Hour), at(time.Hour, 9*time.Hour)
+	for i, certs := range [][]*x509.Certificate{{past, longer}, {longer, past}, {present, longer},
+		{longer, present}, {future, longer}, {longer, future}, {past, present, longer, future}} {
 		pair, err := parseText(pemOfKey(t, key)+pemOf(certs...), "")
 		if err != nil || !pair.chain[0].Equal(longer) {
 			t.Errorf("%d: %v, or not the one that is valid for longest", i, err)
 		}
 	}
-	for cert, want := range map[*x509.Certificate]string{past: "expired at 2026-11-20T11:00:00Z", future: "not valid before 2026-11-20T13:00:00Z"} {
+	for cert, want := range map[*x509.Certificate]string{past: "expired at 2026-11-20T11:00:00Z",
+		future: "not valid before 2026-11-20T13:00:00Z"} {
 		pair, err := parseText(pemOfKey(t, key)+pemOf(cert), "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = checkValidity(pair.chain[0], testNow)
-		if err == nil || err.Error() != "cdfauth: Certificate has a certificate that "+strings.Replace(want, "not", "is not", 1) {
+		if err == nil ||
+			err.Error() != "cdfauth: Certificate has a certificate that "+
+				strings.Replace(want, "not", "is not", 1) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
@@ -110,7 +126,8 @@ func TestCertificateValidForLongestIsPreferred(t *testing.T) {
 // windows of Windows. Each form that can be read in one way only is read. For anything else
 // the error shows the text, unless it may be a key.
 func TestThumbprintIsReadAsItIsPasted(t *testing.T) {
-	const sha1, sha256 = "00ffabcdef0123456789abcdef0123456789abcd", "fe0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+	const sha1, sha256 = "00ffabcdef0123456789abcdef0123456789abcd",
+		"fe0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 	colons := func(digits string) string {
 		var pairs []string
 		for i := 0; i < len(digits); i += 2 {
@@ -126,7 +143,8 @@ func TestThumbprintIsReadAsItIsPasted(t *testing.T) {
 			strings.ReplaceAll(colons(digits), ":", " "),
 			strings.ReplaceAll(colons(digits), ":", "-"),
 			strings.ReplaceAll(colons(digits), ":", "\u00a0"),
-			"\u200e" + strings.ReplaceAll(colons(digits), ":", " "), // from the certificate window of Windows
+			// From the certificate window of Windows.
+			"\u200e" + strings.ReplaceAll(colons(digits), ":", " "),
 			"\ufeff" + digits + "\r\n",
 			`"` + digits + `"`,
 			"  " + digits + "\n",
@@ -159,7 +177,8 @@ func TestThumbprintIsReadAsItIsPasted(t *testing.T) {
 		"CN=my-app":            `Thumbprint is "CN=my-app": want`,
 		testKey(t, "p224.pem"): `Thumbprint is "-----BEGIN…": want`,
 	} {
-		if got, err := parseThumbprint(text); got != nil || err == nil || !strings.HasPrefix(err.Error(), "cdfauth: "+want) {
+		if got, err := parseThumbprint(text); got != nil || err == nil ||
+			!strings.HasPrefix(err.Error(), "cdfauth: "+want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}
@@ -188,8 +207,10 @@ func TestUnreadableCertificateMattersOnlyWhereItIsNeeded(t *testing.T) {
 	}{
 		{"with its thumbprint", ClientCertificateConfig{Thumbprint: given}, plainURL, ""},
 		{"with its thumbprint, for Entra", ClientCertificateConfig{Thumbprint: given}, entraURL, ""},
-		{"without", ClientCertificateConfig{}, plainURL, "Certificate has a certificate that is not readable: x509: negative serial number"},
-		{"to be sent", ClientCertificateConfig{Thumbprint: given, SendChain: true}, plainURL, "Certificate has a certificate that is not readable: x509: negative serial number"},
+		{"without", ClientCertificateConfig{}, plainURL,
+			"Certificate has a certificate that is not readable: x509: negative serial number"},
+		{"to be sent", ClientCertificateConfig{Thumbprint: given, SendChain: true}, plainURL,
+			"Certificate has a certificate that is not readable: x509: negative serial number"},
 	} {
 		tt.cfg.Certificate = SecretString(text)
 		jwt, err := newTestSigner(t, tt.cfg).assertion(t.Context(), tt.url)
@@ -223,9 +244,12 @@ func TestCertificateInAnotherFormatIsNamed(t *testing.T) {
 		{"X509 CERTIFICATE", block("X509 CERTIFICATE", cert.Raw), ""},
 		{"TRUSTED CERTIFICATE", block("TRUSTED CERTIFICATE", append(bytes.Clone(cert.Raw), 0x30, 0)), ""},
 		{"DER", string(cert.Raw), "is binary (DER): want PEM, as written by `openssl x509 -inform der"},
-		{"PKCS#7", block("PKCS7", pkcs7), "is PKCS#7 (.p7b): want PEM, as written by `openssl pkcs7 -print_certs"},
-		{"PKCS#7 of Windows", block("CERTIFICATE", pkcs7), "is PKCS#7 (.p7b): want PEM, as written by `openssl pkcs7 -print_certs"},
-		{"PKCS#7 in DER", string(pkcs7), "is binary (DER): want PEM, as written by `openssl pkcs7 -inform der"},
+		{"PKCS#7", block("PKCS7", pkcs7),
+			"is PKCS#7 (.p7b): want PEM, as written by `openssl pkcs7 -print_certs"},
+		{"PKCS#7 of Windows", block("CERTIFICATE", pkcs7),
+			"is PKCS#7 (.p7b): want PEM, as written by `openssl pkcs7 -print_certs"},
+		{"PKCS#7 in DER", string(pkcs7),
+			"is binary (DER): want PEM, as written by `openssl pkcs7 -inform der"},
 		{"cut off", pemOf(cert)[:100], "has no line -----END CERTIFICATE-----"},
 	} {
 		for _, text := range []string{key + "\n" + tt.text, tt.text + "\n" + key} {
@@ -233,7 +257,9 @@ func TestCertificateInAnotherFormatIsNamed(t *testing.T) {
 			switch {
 			case tt.want == "" && (err != nil || len(pair.chain) != 1 || !pair.chain[0].Equal(cert)):
 				t.Errorf("%s: %v", tt.name, err)
-			case tt.want != "" && (err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate has a certificate that "+tt.want)):
+			case tt.want != "" &&
+				(err == nil ||
+					!strings.HasPrefix(err.Error(), "cdfauth: Certificate has a certificate that "+tt.want)):
 				t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 			}
 		}
@@ -247,7 +273,9 @@ func TestCertificateInAnotherFormatIsNamed(t *testing.T) {
 func TestThumbprintOfAnotherCertificateIsRefused(t *testing.T) {
 	key := parseTestKey(t, "p256-pkcs8.pem")
 	old := issueCert(t, "old", key, nil, nil, nil)
-	renewed := issueCert(t, "new", key, nil, nil, func(c *x509.Certificate) { c.NotAfter = testNow.Add(48 * time.Hour) })
+	renewed := issueCert(t, "new", key, nil, nil, func(c *x509.Certificate) {
+		c.NotAfter = testNow.Add(48 * time.Hour)
+	})
 	stranger := issueCert(t, "stranger", parseTestKey(t, "p384-pkcs8.pem"), nil, nil, nil)
 	text := testKey(t, "p256-pkcs8.pem") + pemOf(old, renewed, stranger)
 	hashes := []crypto.Hash{crypto.SHA256}
@@ -256,19 +284,25 @@ func TestThumbprintOfAnotherCertificateIsRefused(t *testing.T) {
 	}
 	for _, hash := range hashes {
 		for _, c := range []*x509.Certificate{old, renewed} {
-			s := newTestSigner(t, ClientCertificateConfig{Certificate: SecretString(text), Thumbprint: hexOf(thumbprintOf(c, hash)), SendChain: true})
+			s := newTestSigner(t,
+				ClientCertificateConfig{Certificate: SecretString(text),
+					Thumbprint: hexOf(thumbprintOf(c, hash)), SendChain: true})
 			jwt, err := s.assertion(t.Context(), plainURL)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if x5c := open(t, jwt).header["x5c"].([]any); len(x5c) != 1 || x5c[0] != base64.StdEncoding.EncodeToString(c.Raw) {
+			if x5c := open(t, jwt).header["x5c"].([]any); len(x5c) != 1 ||
+				x5c[0] != base64.StdEncoding.EncodeToString(c.Raw) {
 				t.Errorf("%v of %s: another certificate is sent", hash, c.Subject)
 			}
 		}
 		for _, sum := range [][]byte{thumbprintOf(stranger, hash), make([]byte, hash.Size())} {
-			s := newTestSigner(t, ClientCertificateConfig{Certificate: SecretString(text), Thumbprint: hexOf(sum)})
+			s := newTestSigner(t,
+				ClientCertificateConfig{Certificate: SecretString(text), Thumbprint: hexOf(sum)})
 			_, err := s.assertion(t.Context(), plainURL)
-			want := "cdfauth: Thumbprint is " + hexOf(sum) + ", and the certificate of the key in Certificate has " + hexOf(thumbprintOf(renewed, hash)) + ": leave Thumbprint out, or set it to that"
+			want := "cdfauth: Thumbprint is " + hexOf(sum) +
+				", and the certificate of the key in Certificate has " + hexOf(thumbprintOf(renewed, hash)) +
+				": leave Thumbprint out, or set it to that"
 			if err == nil || err.Error() != want {
 				t.Errorf("got %v, want %q", err, want)
 			}
@@ -281,12 +315,17 @@ func TestThumbprintOfAnotherCertificateIsRefused(t *testing.T) {
 // there before anything is sent. A provider that knows only the public key takes it.
 func TestExpiredCertificateIsRefusedWhereItsDatesAreKnown(t *testing.T) {
 	key := parseTestKey(t, "rsa-pkcs8.pem")
-	past := issueCert(t, "past", key, nil, nil, func(c *x509.Certificate) { c.NotAfter = testNow.Add(-time.Second) })
-	future := issueCert(t, "future", key, nil, nil, func(c *x509.Certificate) { c.NotBefore = testNow.Add(time.Second) })
+	past := issueCert(t, "past", key, nil, nil, func(c *x509.Certificate) {
+		c.NotAfter = testNow.Add(-time.Second)
+	})
+	future := issueCert(t, "future", key, nil, nil, func(c *x509.Certificate) {
+		c.NotBefore = testNow.Add(time.Second)
+	})
 	for _, c := range []struct {
 		cert *x509.Certificate
 		want string
-	}{{past, "that expired at 2026-11-20T11:59:59Z"}, {future, "that is not valid before 2026-11-20T12:00:01Z"}} {
+	}{{past, "that expired at 2026-11-20T11:59:59Z"},
+		{future, "that is not valid before 2026-11-20T12:00:01Z"}} {
 		sum := hexOf(thumbprintOf(c.cert, crypto.SHA256))
 		for _, tt := range []struct {
 			name, url string
@@ -302,7 +341,8 @@ func TestExpiredCertificateIsRefusedWhereItsDatesAreKnown(t *testing.T) {
 		} {
 			tt.cfg.Certificate = SecretString(testKey(t, "rsa-pkcs8.pem") + pemOf(c.cert))
 			_, err := newTestSigner(t, tt.cfg).assertion(t.Context(), tt.url)
-			if tt.refused != (err != nil) || err != nil && err.Error() != "cdfauth: Certificate has a certificate "+c.want {
+			if tt.refused != (err != nil) ||
+				err != nil && err.Error() != "cdfauth: Certificate has a certificate "+c.want {
 				t.Errorf("%s, %s: %v", c.cert.Subject, tt.name, err)
 			}
 		}

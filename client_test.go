@@ -86,7 +86,9 @@ type counted struct {
 
 // newCounted returns a server with an identity provider. If wrap is not nil, it replaces
 // the handler of the server, and if listen is not nil, it replaces the listener.
-func newCounted(t testing.TB, wrap func(http.Handler) http.Handler, listen func(net.Listener) net.Listener) *counted {
+func newCounted(
+	t testing.TB, wrap func(http.Handler) http.Handler, listen func(net.Listener) net.Listener,
+) *counted {
 	t.Helper()
 	if trusted == nil {
 		t.Skip("no certificate can be made trusted here")
@@ -309,7 +311,8 @@ func TestNothingUnaskedIsLogged(t *testing.T) {
 func TestCallersClientKeepsItsConnections(t *testing.T) {
 	s := newCounted(t, nil, nil)
 	transport := &http.Transport{}
-	p, err := newClientCredentials(Issuer(s.URL), Options{HTTPClient: &http.Client{Transport: transport}})
+	p, err := newClientCredentials(Issuer(s.URL),
+		Options{HTTPClient: &http.Client{Transport: transport}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,15 +340,21 @@ func TestProxyThatRefusesIsNamed(t *testing.T) {
 		http.Error(w, "BODYMARK", http.StatusProxyAuthRequired)
 	}))
 	defer proxy.Close()
-	c, err := newClient("test", TokenURL("https://idp.test/token"), "id", nil, nil, Options{}, new(clock))
+	c, err := newClient("test", TokenURL("https://idp.test/token"), "id", nil, nil,
+		Options{}, new(clock))
 	if err != nil {
 		t.Fatal(err)
 	}
 	address := strings.Replace(proxy.URL, "http://", "http://user:PASSMARK@", 1)
 	c.own.Proxy = func(r *http.Request) (*url.URL, error) { return r.URL.Parse(address) }
-	_, err = c.exchange(t.Context(), "client_credentials", 1, func(context.Context, string, *tokenRequest) error { return nil })
-	want := "the proxy " + strings.TrimPrefix(proxy.URL, "http://") + " refused to connect: 407 Proxy Authentication Required"
-	if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "MARK") || !isTransient(err) {
+	_, err = c.exchange(t.Context(), "client_credentials", 1,
+		func(context.Context, string, *tokenRequest) error {
+			return nil
+		})
+	want := "the proxy " + strings.TrimPrefix(proxy.URL, "http://") +
+		" refused to connect: 407 Proxy Authentication Required"
+	if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "MARK") ||
+		!isTransient(err) {
 		t.Errorf("%v, want %q", err, want)
 	}
 }

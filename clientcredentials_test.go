@@ -23,24 +23,31 @@ func TestClientCredentialsAreSentInOneWay(t *testing.T) {
 		want   url.Values
 	}{
 		{"post", func(*ClientCredentialsConfig) {}, "",
-			url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "client_secret": {"s3cret/of+the client"}, "scope": {"a b"}}},
-		{"basic", func(c *ClientCredentialsConfig) { c.BasicAuth = true }, "Basic Y2xpZW50OnMzY3JldCUyRm9mJTJCdGhlK2NsaWVudA==", // client:s3cret%2Fof%2Bthe+client
+			url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"},
+				"client_secret": {"s3cret/of+the client"}, "scope": {"a b"}}},
+		// In base64: client:s3cret%2Fof%2Bthe+client
+		{"basic", func(c *ClientCredentialsConfig) { c.BasicAuth = true },
+			"Basic Y2xpZW50OnMzY3JldCUyRm9mJTJCdGhlK2NsaWVudA==",
 			url.Values{"grant_type": {"client_credentials"}, "scope": {"a b"}}},
 		{"no scopes", func(c *ClientCredentialsConfig) { c.Scopes = nil }, "",
-			url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "client_secret": {"s3cret/of+the client"}}},
+			url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"},
+				"client_secret": {"s3cret/of+the client"}}},
 		{"params", func(c *ClientCredentialsConfig) {
 			c.Params = url.Values{"audience": {"https://x"}, "resource": {"urn:1", "urn:2"}}
-		}, "", url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "client_secret": {"s3cret/of+the client"}, "scope": {"a b"},
+		}, "", url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"},
+			"client_secret": {"s3cret/of+the client"}, "scope": {"a b"},
 			"audience": {"https://x"}, "resource": {"urn:1", "urn:2"}}},
 		{"assertion", func(c *ClientCredentialsConfig) {
 			c.ClientSecret, c.ClientAssertion = nil, SecretString(assertion)
 		}, "", url.Values{"grant_type": {"client_credentials"}, "client_id": {"client"}, "scope": {"a b"},
-			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion}}},
+			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+			"client_assertion":      {assertion}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			idp := idptest.New()
 			idp.Always(idptest.Body(`{"access_token":"tok","expires_in":3600}`))
-			cfg := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token?p=1"), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
+			cfg := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token?p=1"),
+				ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
 				Scopes: []string{"a", "b"}, Options: Options{HTTPClient: idp.Client()}}
 			tt.change(&cfg)
 			p, err := NewClientCredentials(cfg)
@@ -63,7 +70,8 @@ func TestClientCredentialsAreSentInOneWay(t *testing.T) {
 				if d := cmp.Diff(tt.want, r.Form); d != "" {
 					t.Errorf("form (-want +got):\n%s", d)
 				}
-				if r.Authorization != tt.auth || r.Method != "POST" || r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" ||
+				if r.Authorization != tt.auth || r.Method != "POST" ||
+					r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" ||
 					r.Header.Get("Accept") != "application/json" || r.Header.Get("Origin") != "" {
 					t.Errorf("%s with headers %v", r.Method, r.Header)
 				}
@@ -79,7 +87,8 @@ func TestClientCredentialsAreSentInOneWay(t *testing.T) {
 // out as the section prints it, as HTTP Basic and in the body.
 func TestClientAuthenticatesAsInRFC6749Section2_3_1(t *testing.T) {
 	const id, secret = "s6BhdRkqt3", "7Fjfp0ZBr1KtDRbnfVdmIw"
-	r := authenticated(t, ClientCredentialsConfig{ClientID: id, ClientSecret: SecretString(secret), BasicAuth: true})
+	r := authenticated(t,
+		ClientCredentialsConfig{ClientID: id, ClientSecret: SecretString(secret), BasicAuth: true})
 	if r.Authorization != "Basic czZCaGRSa3F0Mzo3RmpmcDBaQnIxS3REUmJuZlZkbUl3" {
 		t.Errorf("Authorization: %s", r.Authorization)
 	}
@@ -88,7 +97,8 @@ func TestClientAuthenticatesAsInRFC6749Section2_3_1(t *testing.T) {
 	}
 
 	r = authenticated(t, ClientCredentialsConfig{ClientID: id, ClientSecret: SecretString(secret)})
-	if r.Form.Get("client_id") != id || r.Form.Get("client_secret") != secret || r.Authorization != "" {
+	if r.Form.Get("client_id") != id || r.Form.Get("client_secret") != secret ||
+		r.Authorization != "" {
 		t.Errorf("body %v, Authorization %s", r.Form, r.Authorization)
 	}
 }
@@ -98,7 +108,8 @@ func TestClientAuthenticatesAsInRFC6749Section2_3_1(t *testing.T) {
 // another one for the provider. The text is the example of Appendix B.
 func TestClientSecretIsEncodedAsInRFC6749AppendixB(t *testing.T) {
 	const decoded, encoded = " %&+\u00a3\u20ac", "+%25%26%2B%C2%A3%E2%82%AC"
-	r := authenticated(t, ClientCredentialsConfig{ClientID: "a:b", ClientSecret: SecretString(decoded), BasicAuth: true})
+	r := authenticated(t,
+		ClientCredentialsConfig{ClientID: "a:b", ClientSecret: SecretString(decoded), BasicAuth: true})
 	pair, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(r.Authorization, "Basic "))
 	if want := "a%3Ab:" + encoded; err != nil || string(pair) != want {
 		t.Errorf("got %s, want %s", pair, want)
@@ -123,7 +134,8 @@ func authenticated(t *testing.T, cfg ClientCredentialsConfig) idptest.Request {
 // Appendix A.1 and A.4 allow. Parameters that the flow sets itself are not for callers.
 func TestClientCredentialsConfigErrorsNameTheField(t *testing.T) {
 	ok := func() ClientCredentialsConfig {
-		return ClientCredentialsConfig{Endpoint: Entra("contoso.onmicrosoft.com"), ClientID: "id", ClientSecret: SecretString("s3cret"), Scopes: ClusterScopes("greenfield")}
+		return ClientCredentialsConfig{Endpoint: Entra("contoso.onmicrosoft.com"), ClientID: "id",
+			ClientSecret: SecretString("s3cret"), Scopes: ClusterScopes("greenfield")}
 	}
 	for _, tt := range []struct {
 		want   string // in the error
@@ -132,21 +144,29 @@ func TestClientCredentialsConfigErrorsNameTheField(t *testing.T) {
 		{"Endpoint is missing", func(c *ClientCredentialsConfig) { c.Endpoint = Endpoint{} }},
 		{"ClientID is missing", func(c *ClientCredentialsConfig) { c.ClientID = "" }},
 		{"ClientID has a line end at its end", func(c *ClientCredentialsConfig) { c.ClientID = "id\n" }},
-		{"ClientID has a line end at its end", func(c *ClientCredentialsConfig) { c.ClientID = "id\r\n" }},
+		{"ClientID has a line end at its end",
+			func(c *ClientCredentialsConfig) { c.ClientID = "id\r\n" }},
 		{"ClientID has a blank at its start", func(c *ClientCredentialsConfig) { c.ClientID = "id " }},
 		{"ClientID has a blank at its start", func(c *ClientCredentialsConfig) { c.ClientID = " id" }},
 		{"ClientID has quotes around it", func(c *ClientCredentialsConfig) { c.ClientID = `"id"` }},
 		{"ClientID has quotes around it", func(c *ClientCredentialsConfig) { c.ClientID = "'id'" }},
-		{"ClientID has a byte order mark at its start", func(c *ClientCredentialsConfig) { c.ClientID = "\ufeffid" }},
-		{"ClientID has a NUL (is the text UTF-16?) at byte 2 of 4", func(c *ClientCredentialsConfig) { c.ClientID = "i\x00d\x00" }},
-		{"ClientID has a control character (U+001F) at byte 2 of 3", func(c *ClientCredentialsConfig) { c.ClientID = "a\x1fb" }},
-		{"ClientID has a control character (U+007F) at byte 2 of 3", func(c *ClientCredentialsConfig) { c.ClientID = "a\x7fb" }},
-		{"ClientID has a byte that is not UTF-8 at its start", func(c *ClientCredentialsConfig) { c.ClientID = "\xe9d\u00e9" }},
-		{"ClientID has a character that is not ASCII at its end", func(c *ClientCredentialsConfig) { c.ClientID = "d\u00e9" }},
+		{"ClientID has a byte order mark at its start",
+			func(c *ClientCredentialsConfig) { c.ClientID = "\ufeffid" }},
+		{"ClientID has a NUL (is the text UTF-16?) at byte 2 of 4",
+			func(c *ClientCredentialsConfig) { c.ClientID = "i\x00d\x00" }},
+		{"ClientID has a control character (U+001F) at byte 2 of 3",
+			func(c *ClientCredentialsConfig) { c.ClientID = "a\x1fb" }},
+		{"ClientID has a control character (U+007F) at byte 2 of 3",
+			func(c *ClientCredentialsConfig) { c.ClientID = "a\x7fb" }},
+		{"ClientID has a byte that is not UTF-8 at its start",
+			func(c *ClientCredentialsConfig) { c.ClientID = "\xe9d\u00e9" }},
+		{"ClientID has a character that is not ASCII at its end",
+			func(c *ClientCredentialsConfig) { c.ClientID = "d\u00e9" }},
 		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{`a"b`} }},
 		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{`a\b`} }},
 		{"Scopes has", func(c *ClientCredentialsConfig) { c.Scopes = []string{"\u00e9"} }},
-		{"ClientSecret is missing", func(c *ClientCredentialsConfig) { c.ClientSecret = SecretString("") }},
+		{"ClientSecret is missing",
+			func(c *ClientCredentialsConfig) { c.ClientSecret = SecretString("") }},
 		{"ClientSecret is missing", func(c *ClientCredentialsConfig) { c.ClientSecret = SecretFile("") }},
 		{"ClientSecret is missing", func(c *ClientCredentialsConfig) { c.ClientSecret = SecretFile() }},
 		{"both set", func(c *ClientCredentialsConfig) { c.ClientAssertion = SecretString("jwt") }},
@@ -164,11 +184,16 @@ func TestClientCredentialsConfigErrorsNameTheField(t *testing.T) {
 		cfg := ok()
 		tt.change(&cfg)
 		p, err := NewClientCredentials(cfg)
-		if err == nil || p != nil || !strings.HasPrefix(err.Error(), "cdfauth: ") || !strings.Contains(err.Error(), tt.want) {
+		if err == nil || p != nil || !strings.HasPrefix(err.Error(), "cdfauth: ") ||
+			!strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want an error with %q", err, tt.want)
 		}
 	}
-	for _, name := range strings.Fields("grant_type client_id client_secret client_assertion client_assertion_type scope code redirect_uri code_verifier code_challenge code_challenge_method refresh_token device_code response_type response_mode state nonce request request_uri prompt login_hint client_info username password assertion") {
+	for _, name := range strings.Fields(
+		`grant_type client_id client_secret client_assertion client_assertion_type scope code
+		redirect_uri code_verifier code_challenge code_challenge_method refresh_token
+		device_code response_type response_mode state nonce request request_uri prompt
+		login_hint client_info username password assertion`) {
 		cfg := ok()
 		cfg.Params = url.Values{name: {"x"}}
 		if _, err := NewClientCredentials(cfg); err == nil || !strings.Contains(err.Error(), name) {

@@ -45,7 +45,8 @@ func TestWaitIsTheShorterOfBothClocks(t *testing.T) {
 // TestAddMovesBothClocks: a later moment is later by both clocks. Otherwise one of them would
 // say that its time is over.
 func TestAddMovesBothClocks(t *testing.T) {
-	if got, want := (moment{wall: 100, monotonic: 1000}).add(7), (moment{wall: 107, monotonic: 1007}); got != want {
+	if got, want := (moment{wall: 100, monotonic: 1000}).add(7),
+		(moment{wall: 107, monotonic: 1007}); got != want {
 		t.Errorf("%v, want %v", got, want)
 	}
 }

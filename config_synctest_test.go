@@ -26,7 +26,9 @@ func TestClearCacheIgnoresTheContentUntilASignIn(t *testing.T) {
 func clearCache(t *testing.T, path string) {
 	idp := idptest.New()
 	start := func(more string) Provider {
-		p, err := Load([]byte(`{"device_code":{"oauth_discovery_url":"https://idp.test","client_id":"app","scopes":[],"token_cache_path":"`+path+`"`+more+`}}`), Options{HTTPClient: idp.Client()})
+		config := `{"device_code":{"oauth_discovery_url":"https://idp.test","client_id":"app","scopes":[],` +
+			`"token_cache_path":"` + path + `"` + more + `}}`
+		p, err := Load([]byte(config), Options{HTTPClient: idp.Client()})
 		if err != nil {
 			t.Fatal(err)
 		}

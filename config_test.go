@@ -40,11 +40,14 @@ func wire(t *testing.T, load func(Options) (Provider, error)) (sent []string) {
 		sent = append(sent, line)
 		body := `{"access_token":"t","expires_in":3600}`
 		if root, ok := strings.CutSuffix(r.URL.String(), wellKnown); ok {
-			body = `{"issuer":"` + root + `","token_endpoint":"` + root + `/token","authorization_endpoint":"` + root + `/authorize","device_authorization_endpoint":"` + root + `/device"}`
+			body = `{"issuer":"` + root + `","token_endpoint":"` + root +
+				`/token","authorization_endpoint":"` + root + `/authorize","device_authorization_endpoint":"` +
+				root + `/device"}`
 		} else if strings.Contains(r.URL.Path, "device") {
 			body = `{"error":"access_denied"}` // it ends the flow
 		}
-		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+		return &http.Response{StatusCode: 200, Header: http.Header{},
+			Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
 	})}
 	p, err := load(Options{HTTPClient: hc, Cache: new(MemoryCache)})
 	if err != nil {
@@ -69,7 +72,8 @@ func TestLoadSendsWhatThePythonSDKSends(t *testing.T) {
 			"POST https://idp.test/token audience=api client_id=app client_secret=s grant_type=client_credentials max_age=60 scope=b a"},
 		{`{"client_credentials":{"token_url":"https://idp.test/token","client_id":"app","client_secret":"s","scopes":null}}`,
 			"POST https://idp.test/token client_id=app client_secret=s grant_type=client_credentials"},
-		{`{"client_certificate":{"authority_url":"https://idp.test/tenant","client_id":"app","certificate":"` + pem + `","scopes":"a b"}}`,
+		{`{"client_certificate":{"authority_url":"https://idp.test/tenant","client_id":"app","certificate":"` +
+			pem + `","scopes":"a b"}}`,
 			"POST https://idp.test/tenant/oauth2/v2.0/token client_assertion=… client_assertion_type=… client_id=app grant_type=client_credentials scope=a b"},
 		{`{"device_code":{"authority_url":"https://idp.test/11111111-2222-3333-4444-555555555555","client_id":"app","cdf_cluster":"greenfield","audience":"api","x":"y"}}`,
 			"GET https://idp.test/11111111-2222-3333-4444-555555555555/v2.0/.well-known/openid-configuration\n" +
@@ -77,7 +81,8 @@ func TestLoadSendsWhatThePythonSDKSends(t *testing.T) {
 		{`{"device_code":{"oauth_discovery_url":"https://idp.test/oauth","authority_url":null,"client_id":"app","scopes":["read"]}}`,
 			"GET https://idp.test/oauth/.well-known/openid-configuration\nPOST https://idp.test/oauth/device client_id=app scope=read openid profile offline_access"},
 	} {
-		if got := strings.Join(wire(t, func(o Options) (Provider, error) { return Load([]byte(tt.config), o) }), "\n"); got != tt.want {
+		sent := wire(t, func(o Options) (Provider, error) { return Load([]byte(tt.config), o) })
+		if got := strings.Join(sent, "\n"); got != tt.want {
 			t.Errorf("%s\nsent %s\nwant %s", tt.config, got, tt.want)
 		}
 	}
@@ -148,19 +153,24 @@ func TestLoadSetsWhatIsNotSent(t *testing.T) {
 		t.Error("with mem_cache_only, the cache given beside it was used")
 	}
 	beside.Cache = nil
-	if c, ok := load(map[string]any{"clear_cache": true}).Cache.(*clearedCache); ok { // this machine has a home directory
+	// This machine has a home directory.
+	if c, ok := load(map[string]any{"clear_cache": true}).Cache.(*clearedCache); ok {
 		if path, _ := DefaultCachePath("app"); c.cache.(*FileCache).path != path {
 			t.Errorf("to be cleared is %s, want %s", c.cache.(*FileCache).path, path)
 		}
 	} else if _, err := DefaultCachePath("app"); err == nil {
 		t.Error("the default cache is not cleared")
 	}
-	c := load(map[string]any{"prompt": "login", "login_hint": "ada", "redirect_port": json.Number("8400"), "audience": "api"})
-	if c.Prompt != "login" || c.LoginHint != "ada" || c.RedirectPort != 8400 || c.Params.Encode() != "audience=api" {
+	c := load(map[string]any{"prompt": "login", "login_hint": "ada",
+		"redirect_port": json.Number("8400"), "audience": "api"})
+	if c.Prompt != "login" || c.LoginHint != "ada" || c.RedirectPort != 8400 ||
+		c.Params.Encode() != "audience=api" {
 		t.Errorf("%+v", c)
 	}
 	for _, kind := range []string{"device_code", "interactive"} {
-		if p, err := Load([]byte(`{"`+kind+`":{"authority_url":"https://idp.test/t","client_id":"app","cdf_cluster":"greenfield"}}`), beside); err != nil {
+		config := `{"` + kind +
+			`":{"authority_url":"https://idp.test/t","client_id":"app","cdf_cluster":"greenfield"}}`
+		if p, err := Load([]byte(config), beside); err != nil {
 			t.Errorf("%s: %v, %v", kind, p, err)
 		}
 	}
@@ -188,38 +198,66 @@ func TestLoadNamesEveryKeyThatIsWrong(t *testing.T) {
 		{`{"token":""}`, "token: token is missing"},
 		{`{"token":"hunter 2"}`, "token has a character that is not visible ASCII"},
 		{`{"token":{"token":{"hunter2":1}}}`, "token is an object: want a string"},
-		{`{"client_credentials":{}}`, "cdfauth: Load: client_credentials: token_url is missing; client_id is missing; client_secret is missing"},
-		{`{"client_credentials":{"token_url":"http://idp.test","client_id":"a","client_secret":"hunter2"}}`, "token_url must be https"},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":["hunter2"]}}`, "client_secret is a list: want a string"},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a ","client_secret":"hunter2"}}`, "client_id has a blank"},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a b"]}}`, `scopes has "a b"`},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a",{}]}}`, `scopes has an element, [1], that is an object: want a string`},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":{}}}`, `scopes is an object: want a string`},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","grant_type":"password"}}`, `"grant_type", which is not for callers to set`},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","x":true}}`, `x is a boolean: want a string`},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":-1}}`, `token_expiry_leeway_seconds is not`},
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":"soon"}}`, `token_expiry_leeway_seconds is not`},
-		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificate":"hunter2","cert_thumbprint":"xyz"}}`, `cert_thumbprint is "xyz": want the 40 hexadecimal digits`},
-		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificat":"hunter2"}}`, `"certificat" is no key of it: want authority_url, cert_thumbprint, certificate, client_id, scopes, token_expiry_leeway_seconds; certificate is missing`},
+		{`{"client_credentials":{}}`,
+			"cdfauth: Load: client_credentials: token_url is missing; client_id is missing; client_secret is missing"},
+		{`{"client_credentials":{"token_url":"http://idp.test","client_id":"a","client_secret":"hunter2"}}`,
+			"token_url must be https"},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":["hunter2"]}}`,
+			"client_secret is a list: want a string"},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a ","client_secret":"hunter2"}}`,
+			"client_id has a blank"},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a b"]}}`,
+			`scopes has "a b"`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":["a",{}]}}`,
+			`scopes has an element, [1], that is an object: want a string`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":{}}}`,
+			`scopes is an object: want a string`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","grant_type":"password"}}`,
+			`"grant_type", which is not for callers to set`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","x":true}}`,
+			`x is a boolean: want a string`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":-1}}`,
+			`token_expiry_leeway_seconds is not`},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","token_expiry_leeway_seconds":"soon"}}`,
+			`token_expiry_leeway_seconds is not`},
+		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificate":"hunter2","cert_thumbprint":"xyz"}}`,
+			`cert_thumbprint is "xyz": want the 40 hexadecimal digits`},
+		{`{"client_certificate":{"authority_url":"https://idp.test/t","client_id":"a","certificat":"hunter2"}}`,
+			`"certificat" is no key of it: want authority_url, cert_thumbprint, certificate, client_id, scopes, token_expiry_leeway_seconds; certificate is missing`},
 		{`{"client_credentials":{"token_url":["x"],"token_expiry_leeway_seconds":"","client_id":{},"client_secret":"hunter2"}}`,
 			"client_credentials: token_url is a list: want a string; client_id is an object: want a string; token_expiry_leeway_seconds is not a number of seconds"},
-		{`{"client_credentials":{"token_url":"https://idp.test","Client_ID":"a","client_secret":"hunter2"}}`, "client_id is missing"}, // keys are case-sensitive
-		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":[null]}}`, `[0], that is null`},
-		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":true}}`, `redirect_port is not a number`},
-		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","token_cache_path":"~ada/x"}}`, `token_cache_path begins with ~`},
-		{`{"device_code":{"client_id":"a","authority_url":"https://a.test/t","scopes":[],"prompt":"login"}}`, `"prompt", which is not for callers to set`},
+		// Keys are case-sensitive.
+		{`{"client_credentials":{"token_url":"https://idp.test","Client_ID":"a","client_secret":"hunter2"}}`,
+			"client_id is missing"},
+		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":"hunter2","scopes":[null]}}`,
+			`[0], that is null`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":true}}`,
+			`redirect_port is not a number`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","token_cache_path":"~ada/x"}}`,
+			`token_cache_path begins with ~`},
+		{`{"device_code":{"client_id":"a","authority_url":"https://a.test/t","scopes":[],"prompt":"login"}}`,
+			`"prompt", which is not for callers to set`},
 		{`{"interactive":{"client_id":"a"}}`, "authority_url is missing, and so is oauth_discovery_url"},
-		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","oauth_discovery_url":"https://b.test"}}`, "authority_url and oauth_discovery_url are both set"},
-		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","client_secret":"hunter2"}}`, `"client_secret" is no key of it`},
-		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","prompt":"none"}}`, `prompt is "none"`},
-		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":"x"}}`, `redirect_port is not a number`},
-		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":70000}}`, `redirect_port is 70000: want a port from 1 to 65535`},
-		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","clear_cache":"yes"}}`, `clear_cache is a string: want true or false`},
-		{`{"interactive":{"client_id":"a","oauth_discovery_url":"https://u:hunter2@a.test/t"}}`, `oauth_discovery_url has a user name`},
-		{`{"device_code":{"client_id":"a","authority_url":"https://a.test/t","cdf_cluster":"../evil"}}`, `cdf_cluster is "../evil": want the name of a cluster`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","oauth_discovery_url":"https://b.test"}}`,
+			"authority_url and oauth_discovery_url are both set"},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","client_secret":"hunter2"}}`,
+			`"client_secret" is no key of it`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","prompt":"none"}}`,
+			`prompt is "none"`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":"x"}}`,
+			`redirect_port is not a number`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","redirect_port":70000}}`,
+			`redirect_port is 70000: want a port from 1 to 65535`},
+		{`{"interactive":{"client_id":"a","authority_url":"https://a.test/t","clear_cache":"yes"}}`,
+			`clear_cache is a string: want true or false`},
+		{`{"interactive":{"client_id":"a","oauth_discovery_url":"https://u:hunter2@a.test/t"}}`,
+			`oauth_discovery_url has a user name`},
+		{`{"device_code":{"client_id":"a","authority_url":"https://a.test/t","cdf_cluster":"../evil"}}`,
+			`cdf_cluster is "../evil": want the name of a cluster`},
 	} {
 		p, err := Load([]byte(tt.config), Options{})
-		if err == nil || p != nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "cdfauth: Load: ") || strings.Contains(err.Error(), "hunter2") {
+		if err == nil || p != nil || !strings.Contains(err.Error(), tt.want) ||
+			!strings.HasPrefix(err.Error(), "cdfauth: Load: ") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s:\ngot  %v\nwant %s", tt.config, err, tt.want)
 		}
 	}
@@ -272,12 +310,14 @@ func TestLoadDeviceCodeNeedsScopesOrACluster(t *testing.T) {
 		{`,"scopes":"a b"`, true},
 		{`,"cdf_cluster":"greenfield"`, true},
 	} {
-		_, err := Load([]byte(`{"device_code":{"client_id":"a","authority_url":"https://a.test/t"`+tt.more+`}}`),
+		_, err := Load([]byte(`{"device_code":{"client_id":"a","authority_url":"https://a.test/t"`+
+			tt.more+`}}`),
 			Options{Cache: new(MemoryCache)})
 		if tt.taken && err != nil {
 			t.Errorf("%s: %v", tt.more, err)
 		}
-		if !tt.taken && (err == nil || !strings.Contains(err.Error(), "scopes is missing, and so is cdf_cluster")) {
+		if !tt.taken &&
+			(err == nil || !strings.Contains(err.Error(), "scopes is missing, and so is cdf_cluster")) {
 			t.Errorf("%s: %v", tt.more, err)
 		}
 	}
@@ -305,7 +345,8 @@ func TestLoadExpandsATildeInTheCachePath(t *testing.T) {
 	}
 	if runtime.GOOS != "windows" {
 		t.Setenv("HOME", "")
-		if _, err := expandHome("~/x"); err == nil || !strings.Contains(err.Error(), "token_cache_path begins with ~") {
+		if _, err := expandHome("~/x"); err == nil ||
+			!strings.Contains(err.Error(), "token_cache_path begins with ~") {
 			t.Errorf("without a home directory: %v", err)
 		}
 	}

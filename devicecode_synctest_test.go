@@ -31,11 +31,13 @@ func TestDeviceCodeAsksOnceAndIsSilentAfterwards(t *testing.T) {
 		if d := time.Since(start); d != 5*time.Second { // the interval
 			t.Errorf("signed in after %v", d)
 		}
-		if len(*shown) != 1 || (*shown)[0].UserCode == "" || (*shown)[0].VerificationURI != idp.Issuer+"/device" {
+		if len(*shown) != 1 || (*shown)[0].UserCode == "" ||
+			(*shown)[0].VerificationURI != idp.Issuer+"/device" {
 			t.Errorf("shown: %+v", *shown)
 		}
 		p, shown = device(t, idp, cache, nil)
-		if second := signedIn(t, p); second.AccessToken() != tok.AccessToken() || second.Username() != "ada@example.com" || len(*shown) != 0 {
+		if second := signedIn(t, p); second.AccessToken() != tok.AccessToken() ||
+			second.Username() != "ada@example.com" || len(*shown) != 0 {
 			t.Error("a second start was not silent")
 		}
 	})
@@ -60,23 +62,52 @@ func TestDeviceCodeIsPolledAtItsInterval(t *testing.T) {
 		code2   string          // of the error
 		err     string          // in the error
 	}{
-		{name: "at once", code: code, answers: []http.HandlerFunc{ok}, gaps: []time.Duration{5 * time.Second}},
-		{name: "interval", code: code + `,"interval":7`, answers: []http.HandlerFunc{pending, ok}, gaps: []time.Duration{7 * time.Second, 7 * time.Second}},
-		{name: "interval in a string", code: code + `,"interval":"2"`, answers: []http.HandlerFunc{pending, ok}, gaps: []time.Duration{2 * time.Second, 2 * time.Second}},
-		{name: "interval 0", code: code + `,"interval":0`, answers: []http.HandlerFunc{pending, ok}, gaps: []time.Duration{time.Second, time.Second}},
-		{name: "slow_down is for good", code: code, answers: []http.HandlerFunc{slow, pending, slow, pending, ok},
-			gaps: []time.Duration{5 * time.Second, 10 * time.Second, 10 * time.Second, 15 * time.Second, 15 * time.Second}},
-		{name: "slow_down under 429", code: code, answers: []http.HandlerFunc{idptest.Error(429, "slow_down", ""), ok}, gaps: []time.Duration{5 * time.Second, 10 * time.Second}},
-		{name: "what may pass", code: code, answers: []http.HandlerFunc{idptest.Status(503), idptest.Status(429, "Retry-After", "20"), idptest.Status(403), pending, ok},
-			gaps: []time.Duration{5 * time.Second, 5 * time.Second, 20 * time.Second, 5 * time.Second, 5 * time.Second}},
-		{name: "hangs", code: code, answers: []http.HandlerFunc{idptest.Hang, ok}, gaps: []time.Duration{5 * time.Second, 15 * time.Second}},
-		{name: "declined", code: code, answers: []http.HandlerFunc{pending, idptest.Error(400, "access_denied", "no")}, gaps: []time.Duration{5 * time.Second, 5 * time.Second}, code2: "access_denied", err: "declined"},
-		{name: "expired", code: code, answers: []http.HandlerFunc{idptest.Error(400, "expired_token", "")}, gaps: []time.Duration{5 * time.Second}, code2: "expired_token", err: "lapsed"},
-		{name: "declined, as Entra says it", code: code, answers: []http.HandlerFunc{idptest.Error(400, "authorization_declined", "no")}, gaps: []time.Duration{5 * time.Second}, code2: "access_denied", err: "declined"},
-		{name: "expired, as Entra says it", code: code, answers: []http.HandlerFunc{idptest.Error(400, "code_expired", "")}, gaps: []time.Duration{5 * time.Second}, code2: "expired_token", err: "lapsed"},
-		{name: "policy", code: code, answers: []http.HandlerFunc{idptest.Error(400, "invalid_grant", "AADSTS53003: blocked by Conditional Access")}, gaps: []time.Duration{5 * time.Second}, code2: "invalid_grant", err: "Conditional Access"},
-		{name: "lapses", code: code + `,"expires_in":"12"`, always: pending, gaps: []time.Duration{5 * time.Second, 5 * time.Second}, after: 12 * time.Second, err: "lapsed before anybody used it"},
-		{name: "lapses after 15 minutes", code: code + `,"interval":300`, always: pending, gaps: []time.Duration{5 * time.Minute, 5 * time.Minute}, after: 15*time.Minute - time.Second, err: "the code lapsed before anybody used it"},
+		{name: "at once", code: code, answers: []http.HandlerFunc{ok},
+			gaps: []time.Duration{5 * time.Second}},
+		{name: "interval", code: code + `,"interval":7`, answers: []http.HandlerFunc{pending, ok},
+			gaps: []time.Duration{7 * time.Second, 7 * time.Second}},
+		{name: "interval in a string", code: code + `,"interval":"2"`,
+			answers: []http.HandlerFunc{pending, ok},
+			gaps:    []time.Duration{2 * time.Second, 2 * time.Second}},
+		{name: "interval 0", code: code + `,"interval":0`, answers: []http.HandlerFunc{pending, ok},
+			gaps: []time.Duration{time.Second, time.Second}},
+		{name: "slow_down is for good", code: code,
+			answers: []http.HandlerFunc{slow, pending, slow, pending, ok},
+			gaps: []time.Duration{5 * time.Second, 10 * time.Second, 10 * time.Second, 15 * time.Second,
+				15 * time.Second}},
+		{name: "slow_down under 429", code: code,
+			answers: []http.HandlerFunc{idptest.Error(429, "slow_down", ""), ok},
+			gaps:    []time.Duration{5 * time.Second, 10 * time.Second}},
+		{name: "what may pass", code: code,
+			answers: []http.HandlerFunc{idptest.Status(503), idptest.Status(429, "Retry-After", "20"),
+				idptest.Status(403), pending, ok},
+			gaps: []time.Duration{5 * time.Second, 5 * time.Second, 20 * time.Second, 5 * time.Second,
+				5 * time.Second}},
+		{name: "hangs", code: code, answers: []http.HandlerFunc{idptest.Hang, ok},
+			gaps: []time.Duration{5 * time.Second, 15 * time.Second}},
+		{name: "declined", code: code,
+			answers: []http.HandlerFunc{pending, idptest.Error(400, "access_denied", "no")},
+			gaps:    []time.Duration{5 * time.Second, 5 * time.Second}, code2: "access_denied",
+			err: "declined"},
+		{name: "expired", code: code,
+			answers: []http.HandlerFunc{idptest.Error(400, "expired_token", "")},
+			gaps:    []time.Duration{5 * time.Second}, code2: "expired_token", err: "lapsed"},
+		{name: "declined, as Entra says it", code: code,
+			answers: []http.HandlerFunc{idptest.Error(400, "authorization_declined", "no")},
+			gaps:    []time.Duration{5 * time.Second}, code2: "access_denied", err: "declined"},
+		{name: "expired, as Entra says it", code: code,
+			answers: []http.HandlerFunc{idptest.Error(400, "code_expired", "")},
+			gaps:    []time.Duration{5 * time.Second}, code2: "expired_token", err: "lapsed"},
+		{name: "policy", code: code,
+			answers: []http.HandlerFunc{idptest.Error(400, "invalid_grant",
+				"AADSTS53003: blocked by Conditional Access")},
+			gaps: []time.Duration{5 * time.Second}, code2: "invalid_grant", err: "Conditional Access"},
+		{name: "lapses", code: code + `,"expires_in":"12"`, always: pending,
+			gaps: []time.Duration{5 * time.Second, 5 * time.Second}, after: 12 * time.Second,
+			err: "lapsed before anybody used it"},
+		{name: "lapses after 15 minutes", code: code + `,"interval":300`, always: pending,
+			gaps: []time.Duration{5 * time.Minute, 5 * time.Minute}, after: 15*time.Minute - time.Second,
+			err: "the code lapsed before anybody used it"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -94,7 +125,8 @@ func TestDeviceCodeIsPolledAtItsInterval(t *testing.T) {
 				var oe *OAuthError
 				errors.As(err, &oe)
 				switch {
-				case tt.err == "" && err != nil, tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
+				case tt.err == "" && err != nil,
+					tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
 					t.Errorf("%v, want %q", err, tt.err)
 				case tt.code2 != "" && (oe == nil || oe.Code != tt.code2):
 					t.Errorf("%v has not code %q", err, tt.code2)
@@ -114,7 +146,8 @@ func TestDeviceCodeIsPolledAtItsInterval(t *testing.T) {
 				if len(*shown) != 1 {
 					t.Errorf("%d codes shown", len(*shown))
 				}
-				if said := fmt.Sprintf("attempts=%d ", len(gaps)); tt.after == 0 && !strings.Contains(records.String(), said) {
+				if said := fmt.Sprintf("attempts=%d ", len(gaps)); tt.after == 0 &&
+					!strings.Contains(records.String(), said) {
 					t.Errorf("logged without %s: %s", said, &records)
 				}
 			})
@@ -130,7 +163,8 @@ func TestDeviceRequestsHaveParams(t *testing.T) {
 		idp := idptest.New()
 		cache := &MemoryCache{}
 		p, _ := device(t, idp, cache, func(c *DeviceCodeConfig) {
-			c.Endpoint, c.Params = Authority("https://idp.test/tenant"), map[string][]string{"audience": {"cdf"}}
+			c.Endpoint, c.Params = Authority("https://idp.test/tenant"),
+				map[string][]string{"audience": {"cdf"}}
 		})
 		signedIn(t, p)
 		time.Sleep(2 * time.Hour)
@@ -138,8 +172,10 @@ func TestDeviceRequestsHaveParams(t *testing.T) {
 		const scope = "read openid profile offline_access"
 		want := []map[string]string{
 			{"client_id": "app", "scope": scope, "audience": "cdf"},
-			{"client_id": "app", "scope": scope, "audience": "cdf", "client_info": "1", "grant_type": deviceGrant, "device_code": "*"},
-			{"client_id": "app", "scope": scope, "audience": "cdf", "client_info": "1", "grant_type": "refresh_token", "refresh_token": "*"},
+			{"client_id": "app", "scope": scope, "audience": "cdf", "client_info": "1",
+				"grant_type": deviceGrant, "device_code": "*"},
+			{"client_id": "app", "scope": scope, "audience": "cdf", "client_info": "1",
+				"grant_type": "refresh_token", "refresh_token": "*"},
 		}
 		var got []idptest.Request
 		for _, r := range idp.Requests("") {
@@ -165,7 +201,8 @@ func TestDeviceRequestsHaveParams(t *testing.T) {
 		}
 		c := read(t, cache)
 		e := entryOf(c, accessTokens, keysOf(c, accessTokens)[0])
-		if e.text("realm") != "tenant" || e.account() != "sub-ada@example.com.tenant" || e.text("ext_cache_key") == "" {
+		if e.text("realm") != "tenant" || e.account() != "sub-ada@example.com.tenant" ||
+			e.text("ext_cache_key") == "" {
 			t.Errorf("stored: %v", e)
 		}
 	})
@@ -181,23 +218,37 @@ func TestDeviceAnswersAreCheckedBeforeTheyAreShown(t *testing.T) {
 		want DeviceAuthorization
 		err  string
 	}{
-		"message alone":  {body: `{"device_code":"d","message":"Go to x and enter y"}`, want: DeviceAuthorization{Message: "Go to x and enter y"}},
-		"draft spelling": {body: `{"device_code":"d","user_code":"u","verification_url":"https://a/b"}`, want: DeviceAuthorization{UserCode: "u", VerificationURI: "https://a/b"}},
+		"message alone": {body: `{"device_code":"d","message":"Go to x and enter y"}`,
+			want: DeviceAuthorization{Message: "Go to x and enter y"}},
+		"draft spelling": {body: `{"device_code":"d","user_code":"u","verification_url":"https://a/b"}`,
+			want: DeviceAuthorization{UserCode: "u", VerificationURI: "https://a/b"}},
 		"complete": {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","verification_uri_complete":"https://a/b?c=u"}`,
-			want: DeviceAuthorization{UserCode: "u", VerificationURI: "https://a/b", VerificationURIComplete: "https://a/b?c=u"}},
-		"bad complete URI": {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","verification_uri_complete":"javascript:alert()"}`, want: DeviceAuthorization{UserCode: "u", VerificationURI: "https://a/b"}},
+			want: DeviceAuthorization{UserCode: "u", VerificationURI: "https://a/b",
+				VerificationURIComplete: "https://a/b?c=u"}},
+		"bad complete URI": {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","verification_uri_complete":"javascript:alert()"}`,
+			want: DeviceAuthorization{UserCode: "u", VerificationURI: "https://a/b"}},
 		"control characters": {body: `{"device_code":"d","user_code":"a\u001b[2Jb\nc","message":"m\u0007\u202e","verification_uri":"https://a/b"}`,
 			want: DeviceAuthorization{UserCode: "a[2Jb c", Message: "m", VerificationURI: "https://a/b"}},
-		"bad URI":           {body: `{"device_code":"d","user_code":"u","verification_uri":"javascript:alert()"}`, err: "verification_uri"},
-		"no TLS":            {body: `{"device_code":"d","user_code":"u","verification_uri":"http://a/b"}`, err: "verification_uri must be https"},
-		"no device code":    {body: `{"user_code":"u","verification_uri":"https://a/b"}`, err: "has no device_code"},
-		"nothing to show":   {body: `{"device_code":"d"}`, err: "what to tell the person"},
-		"empty":             {body: ``, err: "not a JSON object"},
-		"a list":            {body: `[]`, err: "not a JSON object"},
-		"wrong type":        {body: `{"device_code":{},"user_code":"u"}`, err: "device_code is of the wrong type"},
-		"wrong interval":    {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","interval":{}}`, err: "an interval that is not a number"},
-		"wrong expiry":      {body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","expires_in":[]}`, err: "an expires_in that is not a number"},
-		"an error with 200": {body: `{"error":"unauthorized_client","error_description":"not for you"}`, err: "unauthorized_client: not for you"},
+		"bad URI": {
+			body: `{"device_code":"d","user_code":"u","verification_uri":"javascript:alert()"}`,
+			err:  "verification_uri"},
+		"no TLS": {body: `{"device_code":"d","user_code":"u","verification_uri":"http://a/b"}`,
+			err: "verification_uri must be https"},
+		"no device code": {body: `{"user_code":"u","verification_uri":"https://a/b"}`,
+			err: "has no device_code"},
+		"nothing to show": {body: `{"device_code":"d"}`, err: "what to tell the person"},
+		"empty":           {body: ``, err: "not a JSON object"},
+		"a list":          {body: `[]`, err: "not a JSON object"},
+		"wrong type": {body: `{"device_code":{},"user_code":"u"}`,
+			err: "device_code is of the wrong type"},
+		"wrong interval": {
+			body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","interval":{}}`,
+			err:  "an interval that is not a number"},
+		"wrong expiry": {
+			body: `{"device_code":"d","user_code":"u","verification_uri":"https://a/b","expires_in":[]}`,
+			err:  "an expires_in that is not a number"},
+		"an error with 200": {body: `{"error":"unauthorized_client","error_description":"not for you"}`,
+			err: "unauthorized_client: not for you"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -266,9 +317,14 @@ func TestDevicePollingEndsWithItsLastWaiter(t *testing.T) {
 // hangs, Token returns an error that names it, and the program goes on.
 func TestShowCodeMayFailPanicAndHang(t *testing.T) {
 	for name, show := range map[string]func(context.Context, DeviceAuthorization) error{
-		"ShowCode: no":       func(context.Context, DeviceAuthorization) error { return errors.New("no") },
-		"ShowCode panicked":  func(context.Context, DeviceAuthorization) error { panic(1) },
-		"ShowCode did not r": func(context.Context, DeviceAuthorization) error { time.Sleep(time.Hour); return nil },
+		"ShowCode: no": func(context.Context, DeviceAuthorization) error {
+			return errors.New("no")
+		},
+		"ShowCode panicked": func(context.Context, DeviceAuthorization) error { panic(1) },
+		"ShowCode did not r": func(context.Context, DeviceAuthorization) error {
+			time.Sleep(time.Hour)
+			return nil
+		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p, _ := device(t, idptest.New(), &MemoryCache{}, func(c *DeviceCodeConfig) { c.ShowCode = show })
@@ -379,8 +435,10 @@ func TestCodeOfRFC8628Section3_2IsShown(t *testing.T) {
 		t.Fatal(why, err)
 	}
 	want := DeviceAuthorization{UserCode: "WDJB-MJHT", VerificationURI: "https://example.com/device",
-		VerificationURIComplete: "https://example.com/device?user_code=WDJB-MJHT", Expiry: sent.Add(30 * time.Minute)}
-	if code.shown != want || code.secret != "GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS" || code.interval != 5*time.Second {
+		VerificationURIComplete: "https://example.com/device?user_code=WDJB-MJHT",
+		Expiry:                  sent.Add(30 * time.Minute)}
+	if code.shown != want || code.secret != "GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS" ||
+		code.interval != 5*time.Second {
 		t.Errorf("%+v", code)
 	}
 }
@@ -425,9 +483,12 @@ func TestCodeTextHasAllThatIsThere(t *testing.T) {
 		a    DeviceAuthorization
 		want []string
 	}{
-		"complete": {DeviceAuthorization{UserCode: "AB-CD", VerificationURI: "https://a/b", VerificationURIComplete: "https://a/b?c=AB-CD", Message: "words"},
-			[]string{"    AB-CD", "    https://a/b", "    https://a/b?c=AB-CD", "and enter this code, which is good until 14:30:15 CEST:"}},
-		"message alone": {DeviceAuthorization{Message: "Go to x and enter y"}, []string{"Go to x and enter y", "The code is good until 14:30:15 CEST."}},
+		"complete": {DeviceAuthorization{UserCode: "AB-CD", VerificationURI: "https://a/b",
+			VerificationURIComplete: "https://a/b?c=AB-CD", Message: "words"},
+			[]string{"    AB-CD", "    https://a/b", "    https://a/b?c=AB-CD",
+				"and enter this code, which is good until 14:30:15 CEST:"}},
+		"message alone": {DeviceAuthorization{Message: "Go to x and enter y"},
+			[]string{"Go to x and enter y", "The code is good until 14:30:15 CEST."}},
 	} {
 		tt.a.Expiry = expiry
 		lines := strings.Split(codeText(tt.a), "\n")
@@ -437,7 +498,9 @@ func TestCodeTextHasAllThatIsThere(t *testing.T) {
 			}
 		}
 	}
-	if text := codeText(DeviceAuthorization{UserCode: "AB-CD", VerificationURI: "https://a/b", Expiry: expiry}); strings.Contains(text, "Or open") {
+	text := codeText(DeviceAuthorization{UserCode: "AB-CD", VerificationURI: "https://a/b",
+		Expiry: expiry})
+	if strings.Contains(text, "Or open") {
 		t.Errorf("without an address that has the code: %q", text)
 	}
 }
@@ -451,11 +514,13 @@ func TestShowCodePrintsToStandardErrorByDefault(t *testing.T) {
 	}
 	defer func(old *os.File) { os.Stderr = old }(os.Stderr)
 	os.Stderr = w
-	err = showCode(t.Context(), DeviceAuthorization{UserCode: "AB-CD", VerificationURI: "https://a/b", Message: "words"})
+	err = showCode(t.Context(),
+		DeviceAuthorization{UserCode: "AB-CD", VerificationURI: "https://a/b", Message: "words"})
 	w.Close()
 	b := make([]byte, 1000)
 	n, _ := r.Read(b)
-	if lines := strings.Split(string(b[:n]), "\n"); err != nil || !slices.Contains(lines, "    AB-CD") || !slices.Contains(lines, "    https://a/b") {
+	if lines := strings.Split(string(b[:n]), "\n"); err != nil ||
+		!slices.Contains(lines, "    AB-CD") || !slices.Contains(lines, "    https://a/b") {
 		t.Errorf("%v: %q", err, lines)
 	}
 }
@@ -468,7 +533,8 @@ func TestPollRetryAfterIsBounded(t *testing.T) {
 		idp.Fault(idptest.Status(503, "Retry-After", "3600"))
 		p, _ := device(t, idp, &MemoryCache{}, nil)
 		var err error
-		if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil || d > retryAfterMax+10*time.Second {
+		if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil ||
+			d > retryAfterMax+10*time.Second {
 			t.Errorf("%v after %v", err, d)
 		}
 	})
@@ -479,7 +545,9 @@ func TestPollRetryAfterIsBounded(t *testing.T) {
 func TestDeviceEndpointThatIsGoneIsLookedUpAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp := idptest.New()
-		idp.Metadata(func(m map[string]any) { m["device_authorization_endpoint"] = "https://idp.test/old" })
+		idp.Metadata(func(m map[string]any) {
+			m["device_authorization_endpoint"] = "https://idp.test/old"
+		})
 		p, _ := device(t, idp, &MemoryCache{}, nil)
 		if _, err := p.Token(t.Context()); err == nil {
 			t.Error("the old one answers")

@@ -33,7 +33,8 @@ func TestMetadataNamesHTTPSAlone(t *testing.T) {
 	idp := idptest.New()
 	idp.Metadata(func(m map[string]any) { m["token_endpoint"] = "http://127.0.0.1:9/token" })
 	for _, u := range []string{"https://idp.test", "HTTPS://idp.test"} {
-		c, err := newClient("x", Discovery(u), "id", nil, nil, Options{HTTPClient: idp.Client()}, new(clock))
+		c, err := newClient("x", Discovery(u), "id", nil, nil,
+			Options{HTTPClient: idp.Client()}, new(clock))
 		if err != nil {
 			t.Fatal(err)
 		}

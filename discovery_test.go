@@ -10,7 +10,9 @@ import (
 )
 
 // newDiscoveringProvider returns a provider that finds its token endpoint in the metadata.
-func newDiscoveringProvider(t *testing.T, idp *idptest.Provider, endpoint Endpoint) *ClientCredentials {
+func newDiscoveringProvider(
+	t *testing.T, idp *idptest.Provider, endpoint Endpoint,
+) *ClientCredentials {
 	t.Helper()
 	p, err := newClientCredentials(endpoint, Options{HTTPClient: idp.Client()})
 	must(t, err)
@@ -104,7 +106,8 @@ func TestMetadataOfAnotherIssuerIsRefused(t *testing.T) {
 	t.Run("another issuer on the origin", func(t *testing.T) {
 		idp := idptest.New()
 		idp.Metadata(func(m map[string]any) { m["issuer"] = "https://idp.test/v2" })
-		if err := tokenAgain(t, newDiscoveringProvider(t, idp, Discovery("https://idp.test/x"))); err != nil {
+		if err := tokenAgain(t,
+			newDiscoveringProvider(t, idp, Discovery("https://idp.test/x"))); err != nil {
 			t.Error(err)
 		}
 	})
@@ -114,15 +117,28 @@ func TestMetadataOfAnotherIssuerIsRefused(t *testing.T) {
 		change func(map[string]any)
 		want   []string
 	}{
-		{"other issuer", Issuer("https://idp.test"), func(m map[string]any) { m["issuer"] = "https://evil.test" }, []string{`"https://idp.test"`, `"https://evil.test"`}},
-		{"issuer below", Issuer("https://idp.test"), func(m map[string]any) { m["issuer"] = "https://idp.test/x" }, []string{`"https://idp.test/x"`}},
-		{"no issuer", Issuer("https://idp.test"), func(m map[string]any) { delete(m, "issuer") }, []string{`""`}},
-		{"issuer of another origin", Discovery("https://idp.test"), func(m map[string]any) { m["issuer"] = "https://idp.test:8443" }, []string{`"https://idp.test:8443"`}},
-		{"no issuer for discovery", Discovery("https://idp.test"), func(m map[string]any) { m["issuer"] = "" }, []string{`""`}},
-		{"http endpoint", Issuer("https://idp.test"), func(m map[string]any) { m["token_endpoint"] = "http://127.0.0.1/token" }, []string{"token_endpoint", "https"}},
-		{"no endpoint", Issuer("https://idp.test"), func(m map[string]any) { delete(m, "token_endpoint") }, []string{"token_endpoint", "empty"}},
-		{"userinfo", Issuer("https://idp.test"), func(m map[string]any) { m["token_endpoint"] = "https://a:pa55@idp.test/" }, []string{"token_endpoint"}},
-		{"wrong type", Issuer("https://idp.test"), func(m map[string]any) { m["token_endpoint"] = 7 }, []string{"token_endpoint is of the wrong type"}},
+		{"other issuer", Issuer("https://idp.test"),
+			func(m map[string]any) { m["issuer"] = "https://evil.test" },
+			[]string{`"https://idp.test"`, `"https://evil.test"`}},
+		{"issuer below", Issuer("https://idp.test"),
+			func(m map[string]any) { m["issuer"] = "https://idp.test/x" }, []string{`"https://idp.test/x"`}},
+		{"no issuer", Issuer("https://idp.test"), func(m map[string]any) { delete(m, "issuer") },
+			[]string{`""`}},
+		{"issuer of another origin", Discovery("https://idp.test"),
+			func(m map[string]any) { m["issuer"] = "https://idp.test:8443" },
+			[]string{`"https://idp.test:8443"`}},
+		{"no issuer for discovery", Discovery("https://idp.test"),
+			func(m map[string]any) { m["issuer"] = "" }, []string{`""`}},
+		{"http endpoint", Issuer("https://idp.test"),
+			func(m map[string]any) { m["token_endpoint"] = "http://127.0.0.1/token" },
+			[]string{"token_endpoint", "https"}},
+		{"no endpoint", Issuer("https://idp.test"),
+			func(m map[string]any) { delete(m, "token_endpoint") }, []string{"token_endpoint", "empty"}},
+		{"userinfo", Issuer("https://idp.test"),
+			func(m map[string]any) { m["token_endpoint"] = "https://a:pa55@idp.test/" },
+			[]string{"token_endpoint"}},
+		{"wrong type", Issuer("https://idp.test"), func(m map[string]any) { m["token_endpoint"] = 7 },
+			[]string{"token_endpoint is of the wrong type"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			idp := idptest.New()
@@ -160,7 +176,9 @@ func TestOnlyTheTokenEndpointMustBeInTheMetadata(t *testing.T) {
 	} {
 		idp := idptest.New()
 		idp.Metadata(func(m map[string]any) { m[tt.field] = tt.value })
-		p := cachedProvider(t, idp, nil, func(c *ClientCredentialsConfig) { c.Endpoint = Issuer(idp.Issuer) })
+		p := cachedProvider(t, idp, nil, func(c *ClientCredentialsConfig) {
+			c.Endpoint = Issuer(idp.Issuer)
+		})
 		if _, err := p.Token(t.Context()); (err == nil) != tt.taken {
 			t.Errorf("%s %q: %v", tt.field, tt.value, err)
 		}
@@ -200,17 +218,20 @@ func TestMetadataOfRFC8414Section3_2IsTaken(t *testing.T) {
 	hc := &http.Client{Transport: tripper(func(*http.Request) (*http.Response, error) {
 		return respond(200, body), nil
 	})}
-	c, err := newClient("test", Issuer("https://server.example.com"), "id", nil, nil, Options{HTTPClient: hc}, new(clock))
+	c, err := newClient("test", Issuer("https://server.example.com"), "id", nil, nil,
+		Options{HTTPClient: hc}, new(clock))
 	must(t, err)
 	m, err := c.discover(t.Context())
 	must(t, err)
 	scopes := []string{"openid", "profile", "email", "address", "phone", "offline_access"}
 	if m.Issuer != "https://server.example.com" || m.TokenURL != "https://server.example.com/token" ||
-		m.AuthorizeURL != "https://server.example.com/authorize" || !slices.Equal(m.Scopes, scopes) || m.SendsIssuer {
+		m.AuthorizeURL != "https://server.example.com/authorize" || !slices.Equal(m.Scopes, scopes) ||
+		m.SendsIssuer {
 		t.Errorf("%+v", m)
 	}
 	// It names no device authorization endpoint (RFC 8628 §4).
-	if _, err := c.endpointURL(t.Context(), "devicecode"); err == nil || !strings.Contains(err.Error(), "does not offer this flow") {
+	if _, err := c.endpointURL(t.Context(), "devicecode"); err == nil ||
+		!strings.Contains(err.Error(), "does not offer this flow") {
 		t.Errorf("device authorization endpoint: %v", err)
 	}
 }

@@ -14,7 +14,8 @@ import (
 func TestEncryptCacheHidesAndProtectsTheContent(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 16, 24, 31, 33, 64} {
-		if _, err := EncryptCache(new(MemoryCache), make([]byte, n)); err == nil || !strings.Contains(err.Error(), fmt.Sprint(n)) {
+		if _, err := EncryptCache(new(MemoryCache), make([]byte, n)); err == nil ||
+			!strings.Contains(err.Error(), fmt.Sprint(n)) {
 			t.Errorf("key of %d bytes: %v", n, err)
 		}
 	}
@@ -72,10 +73,12 @@ func TestEncryptCacheHidesAndProtectsTheContent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := encrypted(t, broken).Get(t.Context()); err == nil || !strings.Contains(err.Error(), broken.path) {
+	if _, err := encrypted(t, broken).Get(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), broken.path) {
 		t.Errorf("Get: %v", err)
 	}
-	if err := mustNot(t.Context(), encrypted(t, broken)); err == nil || !strings.Contains(err.Error(), broken.path) {
+	if err := mustNot(t.Context(), encrypted(t, broken)); err == nil ||
+		!strings.Contains(err.Error(), broken.path) {
 		t.Errorf("Update: %v", err)
 	}
 }

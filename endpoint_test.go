@@ -22,9 +22,11 @@ func TestEachKindOfEndpointHasItsAddress(t *testing.T) {
 		{"entra", Entra(tenant), "https://login.microsoftonline.com/" + tenant + "/oauth2/v2.0/token"},
 		{"entra domain", Entra("contoso.onmicrosoft.com"),
 			"https://login.microsoftonline.com/contoso.onmicrosoft.com/oauth2/v2.0/token"},
-		{"authority", Authority("https://login.example.com/t/"), "https://login.example.com/t/oauth2/v2.0/token"},
+		{"authority", Authority("https://login.example.com/t/"),
+			"https://login.example.com/t/oauth2/v2.0/token"},
 		{"adfs", Authority("https://sts.example.com/ADFS"), "https://sts.example.com/ADFS/oauth2/token"},
-		{"token url", TokenURL("https://x.auth0.com/oauth/token?a=b"), "https://x.auth0.com/oauth/token?a=b"},
+		{"token url", TokenURL("https://x.auth0.com/oauth/token?a=b"),
+			"https://x.auth0.com/oauth/token?a=b"},
 		{"loopback", TokenURL("http://127.0.0.1:8080/token"), "http://127.0.0.1:8080/token"},
 		{"loopback 6", TokenURL("http://[::1]/token"), "http://[::1]/token"},
 		{"localhost", TokenURL("http://localhost:1/"), "http://localhost:1/"},
@@ -34,7 +36,8 @@ func TestEachKindOfEndpointHasItsAddress(t *testing.T) {
 		{"discovery", Discovery("https://idp.example.com"), "https://idp.example.com"},
 		{"entra's token url", TokenURL("https://login.microsoftonline.com/t/oauth2/v2.0/token"),
 			"https://login.microsoftonline.com/t/oauth2/v2.0/token"},
-		{"entra's token url, B2C", TokenURL("https://login.microsoftonline.com/te/t/b2c_1/oauth2/v2.0/token"),
+		{"entra's token url, B2C",
+			TokenURL("https://login.microsoftonline.com/te/t/b2c_1/oauth2/v2.0/token"),
 			"https://login.microsoftonline.com/te/t/b2c_1/oauth2/v2.0/token"},
 		{"entra's issuer", Issuer("https://login.microsoftonline.com/t/v2.0"),
 			"https://login.microsoftonline.com/t/v2.0"},
@@ -87,7 +90,8 @@ func TestBadEndpointsAreRefused(t *testing.T) {
 		{"no scheme", Authority("login.example.com/t"), "is not of the form"},
 		{"no host", Issuer("https:///x"), "is not of the form"},
 		{"empty", TokenURL(""), "is empty"},
-		{"unicode host", Issuer("https://b\u00fccher.example"), "has a character that is not ASCII at byte 10 of 23"},
+		{"unicode host", Issuer("https://b\u00fccher.example"),
+			"has a character that is not ASCII at byte 10 of 23"},
 		{"whole endpoint", Authority("https://idp.test/t/oauth2/v2.0/token"), "without /oauth2"},
 		{"whole endpoint, cut", Authority("https://idp.test/t/oauth2"), "without /oauth2"},
 		{"v2.0", Authority("https://idp.test/t/v2.0"), "v2.0"},
@@ -100,17 +104,23 @@ func TestBadEndpointsAreRefused(t *testing.T) {
 		{"quotes", TokenURL(`"https://idp.test/token"`), "has quotes around it"},
 		{"single quotes", TokenURL("'https://idp.test/token'"), "has quotes around it"},
 		{"one quote", TokenURL(`https://idp.test/token"`), "has a double quote at its end"},
-		{"byte order mark", TokenURL("\ufeffhttps://idp.test/token"), "has a byte order mark at its start"},
-		{"zero-width space", TokenURL("https://idp.test/token\u200b"), "has an invisible character (U+200B) at its end"},
-		{"no-break space", TokenURL("https://idp.test\u00a0/token"), "has an invisible character (U+00A0) at byte 17"},
-		{"after the last character", Issuer("https://idp.test/\x7f"), "has a control character (U+007F) at its end"},
+		{"byte order mark", TokenURL("\ufeffhttps://idp.test/token"),
+			"has a byte order mark at its start"},
+		{"zero-width space", TokenURL("https://idp.test/token\u200b"),
+			"has an invisible character (U+200B) at its end"},
+		{"no-break space", TokenURL("https://idp.test\u00a0/token"),
+			"has an invisible character (U+00A0) at byte 17"},
+		{"after the last character", Issuer("https://idp.test/\x7f"),
+			"has a control character (U+007F) at its end"},
 
 		// Documentation has placeholders, which people copy, also from the address bar.
-		{"braces", TokenURL("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"), "placeholder"},
+		{"braces",
+			TokenURL("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"), "placeholder"},
 		{"angle brackets", Authority("https://login.microsoftonline.com/<tenant>"), "placeholder"},
 		{"in the host", TokenURL("https://<domain>.auth0.com/oauth/token"), "placeholder"},
 		{"a variable", Issuer("https://idp.test/realms/${REALM}"), "placeholder"},
-		{"encoded", TokenURL("https://login.microsoftonline.com/%7Btenant%7D/oauth2/v2.0/token"), "placeholder"},
+		{"encoded",
+			TokenURL("https://login.microsoftonline.com/%7Btenant%7D/oauth2/v2.0/token"), "placeholder"},
 
 		// Without a tenant, Entra has no such endpoint.
 		{"no tenant", Authority("https://login.microsoftonline.com"), "has no tenant in it"},
@@ -118,14 +128,18 @@ func TestBadEndpointsAreRefused(t *testing.T) {
 		{"no tenant, upper case", Authority("https://Login.MicrosoftOnline.com"), "has no tenant in it"},
 		{"no tenant, issuer", Issuer("https://login.microsoftonline.com/v2.0"), "has no tenant in it"},
 		{"no tenant, discovery", Discovery("https://login.microsoftonline.com"), "has no tenant in it"},
-		{"no tenant, token url", TokenURL("https://login.microsoftonline.com/oauth2/v2.0/token"), "has no tenant in it"},
-		{"no tenant, v1", TokenURL("https://login.microsoftonline.com/oauth2/token"), "has no tenant in it"},
+		{"no tenant, token url", TokenURL("https://login.microsoftonline.com/oauth2/v2.0/token"),
+			"has no tenant in it"},
+		{"no tenant, v1", TokenURL("https://login.microsoftonline.com/oauth2/token"),
+			"has no tenant in it"},
 		{"nothing but a host", TokenURL("https://login.microsoftonline.com"), "has no tenant in it"},
-		{"an authority as token url", TokenURL("https://login.microsoftonline.com/t"), "which ends in /oauth2/v2.0/token"},
+		{"an authority as token url", TokenURL("https://login.microsoftonline.com/t"),
+			"which ends in /oauth2/v2.0/token"},
 
 		// Entra's v1 ignores scopes, so that its token would be for something else.
 		{"v1", TokenURL("https://login.microsoftonline.com/t/oauth2/token"), "is of Entra's v1"},
-		{"v1, upper case", TokenURL("https://login.microsoftonline.com/t/OAuth2/Token"), "is of Entra's v1"},
+		{"v1, upper case", TokenURL("https://login.microsoftonline.com/t/OAuth2/Token"),
+			"is of Entra's v1"},
 		{"v1, slash", TokenURL("https://login.windows.net/t/oauth2/token/"), "is of Entra's v1"},
 		{"v1 issuer", Issuer("https://sts.windows.net/t/"), "is of Entra's v1"},
 		{"v1 discovery", Discovery("https://login.microsoftonline.com/t"), "is of Entra's v1"},
@@ -164,8 +178,10 @@ func TestEntraV1IsTakenWithAResource(t *testing.T) {
 // to no other host.
 func TestClusterNameLeadsToNoOtherHost(t *testing.T) {
 	for name, want := range map[string]string{
-		"greenfield": "https://greenfield.cognitedata.com", "az-eastus-1": "https://az-eastus-1.cognitedata.com",
-		"WestEurope-1": "https://westeurope-1.cognitedata.com", "p001.plink.az-arn-1": "https://p001.plink.az-arn-1.cognitedata.com",
+		"greenfield":          "https://greenfield.cognitedata.com",
+		"az-eastus-1":         "https://az-eastus-1.cognitedata.com",
+		"WestEurope-1":        "https://westeurope-1.cognitedata.com",
+		"p001.plink.az-arn-1": "https://p001.plink.az-arn-1.cognitedata.com",
 	} {
 		if got := ClusterURL(name); got != want {
 			t.Errorf("ClusterURL(%q) = %s", name, got)
@@ -175,11 +191,14 @@ func TestClusterNameLeadsToNoOtherHost(t *testing.T) {
 		}
 	}
 	p, _ := NewStaticProvider("t")
-	for _, name := range []string{"", "evil.com/", "evil.com#", "a@b", "a b", "é", "..", ".a", "a..b", "-a", "a:1", "greenfield.cognitedata.com"} {
-		if _, err := NewHTTPClient(p, ClusterURL(name)); err == nil || !strings.Contains(err.Error(), "cluster name") {
+	for _, name := range []string{"", "evil.com/", "evil.com#", "a@b", "a b", "é", "..", ".a", "a..b",
+		"-a", "a:1", "greenfield.cognitedata.com"} {
+		if _, err := NewHTTPClient(p, ClusterURL(name)); err == nil ||
+			!strings.Contains(err.Error(), "cluster name") {
 			t.Errorf("ClusterURL(%q) is taken: %v", name, err)
 		}
-		_, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Entra("t"), ClientID: "i", ClientSecret: SecretString("s"), Scopes: ClusterScopes(name)})
+		_, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Entra("t"), ClientID: "i",
+			ClientSecret: SecretString("s"), Scopes: ClusterScopes(name)})
 		if err == nil || !strings.Contains(err.Error(), "cluster name") {
 			t.Errorf("ClusterScopes(%q) is taken: %v", name, err)
 		}
@@ -193,7 +212,8 @@ func TestEntraV1ErrorSaysWhatIsWanted(t *testing.T) {
 		endpoint Endpoint
 		want     string
 	}{
-		{TokenURL("https://login.microsoftonline.com/t/oauth2/token"), "want …/oauth2/v2.0/token instead of"},
+		{TokenURL("https://login.microsoftonline.com/t/oauth2/token"),
+			"want …/oauth2/v2.0/token instead of"},
 		{Issuer("https://sts.windows.net/t/"), "the tenant, and /v2.0"},
 		{Discovery("https://login.microsoftonline.com/t"), "the tenant, and /v2.0"},
 	} {

@@ -41,28 +41,37 @@ func TestErrorsInOtherFormsAreRead(t *testing.T) {
 		code, description, correlationID string
 	}{
 		{"RFC 6749", `{"error":"invalid_client","error_description":"no"}`, "invalid_client", "no", ""},
-		{"Okta", `{"errorCode":"E0000011","errorSummary":"Invalid token provided","errorLink":"E0000011","errorId":"oae1","errorCauses":[]}`,
+		{"Okta",
+			`{"errorCode":"E0000011","errorSummary":"Invalid token provided","errorLink":"E0000011","errorId":"oae1","errorCauses":[]}`,
 			"E0000011", "Invalid token provided", "oae1"},
-		{"Auth0", `{"statusCode":429,"error":"Too Many Requests","message":"Global limit has been reached","errorCode":"too_many_requests"}`,
+		{"Auth0",
+			`{"statusCode":429,"error":"Too Many Requests","message":"Global limit has been reached","errorCode":"too_many_requests"}`,
 			"Too Many Requests", "Global limit has been reached", ""},
 		{"Keycloak", `{"errorMessage":"Realm does not exist"}`, "", "Realm does not exist", ""},
-		{"Google", `{"error":{"code":403,"message":"denied","status":"PERMISSION_DENIED"}}`, "403", "denied", ""},
+		{"Google", `{"error":{"code":403,"message":"denied","status":"PERMISSION_DENIED"}}`,
+			"403", "denied", ""},
 		{"Microsoft", `{"error":{"code":"Forbidden","message":"denied"}}`, "Forbidden", "denied", ""},
-		{"status alone", `{"error":{"status":"UNAVAILABLE","message":"later"}}`, "UNAVAILABLE", "later", ""},
+		{"status alone", `{"error":{"status":"UNAVAILABLE","message":"later"}}`,
+			"UNAVAILABLE", "later", ""},
 		{"message in an error", `{"error":{"message":"denied"}}`, "", "denied", ""},
 		{"AWS", `{"message":"Forbidden"}`, "", "Forbidden", ""},
 		{"AWS, upper case", `{"Message":"Forbidden"}`, "", "Forbidden", ""},
 		{"Azure", `{"statusCode":401,"message":"Access denied due to missing subscription key"}`,
 			"", "Access denied due to missing subscription key", ""},
 		{"code and message", `{"code":"unauthorized","message":"no"}`, "unauthorized", "no", ""},
-		{"RFC 9457", `{"type":"https://x.test/limit","title":"Limit","detail":"Slow down"}`, "", "Slow down", ""},
+		{"RFC 9457", `{"type":"https://x.test/limit","title":"Limit","detail":"Slow down"}`, "",
+			"Slow down", ""},
 		{"title alone", `{"title":"Limit"}`, "", "Limit", ""},
-		{"the RFC's words first", `{"error":"access_denied","message":"other","error_description":"no"}`, "access_denied", "no", ""},
-		{"odd types", `{"error":["x"],"error_description":5,"message":{"a":1},"errorCode":false,"title":"Limit"}`, "", "Limit", ""},
+		{"the RFC's words first", `{"error":"access_denied","message":"other","error_description":"no"}`,
+			"access_denied", "no", ""},
+		{"odd types",
+			`{"error":["x"],"error_description":5,"message":{"a":1},"errorCode":false,"title":"Limit"}`,
+			"", "Limit", ""},
 	} {
 		err := response{status: 401, body: []byte(tt.body)}.error(nil, "")
 		var got *OAuthError
-		if !errors.As(err, &got) || got.Code != tt.code || got.Description != tt.description || got.CorrelationID != tt.correlationID {
+		if !errors.As(err, &got) || got.Code != tt.code || got.Description != tt.description ||
+			got.CorrelationID != tt.correlationID {
 			t.Errorf("%s: %+v", tt.name, got)
 		}
 		if strings.Contains(err.Error(), "OAuthError") {
@@ -86,7 +95,8 @@ func TestErrorsInOtherFormsAreScrubbed(t *testing.T) {
 		var more suberror
 		errors.As(err, &got)
 		errors.As(err, &more)
-		for _, text := range []string{err.Error(), got.Code, got.Description, got.CorrelationID, more.code} {
+		for _, text := range []string{err.Error(), got.Code, got.Description,
+			got.CorrelationID, more.code} {
 			if strings.Contains(text, "s3cret") {
 				t.Errorf("%s: %q", body, text)
 			}
@@ -148,7 +158,8 @@ func TestErrorOfRFC6749Section5_2IsRead(t *testing.T) {
      }`
 	err := response{status: 400, body: []byte(body)}.error(nil, "")
 	var got *OAuthError
-	if !errors.As(err, &got) || *got != (OAuthError{Code: "invalid_request", StatusCode: 400}) || isTransient(err) {
+	if !errors.As(err, &got) || *got != (OAuthError{Code: "invalid_request", StatusCode: 400}) ||
+		isTransient(err) {
 		t.Errorf("%v", err)
 	}
 }
@@ -170,16 +181,21 @@ func TestErrorSaysWhatAnsweredInTheProvidersPlace(t *testing.T) {
 	}{
 		"page for a token":  {html(200), "not a JSON object (its Content-Type is text/html)"},
 		"page for an error": {html(401), "not a JSON object (its Content-Type is text/html)"},
-		"redirect": {idptest.Status(302, "Location", "https://user:MARK@proxy.test:8443/sign-in?token=QUERYMARK#MARK"),
+		"redirect": {idptest.Status(302, "Location",
+			"https://user:MARK@proxy.test:8443/sign-in?token=QUERYMARK#MARK"),
 			"a redirect to https://proxy.test:8443/sign-in, and none is followed"},
-		"redirect on the host": {idptest.Status(302, "Location", "/sign-in?x=MARK"), "a redirect to https://idp.test/sign-in, and"},
-		"redirect to nowhere":  {idptest.Status(302), "a redirect, and none is followed"},
-		"redirect to an echo":  {idptest.Status(302, "Location", "https://proxy.test/s3cret/of+the client"), "a redirect to https://proxy.test/[removed]"},
+		"redirect on the host": {idptest.Status(302, "Location", "/sign-in?x=MARK"),
+			"a redirect to https://idp.test/sign-in, and"},
+		"redirect to nowhere": {idptest.Status(302), "a redirect, and none is followed"},
+		"redirect to an echo": {
+			idptest.Status(302, "Location", "https://proxy.test/s3cret/of+the client"),
+			"a redirect to https://proxy.test/[removed]"},
 	} {
 		idp := idptest.New()
 		idp.Always(tt.answer)
 		_, err := newTestProvider(t, idp, nil).Token(t.Context())
-		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "MARK") {
+		if err == nil || !strings.Contains(err.Error(), tt.want) ||
+			strings.Contains(err.Error(), "MARK") {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
 		wantRequests(t, idp, 1)
@@ -190,7 +206,8 @@ func TestErrorSaysWhatAnsweredInTheProvidersPlace(t *testing.T) {
 // finds a request in their logs by the id that their answer has in a header. The error has
 // that id.
 func TestCorrelationIDIsFoundInTheHeaders(t *testing.T) {
-	for _, header := range []string{"x-ms-request-id", "X-Okta-Request-Id", "x-auth0-requestid", "x-amzn-RequestId", "X-Request-ID", "X-Correlation-ID", "X-Amz-Cf-Id", "CF-RAY"} {
+	for _, header := range []string{"x-ms-request-id", "X-Okta-Request-Id", "x-auth0-requestid",
+		"x-amzn-RequestId", "X-Request-ID", "X-Correlation-ID", "X-Amz-Cf-Id", "CF-RAY"} {
 		idp := idptest.New()
 		idp.Always(idptest.Status(401, header, "id-1"))
 		_, err := newTestProvider(t, idp, nil).Token(t.Context())
@@ -221,7 +238,8 @@ func TestRetryAfterDateCountsFromTheAnswersDate(t *testing.T) {
 		if got := retryAfter(err); got != tt.want {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
-		if says := strings.Contains(err.Error(), "(it asks to be left alone for 35s)"); says != (tt.want > 0) {
+		if says := strings.Contains(err.Error(),
+			"(it asks to be left alone for 35s)"); says != (tt.want > 0) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -38,9 +38,10 @@ func Example() {
 	defer stop()
 
 	provider, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
-		Endpoint:     cdfauth.Issuer(idp.Issuer), // yours: cdfauth.Entra(tenantID)
-		ClientID:     "my-client-id",
-		ClientSecret: cdfauth.SecretString("my-secret"), // yours: cdfauth.SecretString(os.Getenv("IDP_CLIENT_SECRET"))
+		Endpoint: cdfauth.Issuer(idp.Issuer), // yours: cdfauth.Entra(tenantID)
+		ClientID: "my-client-id",
+		// Yours: cdfauth.SecretString(os.Getenv("IDP_CLIENT_SECRET")).
+		ClientSecret: cdfauth.SecretString("my-secret"),
 		Scopes:       cdfauth.ClusterScopes("greenfield"),
 	})
 	if err != nil {
@@ -94,9 +95,10 @@ func ExampleNewClientCertificate() {
 	embedded.Keys = map[string]*rsa.PublicKey{"my-signing-client-id": public}
 
 	provider, err := cdfauth.NewClientCertificate(cdfauth.ClientCertificateConfig{
-		Endpoint:    cdfauth.Authority("https://idp.test/tenant"), // yours: cdfauth.Entra(tenantID)
-		ClientID:    "my-signing-client-id",
-		Certificate: cdfauth.SecretString(keyAndCertificate), // yours: cdfauth.SecretFile("tls.key", "tls.crt")
+		Endpoint: cdfauth.Authority("https://idp.test/tenant"), // yours: cdfauth.Entra(tenantID)
+		ClientID: "my-signing-client-id",
+		// Yours: cdfauth.SecretFile("tls.key", "tls.crt").
+		Certificate: cdfauth.SecretString(keyAndCertificate),
 		Scopes:      cdfauth.ClusterScopes("greenfield"),
 		Options:     cdfauth.Options{HTTPClient: embedded.Client()},
 	})
@@ -117,7 +119,8 @@ func ExampleNewFileCache() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	cache, err := cdfauth.NewFileCache(filepath.Join(dir, "tokens.bin")) // yours: of the path that DefaultCachePath returns
+	// Yours: the path that DefaultCachePath returns.
+	cache, err := cdfauth.NewFileCache(filepath.Join(dir, "tokens.bin"))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -310,7 +313,8 @@ func ExampleLoad() {
 		log.Fatal(err)
 	}
 	fmt.Println(token.Scope())
-	_, err = cdfauth.Load([]byte(`{"client_credentials": {"client_id": "my-client-id"}}`), cdfauth.Options{})
+	_, err = cdfauth.Load([]byte(`{"client_credentials": {"client_id": "my-client-id"}}`),
+		cdfauth.Options{})
 	fmt.Println(err)
 	// Output:
 	// https://greenfield.cognitedata.com/.default
@@ -385,7 +389,8 @@ func ExampleEntra() {
 		cdfauth.Discovery("https://idp.example.com/?x"),
 		cdfauth.TokenURL("https://idp.example.com/token#x"),
 	} {
-		_, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: endpoint, ClientID: "my-client-id", ClientSecret: cdfauth.SecretString("my-secret")})
+		_, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: endpoint,
+			ClientID: "my-client-id", ClientSecret: cdfauth.SecretString("my-secret")})
 		fmt.Println(err)
 	}
 	// Output:
@@ -452,9 +457,10 @@ func ExampleClientCredentialsConfig_gitHubActions() {
 	defer os.Unsetenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
 
 	provider, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
-		Endpoint:        cdfauth.TokenURL(server.URL + "/token"), // yours: cdfauth.Entra(tenantID)
-		ClientID:        "my-client-id",
-		ClientAssertion: gitHubAssertion("api://AzureADTokenExchange"), // Entra's; others want their own address
+		Endpoint: cdfauth.TokenURL(server.URL + "/token"), // yours: cdfauth.Entra(tenantID)
+		ClientID: "my-client-id",
+		// Entra's; others want their own address.
+		ClientAssertion: gitHubAssertion("api://AzureADTokenExchange"),
 		Scopes:          cdfauth.ClusterScopes("greenfield"),
 	})
 	if err != nil {

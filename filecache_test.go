@@ -26,7 +26,8 @@ func TestFileCachesOfOnePathExcludeEachOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	others := []*FileCache{{a.path}}
-	for _, path := range []string{a.path, filepath.Dir(a.path) + "/./x/../" + filepath.Base(a.path), relative(t, dir, a.path)} {
+	for _, path := range []string{a.path, filepath.Dir(a.path) + "/./x/../" + filepath.Base(a.path),
+		relative(t, dir, a.path)} {
 		c, err := NewFileCache(path)
 		if err != nil || c.path != a.path {
 			t.Errorf("%q: %v, %v; want that of %q", path, c, err, a.path)
@@ -85,7 +86,9 @@ func fileCacheWith(t *testing.T, content string) *FileCache {
 // mustNot calls Update with a function that fails, for tests in which Update must not call
 // it.
 func mustNot(ctx context.Context, c Cache) error {
-	return c.Update(ctx, func(context.Context, []byte) ([]byte, error) { return nil, errors.New("f was called") })
+	return c.Update(ctx, func(context.Context, []byte) ([]byte, error) {
+		return nil, errors.New("f was called")
+	})
 }
 
 // relative returns path seen from dir, or path itself where there is no way
@@ -154,7 +157,8 @@ func TestFileCacheLockEndsWithItsProcess(t *testing.T) {
 	start(t, holder)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := mustNot(ctx, c); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), c.path+".lock") {
+	if err := mustNot(ctx, c); !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.Contains(err.Error(), c.path+".lock") {
 		t.Errorf("Update: %v", err)
 	}
 	wantContent(t, c, "") // Get needs no lock
@@ -233,7 +237,8 @@ func TestFileCacheSweepsItsOwnTemporaryFiles(t *testing.T) {
 	t.Parallel()
 	c := fileCacheWith(t, "1")
 	const random = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	keep := []string{".lock", "", ".tmp", ".bad", "." + random, ".x" + random + ".tmp", "." + random[1:] + ".tmp", "." + strings.ToLower(random[1:]) + "1.tmp", "2." + random + ".tmp"}
+	keep := []string{".lock", "", ".tmp", ".bad", "." + random, ".x" + random + ".tmp",
+		"." + random[1:] + ".tmp", "." + strings.ToLower(random[1:]) + "1.tmp", "2." + random + ".tmp"}
 	for _, suffix := range append(keep[2:], "."+random+".tmp", ".234567"+random[6:]+".tmp") {
 		if err := os.WriteFile(c.path+suffix, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -267,7 +272,9 @@ func TestFileCacheHoldsUpTo1MiB(t *testing.T) {
 	most := strings.Repeat("x", 1<<20)
 	put(t, c, most)
 	wantContent(t, c, most)
-	err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte(most + "x"), nil })
+	err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) {
+		return []byte(most + "x"), nil
+	})
 	if err == nil || !strings.Contains(err.Error(), c.path) {
 		t.Errorf("Update with more than 1 MiB: %v", err)
 	}

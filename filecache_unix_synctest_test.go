@@ -87,29 +87,30 @@ func (d *desk) wantLogged(t *testing.T, path, says string) {
 // and the log gives the reason.
 func TestSignInWorksBesideAPlantedFile(t *testing.T) {
 	t.Parallel()
-	eachFlowAndCase(t, plantedFiles(), func(t *testing.T, flow string, c *FileCache, planted plantedFile) {
-		synctest.Test(t, func(t *testing.T) {
-			d := newDesk(flow)
-			path := c.path + planted.suffix
-			victim, content, says := d.plant(t, path, planted.attack)
-			before := state(t, path)
+	eachFlowAndCase(t, plantedFiles(),
+		func(t *testing.T, flow string, c *FileCache, planted plantedFile) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(flow)
+				path := c.path + planted.suffix
+				victim, content, says := d.plant(t, path, planted.attack)
+				before := state(t, path)
 
-			p := d.start(t, c)
-			tok := d.wantAda(t, p, 1)
-			if again := d.wantAda(t, p, 1); !again.Equal(tok) {
-				t.Error("the token was not kept in memory")
-			}
-			time.Sleep(2 * time.Hour)
-			if again := d.wantAda(t, p, 1); again.Equal(tok) {
-				t.Error("the token has expired")
-			}
-			d.wantAda(t, d.start(t, c), 2)
+				p := d.start(t, c)
+				tok := d.wantAda(t, p, 1)
+				if again := d.wantAda(t, p, 1); !again.Equal(tok) {
+					t.Error("the token was not kept in memory")
+				}
+				time.Sleep(2 * time.Hour)
+				if again := d.wantAda(t, p, 1); again.Equal(tok) {
+					t.Error("the token has expired")
+				}
+				d.wantAda(t, d.start(t, c), 2)
 
-			planted.wantAsBefore(t, c, before)
-			wantUntouched(t, victim, content)
-			d.wantLogged(t, path, says)
+				planted.wantAsBefore(t, c, before)
+				wantUntouched(t, victim, content)
+				d.wantLogged(t, path, says)
+			})
 		})
-	})
 }
 
 // TestSignInMendsCache: umask 002, a Kubernetes fsGroup, a backup or a link can leave a
@@ -260,7 +261,8 @@ func TestSignInWaitsForTheLock(t *testing.T) {
 				asked++
 			}
 			if tok := <-got; tok.Username() != ada || d.asked.Load() != asked || d.idp.Tokens() != tokens+1 {
-				t.Errorf("a token of %q after %d sign-ins and %d token requests", tok.Username(), d.asked.Load()-asked, d.idp.Tokens()-tokens)
+				t.Errorf("a token of %q after %d sign-ins and %d token requests", tok.Username(),
+					d.asked.Load()-asked, d.idp.Tokens()-tokens)
 			}
 			d.wantAda(t, d.start(t, c), asked) // it was stored
 		})

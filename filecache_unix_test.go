@@ -434,7 +434,8 @@ func TestFileCacheWorksForAnOrdinaryUser(t *testing.T) {
 
 func wantError(t *testing.T, what string, err error, path, says string) {
 	t.Helper()
-	if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: cache: ") || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), says) {
+	if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: cache: ") ||
+		!strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), says) {
 		t.Errorf("%s: %v, want an error that names %s and says %q", what, err, path, says)
 	}
 	walkError(t, what, err)
@@ -453,7 +454,8 @@ func state(t *testing.T, path string) string {
 		must(t, err)
 		content = string(b[:min(len(b), 100)])
 	}
-	return strings.Join([]string{fi.Mode().String(), fi.ModTime().Format(time.RFC3339Nano), content, string(rune('0' + st.Nlink%10))}, " ")
+	return strings.Join([]string{fi.Mode().String(), fi.ModTime().Format(time.RFC3339Nano), content,
+		string(rune('0' + st.Nlink%10))}, " ")
 }
 
 // TestFileCacheFilesAreTheUsersAlone: the cache makes a directory and files that only the
@@ -514,7 +516,8 @@ func TestFileCacheMayBeReplacedWhileItIsRead(t *testing.T) {
 // temporary file.
 func TestFileCacheKeepsTheOldContentOnAFullDisk(t *testing.T) {
 	t.Parallel()
-	for name, limit := range map[string]string{"no room": "4096", "room for less than f returned": "65536"} {
+	for name, limit := range map[string]string{"no room": "4096",
+		"room for less than f returned": "65536"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := fileCacheWith(t, "old")
@@ -597,7 +600,8 @@ func TestDirectoryIsPrivateIfNobodyElseCanEnter(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[os.FileMode]bool{
 		0o700: true, 0o500: true,
-		0o710: false, 0o720: false, 0o740: false, 0o701: false, 0o702: false, 0o704: false, 0o755: false, 0o777: false,
+		0o710: false, 0o720: false, 0o740: false, 0o701: false, 0o702: false, 0o704: false,
+		0o755: false, 0o777: false,
 	} {
 		dir := t.TempDir()
 		must(t, os.Chmod(dir, mode))
@@ -635,7 +639,8 @@ func TestFileCacheSeesALinkMadeBeforeItLocks(t *testing.T) {
 	must(t, err)
 	defer file.Close()
 	must(t, os.Link(path, filepath.Join(t.TempDir(), "backup")))
-	if err := lockAndCheck(file); !isMovable(err) || !strings.Contains(err.Error(), "another hard link") {
+	if err := lockAndCheck(file); !isMovable(err) ||
+		!strings.Contains(err.Error(), "another hard link") {
 		t.Errorf("%v, want an error that says that there is another hard link", err)
 	}
 }

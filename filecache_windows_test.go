@@ -48,7 +48,9 @@ func TestFileCacheWaitsForAFileHeldOpen(t *testing.T) {
 
 	put(t, c, "4")
 	held := holdOpen(t, c, syscall.FILE_SHARE_READ, time.Hour)
-	err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte("5"), nil })
+	err := c.Update(t.Context(), func(context.Context, []byte) ([]byte, error) {
+		return []byte("5"), nil
+	})
 	if !isBusy(errors.Unwrap(err)) || !strings.Contains(err.Error(), c.path) {
 		t.Errorf("Update: %v", err)
 	}
@@ -64,21 +66,26 @@ func TestFileCacheWaitsForAFileHeldOpen(t *testing.T) {
 func TestFileCacheRefusesLinksAndDirectories(t *testing.T) {
 	t.Parallel()
 	attacks := map[string]func(path, victim string) error{
-		"directory":     func(path, _ string) error { return os.Mkdir(path, 0o700) },
-		"hard link":     func(path, victim string) error { return os.Link(victim, path) },
-		"symbolic link": func(path, victim string) error { os.Symlink(victim, path); return nil }, // Windows lets few users make one
+		"directory": func(path, _ string) error { return os.Mkdir(path, 0o700) },
+		"hard link": func(path, victim string) error { return os.Link(victim, path) },
+		// Windows lets few users make one.
+		"symbolic link": func(path, victim string) error { os.Symlink(victim, path); return nil },
 	}
 	for name, attack := range attacks {
 		for _, suffix := range []string{"", ".lock"} {
 			c := fileCache(t)
 			victim := filepath.Join(t.TempDir(), "victim")
-			if err := errors.Join(os.Mkdir(filepath.Dir(c.path), 0o700), os.WriteFile(victim, []byte("the victim's"), 0o600), attack(c.path+suffix, victim)); err != nil {
+			if err := errors.Join(os.Mkdir(filepath.Dir(c.path), 0o700),
+				os.WriteFile(victim, []byte("the victim's"), 0o600),
+				attack(c.path+suffix, victim)); err != nil {
 				t.Fatal(err)
 			}
-			if fi, err := os.Lstat(c.path + suffix); name == "symbolic link" && (err != nil || fi.Mode().Type() != fs.ModeSymlink) {
+			if fi, err := os.Lstat(c.path + suffix); name == "symbolic link" &&
+				(err != nil || fi.Mode().Type() != fs.ModeSymlink) {
 				continue // Wine makes none, and says that it did
 			}
-			if b, err := c.Get(t.Context()); suffix == "" && (err == nil || !strings.Contains(err.Error(), name)) {
+			if b, err := c.Get(t.Context()); suffix == "" &&
+				(err == nil || !strings.Contains(err.Error(), name)) {
 				t.Errorf("%s: Get: %q, %v", name, b, err)
 			}
 			if name == "directory" {

@@ -17,7 +17,9 @@ import (
 
 // plain reports whether a text can be shown on a terminal, on one line.
 func plain(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return !unicode.IsPrint(r)
+	})
 }
 
 // FuzzCallback: any program or web page can send a request to the listener of the
@@ -42,7 +44,9 @@ func FuzzCallback(f *testing.F) {
 		v.ServeHTTP(w, r)
 		return v, w
 	}
-	get := func(target string) *http.Request { return httptest.NewRequest("GET", "http://"+host+target, nil) }
+	get := func(target string) *http.Request {
+		return httptest.NewRequest("GET", "http://"+host+target, nil)
+	}
 	_, nothing := serve(get("/callback?x"), false)
 	_, other := serve(get("/callback?state=wrong"), false)
 	_, sentOn := serve(get("/callback?state="+state+"&code=c"), false)
@@ -51,17 +55,24 @@ func FuzzCallback(f *testing.F) {
 		f.Fatal(nothing.Code, sentOn.Code, done.Code)
 	}
 
-	for _, target := range []string{"/callback", "/callback?state=" + state + "&code=c", "/callback?state=" + state + "&code=c&iss=https://idp.test",
-		"/callback?state=" + state + "&code=c&iss=https://evil.test%1b", "/callback?state=" + state + "&error=access_denied&error_description=%1b%5b2J<b>",
-		"/callback?state=" + state + "&state=" + state, "/callback?%73tate=" + state + ";code=c", "/callback?state=" + state + "&error=%1b%5b2J",
+	for _, target := range []string{"/callback", "/callback?state=" + state + "&code=c",
+		"/callback?state=" + state + "&code=c&iss=https://idp.test",
+		"/callback?state=" + state + "&code=c&iss=https://evil.test%1b",
+		"/callback?state=" + state + "&error=access_denied&error_description=%1b%5b2J<b>",
+		"/callback?state=" + state + "&state=" + state, "/callback?%73tate=" + state + ";code=c",
+		"/callback?state=" + state + "&error=%1b%5b2J",
 		"/callback?state=wrong&code=c", "/favicon.ico", "//callback?<script>"} {
 		f.Add([]byte("GET " + target + " HTTP/1.1\r\nHost: " + host + "\r\n\r\n"))
 	}
 	f.Add([]byte("GET /callback?state=" + state + "&code=c HTTP/1.1\r\nHost: evil.test\r\n\r\n"))
-	for _, form := range []string{"state=" + state + "&code=c", "state=" + state + "&iss=x&error=y", "state=" + state + "&code=%1"} {
-		f.Add([]byte(fmt.Sprintf("POST /callback HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", host, len(form), form)))
+	for _, form := range []string{"state=" + state + "&code=c", "state=" + state + "&iss=x&error=y",
+		"state=" + state + "&code=%1"} {
+		f.Add([]byte(fmt.Sprintf(
+			"POST /callback HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
+			host, len(form), form)))
 	}
-	f.Add([]byte("POST /callback?state=" + state + " HTTP/1.1\r\nHost: " + host + "\r\nTransfer-Encoding: chunked\r\n\r\n6\r\ncode=c\r\n0\r\n\r\n"))
+	f.Add([]byte("POST /callback?state=" + state + " HTTP/1.1\r\nHost: " + host +
+		"\r\nTransfer-Encoding: chunked\r\n\r\n6\r\ncode=c\r\n0\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for _, settled := range []bool{false, true} {
 			r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
@@ -89,7 +100,8 @@ func FuzzCallback(f *testing.F) {
 			default:
 				t.Fatalf("status %d", w.Code)
 			}
-			if !bytes.Equal(w.Body.Bytes(), like.Body.Bytes()) || len(w.Result().Header) != len(like.Result().Header) {
+			if !bytes.Equal(w.Body.Bytes(), like.Body.Bytes()) ||
+				len(w.Result().Header) != len(like.Result().Header) {
 				t.Fatalf("%v %s", w.Result().Header, w.Body)
 			}
 			for name, values := range w.Result().Header {

@@ -16,10 +16,13 @@ func FuzzDeviceAnswer(f *testing.F) {
 	var answer string
 	var status int
 	idp := tripper(func(r *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(answer)), Request: r}, nil
+		return &http.Response{StatusCode: status,
+			Header: http.Header{"Content-Type": {"application/json"}},
+			Body:   io.NopCloser(strings.NewReader(answer)), Request: r}, nil
 	})
 	e := newRefresher("device code", Options{})
-	c, err := newClient("device code", Authority("https://idp.test/tenant"), "app", nil, nil, Options{HTTPClient: &http.Client{Transport: idp}}, &e.clock)
+	c, err := newClient("device code", Authority("https://idp.test/tenant"), "app", nil, nil,
+		Options{HTTPClient: &http.Client{Transport: idp}}, &e.clock)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -40,7 +43,8 @@ func FuzzDeviceAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s int, a string) {
 		status, answer = s, a
-		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond) // too short to try again
+		// Too short to try again.
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
 		code, err := flow.requestCode(ctx, "read")
 		if err != nil {
@@ -50,7 +54,8 @@ func FuzzDeviceAnswer(f *testing.F) {
 			return
 		}
 		d := code.shown
-		if code.secret == "" || code.interval < time.Second || d.Message == "" && (d.UserCode == "" || d.VerificationURI == "") {
+		if code.secret == "" || code.interval < time.Second ||
+			d.Message == "" && (d.UserCode == "" || d.VerificationURI == "") {
 			t.Fatalf("code %q, every %v: %+v", code.secret, code.interval, d)
 		}
 		for _, s := range []string{d.UserCode, d.Message, d.VerificationURI, d.VerificationURIComplete} {
@@ -59,7 +64,8 @@ func FuzzDeviceAnswer(f *testing.F) {
 			}
 		}
 		for _, s := range []string{d.VerificationURI, d.VerificationURIComplete} {
-			if s != "" && !strings.HasPrefix(strings.ToLower(s), "https://") && !strings.HasPrefix(strings.ToLower(s), "http://") {
+			if s != "" && !strings.HasPrefix(strings.ToLower(s), "https://") &&
+				!strings.HasPrefix(strings.ToLower(s), "http://") {
 				t.Fatalf("%q", s)
 			}
 		}

@@ -15,9 +15,12 @@ func FuzzDiscovery(f *testing.F) {
 	c, answers := answering(f, Issuer(issuer))
 	for _, seed := range []string{
 		`{"issuer":"https://idp.test/realm","token_endpoint":"https://idp.test/t","authorization_endpoint":"https://idp.test/a","device_authorization_endpoint":"https://idp.test/d","scopes_supported":["openid"],"authorization_response_iss_parameter_supported":true}`,
-		`{"issuer":"https://idp.test/realm/","token_endpoint":"https://elsewhere.test/t"}`, `{"issuer":"https://idp.test/realm","token_endpoint":"http://idp.test/t"}`,
-		`{"issuer":"https://idp.test/other","token_endpoint":"https://idp.test/t"}`, `{"issuer":"https://idp.test/realm","token_endpoint":"http://127.0.0.1/t"}`,
-		`{"issuer":"https://idp.test/realm","token_endpoint":"https://a:b@idp.test/t"}`, `{"issuer":"https://idp.test/realm","token_endpoint":"https://idp.test/t","authorization_endpoint":"javascript:alert(1)"}`,
+		`{"issuer":"https://idp.test/realm/","token_endpoint":"https://elsewhere.test/t"}`,
+		`{"issuer":"https://idp.test/realm","token_endpoint":"http://idp.test/t"}`,
+		`{"issuer":"https://idp.test/other","token_endpoint":"https://idp.test/t"}`,
+		`{"issuer":"https://idp.test/realm","token_endpoint":"http://127.0.0.1/t"}`,
+		`{"issuer":"https://idp.test/realm","token_endpoint":"https://a:b@idp.test/t"}`,
+		`{"issuer":"https://idp.test/realm","token_endpoint":"https://idp.test/t","authorization_endpoint":"javascript:alert(1)"}`,
 		`{"issuer":"\u001b[2J","token_endpoint":""}`, `{"issuer":1}`, `null`, `[]`, ``,
 	} {
 		f.Add(200, seed)
@@ -38,7 +41,8 @@ func FuzzDiscovery(f *testing.F) {
 		}
 		for _, raw := range []string{m.TokenURL, m.AuthorizeURL, m.DeviceURL} {
 			u, err := url.Parse(raw)
-			if raw != "" && (err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil) || m.TokenURL == "" {
+			if raw != "" && (err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil) ||
+				m.TokenURL == "" {
 				t.Fatalf("endpoint %q", raw)
 			}
 		}

@@ -32,17 +32,20 @@ func FuzzParseKeys(f *testing.F) {
 				return
 			}
 		}
-		if block := readsAsEncodingPEM(text); block != nil && utf8.ValidString(text) && !strings.ContainsAny(text, "\x00\\") {
+		if block := readsAsEncodingPEM(text); block != nil && utf8.ValidString(text) &&
+			!strings.ContainsAny(text, "\x00\\") {
 			t.Errorf("encoding/pem reads %s of %d bytes", block.Type, len(block.Bytes))
 		}
 		pair, err := parseText(text, passphrase)
 		switch {
 		case err == nil && (pair.signer == nil || pair.kind == ""):
 			t.Error("no key and no error")
-		case err != nil && !strings.HasPrefix(err.Error(), "cdfauth: Certificate ") && !strings.HasPrefix(err.Error(), "cdfauth: Passphrase "):
+		case err != nil && !strings.HasPrefix(err.Error(), "cdfauth: Certificate ") &&
+			!strings.HasPrefix(err.Error(), "cdfauth: Passphrase "):
 			t.Errorf("error without a field: %v", err)
 		case err == nil:
-			if _, err := pair.signer.Sign(rand.Reader, make([]byte, 32), crypto.SHA256); err != nil && pair.kind != "Ed25519" && !fipsOnly {
+			if _, err := pair.signer.Sign(rand.Reader, make([]byte, 32), crypto.SHA256); err != nil &&
+				pair.kind != "Ed25519" && !fipsOnly {
 				t.Errorf("a key that does not sign: %v", err)
 			}
 		}
@@ -70,10 +73,12 @@ func isSlow(der []byte) bool {
 // FuzzDecryptPKCS8: whatever the DER of an encrypted key (RFC 5958 §3), there is a result or
 // an error. A fuzzer gets further into the ASN.1 here than through base64.
 func FuzzDecryptPKCS8(f *testing.F) {
-	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "pbes2-3des-sha256.pem", "refused-scrypt.pem", "refused-pbes1.pem"} {
+	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem",
+		"pbes2-3des-sha256.pem", "refused-scrypt.pem", "refused-pbes1.pem"} {
 		f.Add(testDER(f, name))
 	}
-	block, _ := pem.Decode([]byte(encrypt(f, testDER(f, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1})))
+	block, _ := pem.Decode([]byte(encrypt(f, testDER(f, "p256-pkcs8.pem"), "correct",
+		pbes2{iterations: 1})))
 	f.Add(block.Bytes)
 	f.Fuzz(func(t *testing.T, der []byte) {
 		if isSlow(der) {

@@ -24,42 +24,53 @@ func TestIDTokenIsCheckedBeforeAnythingIsKept(t *testing.T) {
 		raw    string
 		err    string
 	}{
-		"good":                  {claims: func(c map[string]any) {}},
-		"a list of one":         {claims: func(c map[string]any) { c["aud"] = []string{"app"} }},
-		"azp":                   {claims: func(c map[string]any) { c["aud"] = []string{"app", "b"}; c["azp"] = "app" }},
-		"expired within skew":   {claims: func(c map[string]any) { c["exp"] = now() - 290 }},
-		"issuer":                {claims: func(c map[string]any) { c["iss"] = "https://evil.test" }, err: `issuer "https://evil.test"`},
-		"no issuer":             {claims: func(c map[string]any) { delete(c, "iss") }, err: `issuer ""`},
-		"slash":                 {claims: func(c map[string]any) { c["iss"] = "https://idp.test/" }, err: "issuer"},
-		"audience":              {claims: func(c map[string]any) { c["aud"] = "b" }, err: "another client"},
-		"audience of no kind":   {claims: func(c map[string]any) { c["aud"] = 1 }, err: "another client"},
-		"no audience":           {claims: func(c map[string]any) { delete(c, "aud") }, err: "another client"},
-		"two audiences, no azp": {claims: func(c map[string]any) { c["aud"] = []string{"app", "b"} }, err: "azp"},
-		"another azp":           {claims: func(c map[string]any) { c["azp"] = "b" }, err: "azp"},
-		"expired":               {claims: func(c map[string]any) { c["exp"] = now() - 310 }, err: "expired"},
-		"just expired":          {claims: func(c map[string]any) { c["exp"] = now() - 300 }, err: "expired"},
-		"no expiry":             {claims: func(c map[string]any) { delete(c, "exp") }, err: "expired"},
-		"nonce":                 {claims: func(c map[string]any) { c["nonce"] = "x" }, err: "nonce"},
-		"no nonce":              {claims: func(c map[string]any) { delete(c, "nonce") }, err: "nonce"},
-		"no subject":            {claims: func(c map[string]any) { delete(c, "sub") }, err: "not an ID token"},
-		"garbage":               {raw: "x.y.z", err: "not an ID token"},
-		"two parts":             {raw: "x.e30", err: "not an ID token"},
-		"four parts":            {raw: "x.e30.y.z", err: "not an ID token"},
+		"good":          {claims: func(c map[string]any) {}},
+		"a list of one": {claims: func(c map[string]any) { c["aud"] = []string{"app"} }},
+		"azp": {claims: func(c map[string]any) {
+			c["aud"] = []string{"app", "b"}
+			c["azp"] = "app"
+		}},
+		"expired within skew": {claims: func(c map[string]any) { c["exp"] = now() - 290 }},
+		"issuer": {claims: func(c map[string]any) { c["iss"] = "https://evil.test" },
+			err: `issuer "https://evil.test"`},
+		"no issuer": {claims: func(c map[string]any) { delete(c, "iss") }, err: `issuer ""`},
+		"slash": {claims: func(c map[string]any) { c["iss"] = "https://idp.test/" },
+			err: "issuer"},
+		"audience": {claims: func(c map[string]any) { c["aud"] = "b" },
+			err: "another client"},
+		"audience of no kind": {claims: func(c map[string]any) { c["aud"] = 1 }, err: "another client"},
+		"no audience": {claims: func(c map[string]any) { delete(c, "aud") },
+			err: "another client"},
+		"two audiences, no azp": {claims: func(c map[string]any) { c["aud"] = []string{"app", "b"} },
+			err: "azp"},
+		"another azp":  {claims: func(c map[string]any) { c["azp"] = "b" }, err: "azp"},
+		"expired":      {claims: func(c map[string]any) { c["exp"] = now() - 310 }, err: "expired"},
+		"just expired": {claims: func(c map[string]any) { c["exp"] = now() - 300 }, err: "expired"},
+		"no expiry":    {claims: func(c map[string]any) { delete(c, "exp") }, err: "expired"},
+		"nonce":        {claims: func(c map[string]any) { c["nonce"] = "x" }, err: "nonce"},
+		"no nonce":     {claims: func(c map[string]any) { delete(c, "nonce") }, err: "nonce"},
+		"no subject":   {claims: func(c map[string]any) { delete(c, "sub") }, err: "not an ID token"},
+		"garbage":      {raw: "x.y.z", err: "not an ID token"},
+		"two parts":    {raw: "x.e30", err: "not an ID token"},
+		"four parts":   {raw: "x.e30.y.z", err: "not an ID token"},
 	} {
 		runInBubble(t, name, func(t *testing.T) {
 			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 			h.idp.Fault(func(w http.ResponseWriter, r *http.Request) {
 				raw := tt.raw
 				if raw == "" {
-					good := map[string]any{"iss": "https://idp.test", "sub": "s", "aud": "app", "exp": now() + 60, "nonce": h.last().Get("nonce"), "preferred_username": "a"}
+					good := map[string]any{"iss": "https://idp.test", "sub": "s", "aud": "app", "exp": now() + 60,
+						"nonce": h.last().Get("nonce"), "preferred_username": "a"}
 					tt.claims(good)
 					raw = idptest.IDToken(good)
 				}
-				idptest.JSON(200, map[string]any{"access_token": "tok", "refresh_token": "ref", "id_token": raw})(w, r)
+				idptest.JSON(200,
+					map[string]any{"access_token": "tok", "refresh_token": "ref", "id_token": raw})(w, r)
 			})
 			_, err := interactive(t, h, cache, nil).Token(t.Context())
 			blob, _ := cache.Get(t.Context())
-			if tt.err == "" && (err != nil || len(blob) == 0) || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || len(blob) > 0) {
+			if tt.err == "" && (err != nil || len(blob) == 0) ||
+				tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err) || len(blob) > 0) {
 				t.Errorf("%v, want %q; stored: %s", err, tt.err, blob)
 			}
 		})
@@ -74,18 +85,23 @@ func TestIDTokenOfARefreshKeepsIssuerAndSubject(t *testing.T) {
 		change func(map[string]any)
 		err    string
 	}{
-		"good":    {change: func(map[string]any) {}},
-		"issuer":  {change: func(c map[string]any) { c["iss"] = "https://idp.test/other" }, err: "is of issuer"},
+		"good": {change: func(map[string]any) {}},
+		"issuer": {change: func(c map[string]any) { c["iss"] = "https://idp.test/other" },
+			err: "is of issuer"},
 		"subject": {change: func(c map[string]any) { c["sub"] = "sub-eve" }, err: "another user's"},
 		"expired": {change: func(c map[string]any) { c["exp"] = 1 }, err: "expired"},
 	} {
 		runInBubble(t, name, func(t *testing.T) {
 			h, cache := expiredSignIn(t, "bob")
-			claims := map[string]any{"iss": "https://idp.test", "sub": "sub-bob", "aud": "app", "exp": time.Now().Unix() + 60}
+			claims := map[string]any{"iss": "https://idp.test", "sub": "sub-bob", "aud": "app",
+				"exp": time.Now().Unix() + 60}
 			tt.change(claims)
-			h.idp.Fault(idptest.JSON(200, map[string]any{"access_token": "new", "refresh_token": "new", "id_token": idptest.IDToken(claims)}))
+			h.idp.Fault(idptest.JSON(200,
+				map[string]any{"access_token": "new", "refresh_token": "new",
+					"id_token": idptest.IDToken(claims)}))
 			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
-			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+			if tt.err == "" && err != nil ||
+				tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 				t.Errorf("%v, want %q", err, tt.err)
 			}
 		})
@@ -98,8 +114,10 @@ func TestIDTokenOfARefreshKeepsIssuerAndSubject(t *testing.T) {
 // let another issuer through.
 func TestIssuerTemplateStandsForOneTenant(t *testing.T) {
 	m := &metadata{Issuer: "https://login.test/{tenantid}/v2.0"}
-	for iss, want := range map[string]bool{"https://login.test/abc-1/v2.0": true, "https://login.test//v2.0": false, "https://login.test/a/b/v2.0": false,
-		"https://login.test/a/v2.0/": false, "https://evil.test/a/v2.0": false, "https://login.test/v2.0": false} {
+	for iss, want := range map[string]bool{"https://login.test/abc-1/v2.0": true,
+		"https://login.test//v2.0": false, "https://login.test/a/b/v2.0": false,
+		"https://login.test/a/v2.0/": false, "https://evil.test/a/v2.0": false,
+		"https://login.test/v2.0": false} {
 		if m.names(iss) != want {
 			t.Errorf("%s: %v", iss, !want)
 		}
@@ -109,13 +127,20 @@ func TestIssuerTemplateStandsForOneTenant(t *testing.T) {
 		h.idp.Metadata(func(m map[string]any) { m["issuer"] = "https://idp.test/{tenantid}/v2.0" })
 		for tid, ok := range map[string]bool{"abc": true, "": false} {
 			h.idp.Fault(func(w http.ResponseWriter, r *http.Request) {
-				idptest.JSON(200, map[string]any{"access_token": "tok", "id_token": idptest.IDToken(map[string]any{"iss": "https://idp.test/abc/v2.0", "sub": "s",
-					"tid": tid, "aud": "app", "exp": time.Now().Unix() + 60, "nonce": h.last().Get("nonce")})})(w, r)
+				idptest.JSON(200,
+					map[string]any{"access_token": "tok",
+						"id_token": idptest.IDToken(map[string]any{"iss": "https://idp.test/abc/v2.0", "sub": "s",
+							"tid": tid, "aud": "app", "exp": time.Now().Unix() + 60,
+							"nonce": h.last().Get("nonce")})})(w, r)
 			})
 			h.back = func(location string) error {
-				return h.visit(strings.Replace(location, url.QueryEscape("https://idp.test/common/v2.0"), url.QueryEscape("https://idp.test/abc/v2.0"), 1))
+				return h.visit(strings.Replace(location, url.QueryEscape("https://idp.test/common/v2.0"),
+					url.QueryEscape("https://idp.test/abc/v2.0"), 1))
 			}
-			_, err := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { c.Endpoint = Authority("https://idp.test/common") }).Token(t.Context())
+			_, err := interactive(t, h, &MemoryCache{},
+				func(c *InteractiveConfig) {
+					c.Endpoint = Authority("https://idp.test/common")
+				}).Token(t.Context())
 			if (err == nil) != ok {
 				t.Errorf("tid %q: %v", tid, err)
 			}
@@ -141,7 +166,8 @@ func TestRefusedIDTokenIsNotStored(t *testing.T) {
 		h, cache := expiredSignIn(t, "bob")
 		before, _ := cache.Get(t.Context())
 		h.idp.Fault(idptest.JSON(200, map[string]any{"access_token": "evil", "refresh_token": "evil",
-			"id_token": idptest.IDToken(map[string]any{"iss": "https://idp.test", "sub": "sub-eve", "aud": "app", "exp": time.Now().Unix() + 60})}))
+			"id_token": idptest.IDToken(map[string]any{"iss": "https://idp.test", "sub": "sub-eve",
+				"aud": "app", "exp": time.Now().Unix() + 60})}))
 		_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
 		if after, _ := cache.Get(t.Context()); err == nil || string(after) != string(before) {
 			t.Errorf("%v; %s became %s", err, before, after)

@@ -31,8 +31,10 @@ func TestBrowserSignInAsksOnceAndIsSilentAfterwards(t *testing.T) {
 			t.Errorf("%d listeners are left", n)
 		}
 		ask := h.last()
-		for name, want := range map[string]string{"response_type": "code", "client_id": "app", "redirect_uri": "http://localhost:53000",
-			"scope": "read openid profile offline_access", "code_challenge_method": "S256", "prompt": "consent", "login_hint": "", "response_mode": "", "client_info": ""} {
+		for name, want := range map[string]string{"response_type": "code", "client_id": "app",
+			"redirect_uri": "http://localhost:53000",
+			"scope":        "read openid profile offline_access", "code_challenge_method": "S256",
+			"prompt": "consent", "login_hint": "", "response_mode": "", "client_info": ""} {
 			if got := ask.Get(name); got != want {
 				t.Errorf("%s is %q, want %q", name, got, want)
 			}
@@ -43,7 +45,8 @@ func TestBrowserSignInAsksOnceAndIsSilentAfterwards(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if !strings.HasPrefix(h.page, "http://localhost:53000 ") || !strings.Contains(h.page, "You are signed in") {
+		if !strings.HasPrefix(h.page, "http://localhost:53000 ") ||
+			!strings.Contains(h.page, "You are signed in") {
 			t.Errorf("the person was left at %s", h.page)
 		}
 		if !strings.Contains(h.told(), "state="+ask.Get("state")) {
@@ -52,15 +55,19 @@ func TestBrowserSignInAsksOnceAndIsSilentAfterwards(t *testing.T) {
 		if again := signedIn(t, p); !again.Equal(tok) {
 			t.Error("another token from the same provider")
 		}
-		if second := signedIn(t, interactive(t, h, cache, nil)); second.AccessToken() != tok.AccessToken() || second.Username() != tok.Username() {
+		if second := signedIn(t,
+			interactive(t, h, cache, nil)); second.AccessToken() != tok.AccessToken() ||
+			second.Username() != tok.Username() {
 			t.Error("another token from a second start")
 		}
 		time.Sleep(2 * time.Hour) // the token has expired
-		if third := signedIn(t, interactive(t, h, cache, nil)); third.Equal(tok) || third.Username() != tok.Username() {
+		if third := signedIn(t, interactive(t, h, cache, nil)); third.Equal(tok) ||
+			third.Username() != tok.Username() {
 			t.Error("no new token after expiry")
 		}
 		if h.asked() != 1 || h.idp.Tokens() != 2 || h.idp.Refused() != 0 {
-			t.Errorf("the person was asked %d times, the provider %d, %d refused", h.asked(), h.idp.Tokens(), h.idp.Refused())
+			t.Errorf("the person was asked %d times, the provider %d, %d refused", h.asked(), h.idp.Tokens(),
+				h.idp.Refused())
 		}
 		for _, r := range h.idp.Requests("/token") {
 			if r.Form.Get("scope") != ask.Get("scope") {
@@ -93,7 +100,9 @@ func TestEntraNeedsNoRequestAtAWarmStart(t *testing.T) {
 			t.Errorf("%d requests at a warm start", n)
 		}
 		// The tenant by its domain name: the realm is what the metadata says.
-		h.idp.Metadata(func(m map[string]any) { m["token_endpoint"] = "https://idp.test/" + tenant + "/oauth2/v2.0/token" })
+		h.idp.Metadata(func(m map[string]any) {
+			m["token_endpoint"] = "https://idp.test/" + tenant + "/oauth2/v2.0/token"
+		})
 		signedIn(t, interactive(t, h, cache, at("contoso.com")))
 		if h.asked() != 1 {
 			t.Error("a tenant's other name was asked to sign in")
@@ -155,7 +164,8 @@ func TestBrowserSignInEndsWithItsLastWaiter(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
-		h.idp.Fault(h.idp.Slow(5*time.Second, idptest.Body(`{"access_token":"tok","refresh_token":"ref"}`)))
+		h.idp.Fault(h.idp.Slow(5*time.Second,
+			idptest.Body(`{"access_token":"tok","refresh_token":"ref"}`)))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := interactive(t, h, cache, nil).Token(ctx); err != context.DeadlineExceeded {
@@ -165,7 +175,8 @@ func TestBrowserSignInEndsWithItsLastWaiter(t *testing.T) {
 		if n := refreshTokensIn(t, cache); n != 1 || h.net.open() != 0 {
 			t.Errorf("%d refresh tokens are stored, %d listeners are left", n, h.net.open())
 		}
-		if tok := signedIn(t, interactive(t, h, cache, nil)); tok.AccessToken() != "tok" || h.asked() != 1 {
+		if tok := signedIn(t, interactive(t, h, cache, nil)); tok.AccessToken() != "tok" ||
+			h.asked() != 1 {
 			t.Error("the code was lost")
 		}
 	})
@@ -229,7 +240,8 @@ func TestBrowserOpensWhileOutputBlocks(t *testing.T) {
 		p.flow().tell("and more")
 		close(goesOn)
 		synctest.Wait()
-		if told := h.told(); !strings.HasPrefix(told, "\nTo sign in") || !strings.HasSuffix(told, "and more") {
+		if told := h.told(); !strings.HasPrefix(told, "\nTo sign in") ||
+			!strings.HasSuffix(told, "and more") {
 			t.Errorf("told: %q", told)
 		}
 	})
@@ -345,7 +357,8 @@ func TestOpenerThatQuotesTheURL(t *testing.T) {
 				}
 			})
 			_, err := p.Token(t.Context())
-			if !errors.Is(err, ErrSignInRequired) || !strings.Contains(err.Error(), "broken") || errors.Is(err, broken) == quotes {
+			if !errors.Is(err, ErrSignInRequired) || !strings.Contains(err.Error(), "broken") ||
+				errors.Is(err, broken) == quotes {
 				t.Error(err)
 			}
 			var quoting *url.Error

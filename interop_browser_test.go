@@ -35,7 +35,8 @@ const ann = "ann@example.com"
 type steps [][]string
 
 var (
-	login        = steps{{"fill", "[name=login]", ann}, {"fill", "[name=password]", "any"}, {"click", "[value=login] ~ button"}}
+	login = steps{{"fill", "[name=login]", ann}, {"fill", "[name=password]", "any"},
+		{"click", "[value=login] ~ button"}}
 	consent      = steps{{"click", "[value=consent] ~ button"}}
 	cancel       = steps{{"click", "text=[ Cancel ]"}}
 	seeSignedIn  = steps{{"see", "You are signed in"}, {"shoot", "signed-in"}}
@@ -66,11 +67,15 @@ type person struct {
 	sights   chan sight
 	browsing sync.WaitGroup
 	rewrite  func(address string) (string, steps) // the address to open instead, and what to do first
-	astray   string                               // an address of ours that she goes to although there is nothing
+	// An address of ours that she goes to although there is nothing.
+	astray string
 }
 
 func newPerson(t *testing.T, plans ...steps) *person {
-	p := &person{t: t, plans: make(chan steps, len(plans)), sights: make(chan sight, len(plans)), rewrite: func(address string) (string, steps) { return address, nil }}
+	p := &person{t: t, plans: make(chan steps, len(plans)), sights: make(chan sight, len(plans)),
+		rewrite: func(address string) (string, steps) {
+			return address, nil
+		}}
 	p.ctx, p.giveUp = context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(func() {
 		p.giveUp()
@@ -98,10 +103,13 @@ func (p *person) open(_ context.Context, address string) error {
 
 func (p *person) browse(address string, plan steps) {
 	defer p.browsing.Done()
-	job, _ := json.Marshal(map[string]any{"url": address, "steps": plan, "shots": os.Getenv("CDFAUTH_SHOTS")})
+	job, _ := json.Marshal(map[string]any{"url": address, "steps": plan,
+		"shots": os.Getenv("CDFAUTH_SHOTS")})
 	cmd := exec.CommandContext(p.ctx, "node", "browser.mjs")
 	cmd.Dir, cmd.Stdin = "testdata/oidc-provider", bytes.NewReader(job)
-	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, 10*time.Second // it closes Chromium first
+	// It closes Chromium first.
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) },
+		10*time.Second
 	var s sight
 	out, err := cmd.Output()
 	if err == nil {
@@ -123,7 +131,9 @@ func (p *person) look() sight {
 	p.t.Helper()
 	s := <-p.sights
 	for _, e := range s.Errors {
-		if p.astray == "" || !strings.HasPrefix(e, p.astray+": Failed to load resource: the server responded with a status of 400") {
+		if p.astray == "" ||
+			!strings.HasPrefix(e,
+				p.astray+": Failed to load resource: the server responded with a status of 400") {
 			p.t.Errorf("in the browser's console: %s", e)
 		}
 	}
@@ -163,10 +173,15 @@ const (
 // startForPeople starts an identity provider whose access tokens live for so many seconds,
 // and returns its issuer.
 func startForPeople(t *testing.T, life int) string {
-	return startOIDCProvider(t, map[string]any{"ttl": map[string]any{"AccessToken": life}, "clients": []any{secretClient("api", "client_secret_post"), map[string]any{
-		"client_id": "program", "application_type": "native", "token_endpoint_auth_method": "none", "response_types": []string{"code"},
-		"grant_types":   []string{"authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"},
-		"redirect_uris": []string{"http://localhost", "http://127.0.0.1/callback"}}}}) // on any port (RFC 8252 §7.3)
+	return startOIDCProvider(t,
+		map[string]any{"ttl": map[string]any{"AccessToken": life},
+			"clients": []any{secretClient("api", "client_secret_post"), map[string]any{
+				"client_id": "program", "application_type": "native", "token_endpoint_auth_method": "none",
+				"response_types": []string{"code"},
+				"grant_types": []string{"authorization_code", "refresh_token",
+					"urn:ietf:params:oauth:grant-type:device_code"},
+				// On any port (RFC 8252 §7.3).
+				"redirect_uris": []string{"http://localhost", "http://127.0.0.1/callback"}}}})
 }
 
 func cacheFile(t *testing.T, path string) cdfauth.Cache {
@@ -179,9 +194,12 @@ func cacheFile(t *testing.T, path string) cdfauth.Cache {
 }
 
 // interactive is a program that starts.
-func interactive(p *person, issuer, path string, changes ...func(*cdfauth.InteractiveConfig)) *cdfauth.Interactive {
+func interactive(
+	p *person, issuer, path string, changes ...func(*cdfauth.InteractiveConfig),
+) *cdfauth.Interactive {
 	p.t.Helper()
-	cfg := cdfauth.InteractiveConfig{Endpoint: cdfauth.Issuer(issuer), ClientID: "program", Scopes: []string{"read"}, RedirectURL: "http://localhost:0",
+	cfg := cdfauth.InteractiveConfig{Endpoint: cdfauth.Issuer(issuer), ClientID: "program",
+		Scopes: []string{"read"}, RedirectURL: "http://localhost:0",
 		OpenBrowser: p.open, Output: io.Discard, Options: cdfauth.Options{Cache: cacheFile(p.t, path)}}
 	for _, change := range changes {
 		change(&cfg)
@@ -206,10 +224,12 @@ func (p *person) wantAnns(provider cdfauth.Provider, issuer string) cdfauth.Toke
 
 func (p *person) checkAnns(tok cdfauth.Token, issuer string) {
 	p.t.Helper()
-	if m := introspect(p.t, http.DefaultClient, issuer, "api", tok); m["active"] != true || m["client_id"] != "program" || m["sub"] != ann {
+	if m := introspect(p.t, http.DefaultClient, issuer, "api", tok); m["active"] != true ||
+		m["client_id"] != "program" || m["sub"] != ann {
 		p.t.Errorf("introspection says %v", m)
 	}
-	if scopes := strings.Fields(tok.Scope()); tok.Username() != ann || !slices.Contains(scopes, "read") || !slices.Contains(scopes, "offline_access") {
+	if scopes := strings.Fields(tok.Scope()); tok.Username() != ann ||
+		!slices.Contains(scopes, "read") || !slices.Contains(scopes, "offline_access") {
 		p.t.Errorf("the token is of %q, for %q", tok.Username(), scopes)
 	}
 }
@@ -226,7 +246,8 @@ func kept(t *testing.T, path string) (refreshToken, username string) {
 		Account      map[string]struct{ Username string }
 	}
 	if err := json.Unmarshal(b, &c); err != nil || len(c.RefreshToken) != 1 || len(c.Account) != 1 {
-		t.Fatalf("the cache has %d refresh tokens and %d accounts: %v", len(c.RefreshToken), len(c.Account), err)
+		t.Fatalf("the cache has %d refresh tokens and %d accounts: %v", len(c.RefreshToken),
+			len(c.Account), err)
 	}
 	for _, r := range c.RefreshToken {
 		refreshToken = r.Secret
@@ -257,8 +278,10 @@ func TestInteropBrowserSignIn(t *testing.T) {
 	if r, name := kept(t, path); r == "" || name != ann {
 		t.Errorf("the cache has the refresh token %q of %q", r, name)
 	}
-	for _, hint := range []string{"", strings.ToUpper(ann)} { // the next starts of the program: nobody is asked
-		again, err := interactive(p, issuer, path, func(c *cdfauth.InteractiveConfig) { c.LoginHint = hint }).Token(p.ctx)
+	// The next starts of the program: nobody is asked.
+	for _, hint := range []string{"", strings.ToUpper(ann)} {
+		again, err := interactive(p, issuer, path,
+			func(c *cdfauth.InteractiveConfig) { c.LoginHint = hint }).Token(p.ctx)
 		if err != nil || again.AccessToken() != tok.AccessToken() || again.Username() != ann {
 			t.Errorf("at the next start, hint %q: a token of %q, %v", hint, again.Username(), err)
 		}
@@ -270,11 +293,13 @@ func TestInteropBrowserSignIn(t *testing.T) {
 // it, and the person may sign in afterwards.
 func TestInteropBrowserDeclined(t *testing.T) {
 	issuer, path := startForPeople(t, 600), filepath.Join(t.TempDir(), "cache.bin")
-	p := newPerson(t, slices.Concat(cancel, seeDeclined), slices.Concat(login, cancel, seeDeclined), slices.Concat(login, consent, seeSignedIn))
+	p := newPerson(t, slices.Concat(cancel, seeDeclined), slices.Concat(login, cancel, seeDeclined),
+		slices.Concat(login, consent, seeSignedIn))
 	provider := interactive(p, issuer, path)
 	for range 2 { // at the login page, at the consent page
 		_, err := provider.Token(p.ctx)
-		if oe := refusal(t, err); oe.Code != "access_denied" || oe.Description != "End-User aborted interaction" {
+		if oe := refusal(t, err); oe.Code != "access_denied" ||
+			oe.Description != "End-User aborted interaction" {
 			t.Errorf("declined: %v", err)
 		}
 		p.lookAtAnswer("http://localhost:0/", declined)
@@ -305,7 +330,10 @@ func (spoiler) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestInteropBrowserFailed(t *testing.T) {
 	issuer, path := startForPeople(t, 600), filepath.Join(t.TempDir(), "cache.bin")
 	p := newPerson(t, slices.Concat(login, consent, seeFailed))
-	_, err := interactive(p, issuer, path, func(c *cdfauth.InteractiveConfig) { c.HTTPClient = &http.Client{Transport: spoiler{}} }).Token(p.ctx)
+	_, err := interactive(p, issuer, path,
+		func(c *cdfauth.InteractiveConfig) {
+			c.HTTPClient = &http.Client{Transport: spoiler{}}
+		}).Token(p.ctx)
 	if oe := refusal(t, err); oe.Code != "invalid_grant" || oe.StatusCode != 400 { // PKCE is in force
 		t.Errorf("with a wrong verifier: %v", err)
 	}
@@ -330,7 +358,8 @@ func TestInteropBrowserFormPost(t *testing.T) {
 		p.astray = u.Query().Get("redirect_uri") + "?state=guessed&code=forged"
 		return p.astray, slices.Concat(seeAstray, steps{{"open", address + "&response_mode=form_post"}})
 	}
-	p.wantAnns(interactive(p, issuer, path, func(c *cdfauth.InteractiveConfig) { c.RedirectURL = "http://127.0.0.1:0/callback" }), issuer)
+	p.wantAnns(interactive(p, issuer, path,
+		func(c *cdfauth.InteractiveConfig) { c.RedirectURL = "http://127.0.0.1:0/callback" }), issuer)
 	p.lookAtAnswer("http://127.0.0.1:0/callback", signedIn)
 }
 
@@ -389,19 +418,24 @@ func TestInteropBrowserDeviceCode(t *testing.T) {
 		{"approved", false, slices.Concat(confirmCode, login, consent, seeApproved), ""},
 		{"approved, complete address", true, slices.Concat(confirmCode, login, consent, seeApproved), ""},
 		{"declined at the code", false, slices.Concat(abortCode, seeAbandoned), "access_denied"},
-		{"declined at the consent", true, slices.Concat(confirmCode, login, cancel, seeAbandoned), "access_denied"},
+		{"declined at the consent", true, slices.Concat(confirmCode, login, cancel, seeAbandoned),
+			"access_denied"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // each waits for 5 s before it asks for the first time
 			path := filepath.Join(t.TempDir(), "cache.bin")
 			p := newPerson(t, tt.plan)
-			cfg := cdfauth.DeviceCodeConfig{Endpoint: cdfauth.Issuer(issuer), ClientID: "program", Scopes: []string{"read"}, Options: cdfauth.Options{Cache: cacheFile(t, path)},
+			cfg := cdfauth.DeviceCodeConfig{Endpoint: cdfauth.Issuer(issuer), ClientID: "program",
+				Scopes: []string{"read"}, Options: cdfauth.Options{Cache: cacheFile(t, path)},
 				ShowCode: func(ctx context.Context, a cdfauth.DeviceAuthorization) error {
-					if left := time.Until(a.Expiry); a.UserCode == "" || !strings.Contains(a.VerificationURIComplete, a.UserCode) || left < time.Minute || left > time.Hour {
+					if left := time.Until(a.Expiry); a.UserCode == "" ||
+						!strings.Contains(a.VerificationURIComplete, a.UserCode) || left < time.Minute ||
+						left > time.Hour {
 						t.Errorf("shown: %+v", a)
 					}
 					p.rewrite = func(address string) (string, steps) {
-						return address, steps{{"fill", "[name=user_code]", a.UserCode}, {"click", "[form='op.deviceInputForm']"}}
+						return address,
+							steps{{"fill", "[name=user_code]", a.UserCode}, {"click", "[form='op.deviceInputForm']"}}
 					}
 					if tt.complete {
 						p.rewrite = func(string) (string, steps) { return a.VerificationURIComplete, nil }
@@ -431,7 +465,9 @@ func TestInteropBrowserDeviceCode(t *testing.T) {
 			if provider, err = cdfauth.NewDeviceCode(cfg); err != nil {
 				t.Fatal(err)
 			}
-			if again, err := provider.Token(p.ctx); err != nil || again.AccessToken() != tok.AccessToken() || again.Username() != ann { // the next start: nobody is asked
+			// The next start: nobody is asked.
+			if again, err := provider.Token(p.ctx); err != nil || again.AccessToken() != tok.AccessToken() ||
+				again.Username() != ann {
 				t.Errorf("at the next start: a token of %q, %v", again.Username(), err)
 			}
 		})

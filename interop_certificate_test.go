@@ -41,14 +41,18 @@ func jwk(t *testing.T, name string) (crypto.Signer, map[string]any) {
 	b64 := base64.RawURLEncoding.EncodeToString
 	switch public := key.(crypto.Signer).Public().(type) {
 	case *rsa.PublicKey:
-		return key.(crypto.Signer), map[string]any{"kty": "RSA", "n": b64(public.N.Bytes()), "e": b64(big.NewInt(int64(public.E)).Bytes())}
+		return key.(crypto.Signer),
+			map[string]any{"kty": "RSA", "n": b64(public.N.Bytes()),
+				"e": b64(big.NewInt(int64(public.E)).Bytes())}
 	case *ecdsa.PublicKey:
 		point, err := public.ECDH()
 		if err != nil {
 			t.Fatal(err)
 		}
 		xy := point.Bytes()[1:]
-		return key.(crypto.Signer), map[string]any{"kty": "EC", "crv": public.Params().Name, "x": b64(xy[:len(xy)/2]), "y": b64(xy[len(xy)/2:])}
+		return key.(crypto.Signer),
+			map[string]any{"kty": "EC", "crv": public.Params().Name, "x": b64(xy[:len(xy)/2]),
+				"y": b64(xy[len(xy)/2:])}
 	case ed25519.PublicKey:
 		return key.(crypto.Signer), map[string]any{"kty": "OKP", "crv": "Ed25519", "x": b64(public)}
 	}
@@ -60,20 +64,27 @@ func jwk(t *testing.T, name string) (crypto.Signer, map[string]any) {
 // each algorithm that it knows.
 func TestInteropClientCertificate(t *testing.T) {
 	var clients []any
-	for alg, name := range map[string]string{"RS256": "rsa-pkcs8.pem", "PS256": "rsa-pkcs8.pem", "ES256": "p256-pkcs8.pem", "ES384": "p384-pkcs8.pem", "EdDSA": "ed25519-pkcs8.pem"} {
+	for alg, name := range map[string]string{"RS256": "rsa-pkcs8.pem", "PS256": "rsa-pkcs8.pem",
+		"ES256": "p256-pkcs8.pem", "ES384": "p384-pkcs8.pem", "EdDSA": "ed25519-pkcs8.pem"} {
 		_, key := jwk(t, name)
-		clients = append(clients, map[string]any{"client_id": alg, "token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": alg, "jwks": map[string]any{"keys": []any{key}}})
+		clients = append(clients,
+			map[string]any{"client_id": alg, "token_endpoint_auth_method": "private_key_jwt",
+				"token_endpoint_auth_signing_alg": alg, "jwks": map[string]any{"keys": []any{key}}})
 	}
 	issuer := startOIDCProvider(t, map[string]any{"clients": clients})
-	file := func(name string) cdfauth.Secret { return cdfauth.SecretFile(filepath.Join("testdata", "keys", name)) }
+	file := func(name string) cdfauth.Secret {
+		return cdfauth.SecretFile(filepath.Join("testdata", "keys", name))
+	}
 	ecKey, _ := jwk(t, "p256-pkcs8.pem")
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, ecKey.Public(), ecKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	crt := filepath.Join(t.TempDir(), "tls.crt")
-	if err := os.WriteFile(crt, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	if err := os.WriteFile(crt, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 
@@ -85,15 +96,25 @@ func TestInteropClientCertificate(t *testing.T) {
 	}{
 		{"RSA", config{ClientID: "RS256", Certificate: file("rsa-pkcs8.pem")}, ""},
 		{"RSA PKCS#1", config{ClientID: "RS256", Certificate: file("rsa-pkcs1.pem")}, ""},
-		{"RSA with SHA-256 thumbprint", config{ClientID: "PS256", Certificate: file("rsa-pkcs8.pem"), Thumbprint: strings.Repeat("0f", 32)}, ""},
-		{"RSA by Algorithm", config{ClientID: "PS256", Certificate: file("rsa-pkcs8.pem"), Algorithm: "PS256"}, ""},
-		{"EC with certificate and chain", config{ClientID: "ES256", Certificate: cdfauth.SecretFile(filepath.Join("testdata", "keys", "p256-sec1.pem"), crt), SendChain: true}, ""},
+		{"RSA with SHA-256 thumbprint", config{ClientID: "PS256", Certificate: file("rsa-pkcs8.pem"),
+			Thumbprint: strings.Repeat("0f", 32)}, ""},
+		{"RSA by Algorithm",
+			config{ClientID: "PS256", Certificate: file("rsa-pkcs8.pem"), Algorithm: "PS256"}, ""},
+		{"EC with certificate and chain", config{ClientID: "ES256",
+			Certificate: cdfauth.SecretFile(filepath.Join("testdata", "keys", "p256-sec1.pem"), crt),
+			SendChain:   true}, ""},
 		{"EC P-384", config{ClientID: "ES384", Certificate: file("p384-pkcs8.pem")}, ""},
 		{"Ed25519", config{ClientID: "EdDSA", Certificate: file("ed25519-pkcs8.pem")}, ""},
-		{"issuer as audience", config{ClientID: "ES256", Certificate: file("p256-pkcs8.pem"), Audience: issuer}, ""},
-		{"wrong audience", config{ClientID: "ES256", Certificate: file("p256-pkcs8.pem"), Audience: "https://other.test"}, "invalid_client"},
-		{"wrong key", config{ClientID: "EdDSA", Certificate: cdfauth.SecretString(freshKey(t))}, "invalid_client"},
-		{"wrong algorithm", config{ClientID: "RS256", Certificate: file("rsa-pkcs8.pem"), Algorithm: "PS256"}, "invalid_client"},
+		{"issuer as audience",
+			config{ClientID: "ES256", Certificate: file("p256-pkcs8.pem"), Audience: issuer}, ""},
+		{"wrong audience",
+			config{ClientID: "ES256", Certificate: file("p256-pkcs8.pem"), Audience: "https://other.test"},
+			"invalid_client"},
+		{"wrong key", config{ClientID: "EdDSA", Certificate: cdfauth.SecretString(freshKey(t))},
+			"invalid_client"},
+		{"wrong algorithm",
+			config{ClientID: "RS256", Certificate: file("rsa-pkcs8.pem"), Algorithm: "PS256"},
+			"invalid_client"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.cfg.Endpoint, tt.cfg.Scopes = cdfauth.Issuer(issuer), []string{"read"}
@@ -110,11 +131,14 @@ func TestInteropClientCertificate(t *testing.T) {
 		name string
 		exp  time.Duration
 		code string
-	}{{"assertion from elsewhere", time.Minute, ""}, {"expired assertion", -time.Minute, "invalid_client"}} {
+	}{{"assertion from elsewhere", time.Minute, ""},
+		{"expired assertion", -time.Minute, "invalid_client"}} {
 		t.Run(tt.name, func(t *testing.T) {
 			now := time.Now()
-			claims, _ := json.Marshal(map[string]any{"iss": "ES256", "sub": "ES256", "aud": issuer, "jti": rand.Text(), "iat": now.Add(-time.Hour).Unix(), "exp": now.Add(tt.exp).Unix()})
-			input := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256"}`)) + "." + base64.RawURLEncoding.EncodeToString(claims)
+			claims, _ := json.Marshal(map[string]any{"iss": "ES256", "sub": "ES256", "aud": issuer,
+				"jti": rand.Text(), "iat": now.Add(-time.Hour).Unix(), "exp": now.Add(tt.exp).Unix()})
+			input := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256"}`)) + "." +
+				base64.RawURLEncoding.EncodeToString(claims)
 			digest := sha256.Sum256([]byte(input))
 			der, err := ecKey.Sign(rand.Reader, digest[:], crypto.SHA256)
 			var rs struct{ R, S *big.Int }
@@ -125,7 +149,8 @@ func TestInteropClientCertificate(t *testing.T) {
 				t.Fatal(err)
 			}
 			raw := append(rs.R.FillBytes(make([]byte, 32)), rs.S.FillBytes(make([]byte, 32))...)
-			p, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: cdfauth.Issuer(issuer), ClientID: "ES256", Scopes: []string{"read"},
+			p, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
+				Endpoint: cdfauth.Issuer(issuer), ClientID: "ES256", Scopes: []string{"read"},
 				ClientAssertion: cdfauth.SecretString(input + "." + base64.RawURLEncoding.EncodeToString(raw))})
 			if err != nil {
 				t.Fatal(err)

@@ -46,7 +46,9 @@ var faults = []fault{
 
 // faultyProxy passes a request on, and spoils the first answer. It returns where it
 // listens, and what it has passed on.
-func faultyProxy(t *testing.T, upstream string, f fault, n int) (address string, passed func() (answers [][]byte)) {
+func faultyProxy(
+	t *testing.T, upstream string, f fault, n int,
+) (address string, passed func() (answers [][]byte)) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Error(err)
@@ -93,14 +95,18 @@ func faultyProxy(t *testing.T, upstream string, f fault, n int) (address string,
 // caller gets a token that the provider has given out, or an error that can be told apart
 // and shows nothing. What may pass is tried again.
 func TestInteropFaults(t *testing.T) {
-	issuer := startOIDCProvider(t, map[string]any{"clients": []any{secretClient("post", "client_secret_post")}})
+	issuer := startOIDCProvider(t,
+		map[string]any{"clients": []any{secretClient("post", "client_secret_post")}})
 	upstream := strings.TrimPrefix(issuer, "http://")
 
 	token := func(address string, log io.Writer) (cdfauth.Token, error) {
 		p, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
-			Endpoint: cdfauth.TokenURL("http://" + address + "/token"), ClientID: "post", ClientSecret: cdfauth.SecretString(awkward), Scopes: []string{"read"},
-			Params: url.Values{"resource": {"urn:cdf"}}, Options: cdfauth.Options{HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
-				Logger: slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))},
+			Endpoint: cdfauth.TokenURL("http://" + address + "/token"), ClientID: "post",
+			ClientSecret: cdfauth.SecretString(awkward), Scopes: []string{"read"},
+			Params: url.Values{"resource": {"urn:cdf"}},
+			Options: cdfauth.Options{
+				HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+				Logger:     slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))},
 		})
 		if err != nil {
 			return cdfauth.Token{}, err
@@ -172,8 +178,10 @@ func TestInteropFaults(t *testing.T) {
 						t.Errorf("%s: %T: %v", name, err, err)
 					}
 				}
-				if n, head := len(awkward), "Content-Type: application/json"; err != nil { // nothing of what was sent or answered, whole or in part
-					parts := []string{head, awkward[:n/2], awkward[n/2:], url.QueryEscape(awkward), base64.StdEncoding.EncodeToString([]byte(awkward))[:16], `"access_token"`, `"expires_in"`}
+				// Nothing of what was sent or answered, whole or in part.
+				if n, head := len(awkward), "Content-Type: application/json"; err != nil {
+					parts := []string{head, awkward[:n/2], awkward[n/2:], url.QueryEscape(awkward),
+						base64.StdEncoding.EncodeToString([]byte(awkward))[:16], `"access_token"`, `"expires_in"`}
 					for _, a := range answers {
 						for access := given(a); len(access) >= 8; access = access[1:] {
 							parts = append(parts, access[:8])
@@ -206,7 +214,8 @@ func TestInteropFaults(t *testing.T) {
 	close(work)
 	wg.Wait()
 	for name, o := range outcomes {
-		t.Logf("%s at each of %d bytes: %d tokens at once, %d at a later try, %d errors", name, size, o.first, o.later, o.failed)
+		t.Logf("%s at each of %d bytes: %d tokens at once, %d at a later try, %d errors", name, size,
+			o.first, o.later, o.failed)
 	}
 	if o := outcomes["delayed"]; o.first != size {
 		t.Errorf("delayed answers were not waited for: %+v", o)

@@ -29,7 +29,8 @@ import (
 // the realm.
 const tenant = "https://idp.test/11111111-2222-3333-4444-555555555555"
 
-var styles = map[string]cdfauth.Endpoint{"entra": cdfauth.Authority(tenant), "oidc": cdfauth.Issuer(tenant)}
+var styles = map[string]cdfauth.Endpoint{"entra": cdfauth.Authority(tenant),
+	"oidc": cdfauth.Issuer(tenant)}
 
 // shared is a cache file and an identity provider that rotates refresh tokens, for
 // programs in both languages.
@@ -45,7 +46,8 @@ func newShared(t *testing.T, style string) *shared {
 	idp.Interval = time.Second
 	server := httptest.NewServer(idp)
 	t.Cleanup(server.Close)
-	return &shared{idp: idp, url: server.URL, path: filepath.Join(t.TempDir(), "cache.bin"), style: style}
+	return &shared{idp: idp, url: server.URL,
+		path: filepath.Join(t.TempDir(), "cache.bin"), style: style}
 }
 
 // start is a Go program that starts.
@@ -59,13 +61,17 @@ func (s *shared) start(t *testing.T, flow string) cdfauth.Provider {
 	var p cdfauth.Provider
 	switch flow {
 	case "client credentials":
-		p, err = cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: endpoint, ClientID: "client", ClientSecret: cdfauth.SecretString("s3cret/of+the client"),
+		p, err = cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: endpoint,
+			ClientID: "client", ClientSecret: cdfauth.SecretString("s3cret/of+the client"),
 			Scopes: []string{"read"}, Options: options})
 	case "device":
-		p, err = cdfauth.NewDeviceCode(cdfauth.DeviceCodeConfig{Endpoint: endpoint, ClientID: "app", Scopes: []string{"read"},
-			ShowCode: func(context.Context, cdfauth.DeviceAuthorization) error { return nil }, Options: options})
+		p, err = cdfauth.NewDeviceCode(cdfauth.DeviceCodeConfig{Endpoint: endpoint, ClientID: "app",
+			Scopes:   []string{"read"},
+			ShowCode: func(context.Context, cdfauth.DeviceAuthorization) error { return nil },
+			Options:  options})
 	case "interactive":
-		p, err = cdfauth.NewInteractive(cdfauth.InteractiveConfig{Endpoint: endpoint, ClientID: "app", Scopes: []string{"read"}, RedirectURL: "http://127.0.0.1:0/",
+		p, err = cdfauth.NewInteractive(cdfauth.InteractiveConfig{Endpoint: endpoint, ClientID: "app",
+			Scopes: []string{"read"}, RedirectURL: "http://127.0.0.1:0/",
 			OpenBrowser: s.browse, Output: io.Discard, Options: options})
 	}
 	if err != nil {
@@ -114,7 +120,8 @@ func (s *shared) python(t *testing.T, command string) (access string, requests i
 		Accounts, Requests int
 	}
 	out := s.run(t, "testdata/msal-cache/program.py", s.path, s.url, s.style, command)
-	if err := json.Unmarshal(out, &got); err != nil || got.Token == "" || command != "app" && got.Accounts != 1 {
+	if err := json.Unmarshal(out, &got); err != nil || got.Token == "" ||
+		command != "app" && got.Accounts != 1 {
 		t.Fatalf("program.py %s: %v: %s", command, err, out)
 	}
 	return got.Token, got.Requests
@@ -193,7 +200,8 @@ var peoplesFlows = []string{"device", "interactive"}
 func TestInteropPythonReads(t *testing.T) {
 	everyStyle(t, peoplesFlows, func(t *testing.T, s *shared, flow string) {
 		access, _ := s.token(t, flow, true)
-		s.check(t, "--username", "ada@example.com", "--expect", "account,at,rt,rt_rotated_in_place,keys,sdk_device_at,sdk_device_rt,unknown_sections_kept")
+		s.check(t, "--username", "ada@example.com", "--expect",
+			"account,at,rt,rt_rotated_in_place,keys,sdk_device_at,sdk_device_rt,unknown_sections_kept")
 		if theirs, n := s.python(t, "silent"); theirs != access || n != 0 {
 			t.Errorf("Python has %s after %d requests, want %s after none", theirs, n, access)
 		}
@@ -258,12 +266,14 @@ func TestInteropPythonRotation(t *testing.T) {
 				t.Fatalf("round %d: %d requests, got an old token: %t", round, n, mine == theirs)
 			}
 			if theirs, n := s.python(t, "silent"); theirs != mine || n != 0 {
-				t.Fatalf("round %d: Python has %s after %d requests, want ours, %s, after none", round, theirs, n, mine)
+				t.Fatalf("round %d: Python has %s after %d requests, want ours, %s, after none", round,
+					theirs, n, mine)
 			}
 			seen[theirs], seen[mine] = true, true
 		}
 		c := s.file(t)
-		for _, section := range []string{"AccessToken", "RefreshToken", "IdToken", "Account", "AppMetadata"} {
+		for _, section := range []string{"AccessToken", "RefreshToken", "IdToken", "Account",
+			"AppMetadata"} {
 			if len(c[section]) != 1 {
 				t.Errorf("%d entries in %s", len(c[section]), section)
 			}
@@ -271,6 +281,7 @@ func TestInteropPythonRotation(t *testing.T) {
 		if s.signIns() != 1 || s.idp.Refused() != 0 {
 			t.Errorf("%d sign-ins, %d refresh tokens refused", s.signIns(), s.idp.Refused())
 		}
-		s.check(t, "--username", "ada@example.com", "--expect", "account,at,rt,rt_rotated_in_place,keys,sdk_device_at,sdk_device_rt")
+		s.check(t, "--username", "ada@example.com", "--expect",
+			"account,at,rt,rt_rotated_in_place,keys,sdk_device_at,sdk_device_rt")
 	})
 }

@@ -79,13 +79,15 @@ func startOIDCProvider(t *testing.T, config map[string]any) string {
 }
 
 func secretClient(id, method string) map[string]any {
-	return map[string]any{"client_id": id, "client_secret": awkward, "token_endpoint_auth_method": method, "introspection_endpoint_auth_method": method}
+	return map[string]any{"client_id": id, "client_secret": awkward,
+		"token_endpoint_auth_method": method, "introspection_endpoint_auth_method": method}
 }
 
 // introspect asks the provider itself whether it gave out the token.
 func introspect(t *testing.T, c *http.Client, issuer, id string, tok cdfauth.Token) map[string]any {
 	t.Helper()
-	resp, err := c.PostForm(issuer+"/token/introspection", url.Values{"token": {tok.AccessToken()}, "client_id": {id}, "client_secret": {awkward}})
+	resp, err := c.PostForm(issuer+"/token/introspection",
+		url.Values{"token": {tok.AccessToken()}, "client_id": {id}, "client_secret": {awkward}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +119,8 @@ func TestInteropClientCredentials(t *testing.T) {
 	key, certificate, pool := privateCA(t)
 	for _, scheme := range []string{"http", "https"} {
 		t.Run(scheme, func(t *testing.T) {
-			config := map[string]any{"clients": []any{secretClient("post", "client_secret_post"), secretClient("basic", "client_secret_basic")}}
+			config := map[string]any{"clients": []any{secretClient("post", "client_secret_post"),
+				secretClient("basic", "client_secret_basic")}}
 			hc := &http.Client{Transport: http.DefaultTransport}
 			if scheme == "https" {
 				config["key"], config["cert"] = key, certificate
@@ -127,12 +130,16 @@ func TestInteropClientCredentials(t *testing.T) {
 			if !strings.HasPrefix(issuer, scheme+":") {
 				t.Fatalf("issuer %s", issuer)
 			}
-			for name, ep := range map[string]cdfauth.Endpoint{"issuer": cdfauth.Issuer(issuer), "discovery": cdfauth.Discovery(issuer + "/"), "token URL": cdfauth.TokenURL(issuer + "/token")} {
+			for name, ep := range map[string]cdfauth.Endpoint{"issuer": cdfauth.Issuer(issuer),
+				"discovery": cdfauth.Discovery(issuer + "/"),
+				"token URL": cdfauth.TokenURL(issuer + "/token")} {
 				for _, id := range []string{"post", "basic"} {
 					t.Run(name+"/"+id, func(t *testing.T) {
 						w := &witness{base: hc.Transport}
-						p, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: ep, ClientID: id, ClientSecret: cdfauth.SecretString(awkward), BasicAuth: id == "basic",
-							Scopes: []string{"read"}, Params: url.Values{"resource": {"urn:cdf"}}, Options: cdfauth.Options{HTTPClient: &http.Client{Transport: w}}})
+						p, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: ep,
+							ClientID: id, ClientSecret: cdfauth.SecretString(awkward), BasicAuth: id == "basic",
+							Scopes: []string{"read"}, Params: url.Values{"resource": {"urn:cdf"}},
+							Options: cdfauth.Options{HTTPClient: &http.Client{Transport: w}}})
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -140,10 +147,12 @@ func TestInteropClientCredentials(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						if left := time.Until(tok.Expiry()); left < 9*time.Minute || left > 10*time.Minute || tok.Scope() != "read" {
+						if left := time.Until(tok.Expiry()); left < 9*time.Minute || left > 10*time.Minute ||
+							tok.Scope() != "read" {
 							t.Errorf("expires in %v, scope %q", left, tok.Scope())
 						}
-						if m := introspect(t, hc, issuer, "post", tok); m["active"] != true || m["client_id"] != id || m["aud"] != "urn:cdf" {
+						if m := introspect(t, hc, issuer, "post", tok); m["active"] != true || m["client_id"] != id ||
+							m["aud"] != "urn:cdf" {
 							t.Errorf("introspection says %v", m)
 						}
 						again, err := p.Token(t.Context())
@@ -166,8 +175,11 @@ func TestInteropClientCredentials(t *testing.T) {
 					{"unknown client", "nobody", awkward, "urn:cdf", "invalid_client", 401},
 					{"unknown resource", "post", awkward, "urn:other", "invalid_target", 400},
 				} {
-					p, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: cdfauth.Issuer(issuer), ClientID: tt.id, ClientSecret: cdfauth.SecretString(tt.secret),
-						BasicAuth: tt.id == "basic", Params: url.Values{"resource": {tt.resource}}, Options: cdfauth.Options{HTTPClient: hc}})
+					p, err := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
+						Endpoint: cdfauth.Issuer(issuer), ClientID: tt.id,
+						ClientSecret: cdfauth.SecretString(tt.secret),
+						BasicAuth:    tt.id == "basic", Params: url.Values{"resource": {tt.resource}},
+						Options: cdfauth.Options{HTTPClient: hc}})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -176,7 +188,9 @@ func TestInteropClientCredentials(t *testing.T) {
 				}
 			})
 			if scheme == "https" { // without the CA
-				p, _ := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{Endpoint: cdfauth.Issuer(issuer), ClientID: "post", ClientSecret: cdfauth.SecretString(awkward)})
+				p, _ := cdfauth.NewClientCredentials(cdfauth.ClientCredentialsConfig{
+					Endpoint: cdfauth.Issuer(issuer), ClientID: "post",
+					ClientSecret: cdfauth.SecretString(awkward)})
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				if _, err := p.Token(ctx); !errors.As(err, new(*tls.CertificateVerificationError)) {
@@ -209,8 +223,12 @@ func privateCA(t *testing.T) (key, certificate string, pool *x509.CertPool) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "private CA"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1),
+		Subject: pkix.Name{CommonName: "private CA"}, NotBefore: now.Add(-time.Hour),
+		NotAfter: now.Add(time.Hour),
+		IsCA:     true, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
 	if err != nil {
 		t.Fatal(err)

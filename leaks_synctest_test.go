@@ -39,14 +39,15 @@ import (
 // arrive spoiled. It is net/http's client that reads them. The proper answers have
 // everything in them: what was sent, and every kind of token.
 type spoiled struct {
-	idp     *idptest.Provider
-	path    string                         // of the endpoint, "" to spoil nothing
-	proper  http.HandlerFunc               // its answer, if not that of serve
-	spoil   func(raw []byte) (sent []byte) // what of an answer, in bytes, is sent
-	then    string                         // what follows: "keep" the connection, "close", "reset" or "hang"
-	skip    int                            // answers that are not spoiled
-	back    func(url.Values)               // changes what the browser brings
-	human   human                          // who is at the browser
+	idp    *idptest.Provider
+	path   string                         // of the endpoint, "" to spoil nothing
+	proper http.HandlerFunc               // its answer, if not that of serve
+	spoil  func(raw []byte) (sent []byte) // what of an answer, in bytes, is sent
+	// What follows: "keep" the connection, "close", "reset" or "hang".
+	then    string
+	skip    int              // answers that are not spoiled
+	back    func(url.Values) // changes what the browser brings
+	human   human            // who is at the browser
 	serving sync.Mutex
 	mu      sync.Mutex
 	notes   bytes.Buffer // all logs
@@ -84,12 +85,16 @@ func (s *spoiled) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	echo := r.PostForm.Encode() + " " + r.Header.Get("Authorization")
 	s.echo = echo
-	w.Header().Set("X-Request-Id", r.PostForm.Get("client_secret")+r.PostForm.Get("refresh_token")+r.PostForm.Get("code"))
+	w.Header().Set("X-Request-Id",
+		r.PostForm.Get("client_secret")+r.PostForm.Get("refresh_token")+r.PostForm.Get("code"))
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/token"):
 		idptest.JSON(200, theAnswer(leaksIssuer, echo))(w, r)
 	case strings.HasSuffix(r.URL.Path, "/devicecode"):
-		idptest.JSON(200, map[string]any{"device_code": theDevice, "user_code": "AB-CD", "verification_uri": leaksIssuer + "/device", "expires_in": 5, "interval": 1, "page": theBody})(w, r)
+		idptest.JSON(200,
+			map[string]any{"device_code": theDevice, "user_code": "AB-CD",
+				"verification_uri": leaksIssuer + "/device", "expires_in": 5, "interval": 1,
+				"page": theBody})(w, r)
 	default:
 		s.idp.ServeHTTP(w, r)
 	}
@@ -100,7 +105,9 @@ func (s *spoiled) refuse(w http.ResponseWriter, r *http.Request) {
 	answer := httptest.NewRecorder()
 	s.serve(answer, r)
 	maps.Copy(w.Header(), answer.Header())
-	body := strings.Replace(answer.Body.String(), "{", `{"error":"invalid_request","error_description":"`+r.PostForm.Encode()+` `+r.Header.Get("Authorization")+`",`, 1)
+	body := strings.Replace(answer.Body.String(), "{",
+		`{"error":"invalid_request","error_description":"`+
+			r.PostForm.Encode()+` `+r.Header.Get("Authorization")+`",`, 1)
 	w.WriteHeader(400)
 	io.WriteString(w, body)
 }
@@ -140,7 +147,8 @@ func (s *spoiled) dial(context.Context, string, string) (net.Conn, error) {
 			}
 			h(w, r)
 			var raw bytes.Buffer
-			fmt.Fprintf(&raw, "HTTP/1.1 %d %s\r\nContent-Length: %d\r\n", w.Code, http.StatusText(w.Code), w.Body.Len())
+			fmt.Fprintf(&raw, "HTTP/1.1 %d %s\r\nContent-Length: %d\r\n", w.Code,
+				http.StatusText(w.Code), w.Body.Len())
 			w.Header().Write(&raw)
 			raw.WriteString("\r\n")
 			w.Body.WriteTo(&raw)
@@ -178,12 +186,14 @@ func tokenOf(t *testing.T, p Provider, err error) (any, error) {
 	return p, err
 }
 
-func (s *spoiled) person(t *testing.T, o Options) *DeviceCode { // is signed in; the access token has expired
+// person returns a provider whose person is signed in, and whose access token has expired.
+func (s *spoiled) person(t *testing.T, o Options) *DeviceCode {
 	if o.Cache == nil {
 		o.Cache = &MemoryCache{}
 		edit(t, o.Cache, func(c msalCache) { putSignIn(c, leaksIssuer, false) })
 	}
-	p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer(leaksIssuer), ClientID: "app", Options: o,
+	p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer(leaksIssuer),
+		ClientID: "app", Options: o,
 		ShowCode: func(context.Context, DeviceAuthorization) error { return nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -221,26 +231,38 @@ func (s *spoiled) browse(_ context.Context, address string) error {
 }
 
 var (
-	leaksKey   = sync.OnceValue(func() string { b, _ := os.ReadFile("testdata/keys/p256-pkcs8.pem"); return string(b) })
+	leaksKey = sync.OnceValue(func() string {
+		b, _ := os.ReadFile("testdata/keys/p256-pkcs8.pem")
+		return string(b)
+	})
 	leaksFlows = []leaksFlow{
 		{"client secret", "/token", func(t *testing.T, s *spoiled, o Options) (any, error) {
-			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app", ClientSecret: SecretString(theSecret), Options: o})
+			p, err := NewClientCredentials(ClientCredentialsConfig{
+				Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app",
+				ClientSecret: SecretString(theSecret), Options: o})
 			return tokenOf(t, p, err)
 		}},
 		{"Basic", "/token", func(t *testing.T, s *spoiled, o Options) (any, error) {
-			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app", ClientSecret: SecretString(theSecret), BasicAuth: true, Options: o})
+			p, err := NewClientCredentials(ClientCredentialsConfig{
+				Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app",
+				ClientSecret: SecretString(theSecret), BasicAuth: true, Options: o})
 			return tokenOf(t, p, err)
 		}},
 		{"assertion", "/token", func(t *testing.T, s *spoiled, o Options) (any, error) {
-			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app", ClientAssertion: SecretString(theJWT), Options: o})
+			p, err := NewClientCredentials(ClientCredentialsConfig{
+				Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app",
+				ClientAssertion: SecretString(theJWT), Options: o})
 			return tokenOf(t, p, err)
 		}},
 		{"certificate", "/token", func(t *testing.T, s *spoiled, o Options) (any, error) {
-			p, err := NewClientCertificate(ClientCertificateConfig{Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app", Certificate: SecretString(leaksKey()), Options: o})
+			p, err := NewClientCertificate(ClientCertificateConfig{
+				Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app",
+				Certificate: SecretString(leaksKey()), Options: o})
 			return tokenOf(t, p, err)
 		}},
 		{"discovery", wellKnown, func(t *testing.T, s *spoiled, o Options) (any, error) {
-			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer(leaksIssuer), ClientID: "app", ClientSecret: SecretString(theSecret), Options: o})
+			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer(leaksIssuer),
+				ClientID: "app", ClientSecret: SecretString(theSecret), Options: o})
 			return tokenOf(t, p, err)
 		}},
 		{"refresh token", "/token", func(t *testing.T, s *spoiled, o Options) (any, error) {
@@ -266,11 +288,16 @@ var (
 		}},
 		{"API that refuses", "/token", func(t *testing.T, s *spoiled, o Options) (any, error) {
 			s.skip = 1
-			p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app", ClientSecret: SecretString(theSecret), Options: o})
+			p, err := NewClientCredentials(ClientCredentialsConfig{
+				Endpoint: TokenURL(leaksIssuer + "/token"), ClientID: "app",
+				ClientSecret: SecretString(theSecret), Options: o})
 			if err != nil {
 				t.Fatal(err)
 			}
-			tr := &Transport{Provider: p, Origin: "https://api.test", Base: tripper(func(r *http.Request) (*http.Response, error) { return respond(401, ""), nil })}
+			tr := &Transport{Provider: p, Origin: "https://api.test",
+				Base: tripper(func(r *http.Request) (*http.Response, error) {
+					return respond(401, ""), nil
+				})}
 			_, err1 := (&http.Client{Transport: tr}).Get("https://api.test/x")
 			p.refresher.forget()
 			_, err2 := (&http.Client{Transport: tr}).Get("https://api.test/x")
@@ -292,10 +319,15 @@ func (l *leaks) complain(format string, args ...any) {
 	l.Errorf(format, args...)
 }
 
-func (l *leaks) run(name string, s *spoiled, run func(*testing.T, *spoiled, Options) (any, error), change ...func(*Options)) {
+func (l *leaks) run(
+	name string, s *spoiled, run func(*testing.T, *spoiled, Options) (any, error),
+	change ...func(*Options),
+) {
 	s.idp, s.dynamic = idptest.New(), marks{}
 	s.idp.Issuer = leaksIssuer
-	tr := &http.Transport{DialContext: s.dial, DisableKeepAlives: true} // as the package's own client does with what carries a secret: net/http logs what follows an answer on a connection that is kept
+	// As the package's own client does with what carries a secret: net/http logs what follows an
+	// answer on a connection that is kept.
+	tr := &http.Transport{DialContext: s.dial, DisableKeepAlives: true}
 	o := Options{HTTPClient: &http.Client{Transport: tr}, Logger: records(writeFunc(s.note))}
 	for _, c := range change {
 		c(&o)
@@ -343,13 +375,15 @@ func TestNoFaultShowsASecret(t *testing.T) {
 		for _, part := range []func(){l.everyByte, l.wholeAnswers, l.callers, l.caches} {
 			start, cases, failed, printed := time.Now(), l.cases, l.failed, len(l.printed)
 			part()
-			t.Logf("%d cases, %d errors, %d of them new, in %v", l.cases-cases, l.failed-failed, len(l.printed)-printed, time.Since(start).Round(time.Hour))
+			t.Logf("%d cases, %d errors, %d of them new, in %v", l.cases-cases, l.failed-failed,
+				len(l.printed)-printed, time.Since(start).Round(time.Hour))
 		}
 		time.Sleep(time.Hour) // for what hangs
 	})
 }
 
-var leaksStride = flag.Int("leaks.stride", 32, "TestNoFaultShowsASecret takes every so manyth byte, another one in each flow; 1 takes minutes")
+var leaksStride = flag.Int("leaks.stride", 32,
+	"TestNoFaultShowsASecret takes every so manyth byte, another one in each flow; 1 takes minutes")
 
 func (l *leaks) everyByte() {
 	for i, flow := range leaksFlows {
@@ -380,7 +414,8 @@ var leaksFaults = []struct {
 	{"cut", "reset", func(raw []byte, n int) []byte { return raw[:n] }},
 	{"truncated", "close", func(raw []byte, n int) []byte { return raw[:n] }},
 	{"stalled", "hang", func(raw []byte, n int) []byte { return raw[:n] }},
-	{"duplicated", "keep", func(raw []byte, n int) []byte { return slices.Concat(raw[:n+1], raw[n:]) }},
+	{"duplicated", "keep",
+		func(raw []byte, n int) []byte { return slices.Concat(raw[:n+1], raw[n:]) }},
 	{"dropped", "keep", func(raw []byte, n int) []byte { return slices.Concat(raw[:n], raw[n+1:]) }},
 	{"repeated", "keep", func(raw []byte, n int) []byte { return slices.Concat(raw, raw[n:]) }},
 	{"beheaded", "keep", func(raw []byte, n int) []byte { return raw[n:] }},
@@ -390,7 +425,9 @@ type wholeFault func(*spoiled) http.HandlerFunc
 
 // wholeFaults are answers that are wrong as a whole; all have what was sent in them.
 func wholeFaults() map[string]wholeFault {
-	answer := func(status int, kind string, text func(echo string, proper map[string]any) any, header ...string) wholeFault {
+	answer := func(
+		status int, kind string, text func(echo string, proper map[string]any) any, header ...string,
+	) wholeFault {
 		return func(s *spoiled) http.HandlerFunc {
 			return func(w http.ResponseWriter, r *http.Request) {
 				proper, fields := httptest.NewRecorder(), map[string]any{}
@@ -411,41 +448,68 @@ func wholeFaults() map[string]wholeFault {
 			}
 		}
 	}
-	page := func(echo string, proper map[string]any) any { return fmt.Sprint("<html><!-- ", echo, " -->", proper) }
-	faults := map[string]wholeFault{"big": answer(200, "text/html", func(echo string, p map[string]any) any { return strings.Repeat(fmt.Sprint(echo, p), 5000) })}
-	for i, header := range [][]string{nil, {"Retry-After", "1"}, {"Retry-After", "ECHO"}, {"Location", "https://x.test/?ECHO"}, {"Location", "https://%zz/?ECHO"}, {"WWW-Authenticate", "ECHO"},
+	page := func(echo string, proper map[string]any) any {
+		return fmt.Sprint("<html><!-- ", echo, " -->", proper)
+	}
+	faults := map[string]wholeFault{"big": answer(200, "text/html",
+		func(echo string, p map[string]any) any {
+			return strings.Repeat(fmt.Sprint(echo, p), 5000)
+		})}
+	for i, header := range [][]string{nil, {"Retry-After", "1"}, {"Retry-After", "ECHO"},
+		{"Location", "https://x.test/?ECHO"}, {"Location", "https://%zz/?ECHO"},
+		{"WWW-Authenticate", "ECHO"},
 		{"X-Correlation-Id", "ECHO"}, {"Content-Encoding", "ECHO"}, {"Set-Cookie", "ECHO"}} {
 		for _, status := range []int{200, 204, 302, 403, 429, 503} {
 			faults[fmt.Sprint("page ", status, i)] = answer(status, "text/html", page, header...)
 		}
 	}
-	for _, field := range strings.Fields(`access_token refresh_token id_token token_type expires_in refresh_in scope client_info foci error error_description error_uri correlation_id
-		device_code user_code verification_uri verification_uri_complete interval message issuer token_endpoint device_authorization_endpoint scopes_supported`) {
-		for what, wrong := range map[string]func(echo string) any{"echo": func(echo string) any { return echo }, "quoted": func(echo string) any { return `"'` + echo + "\x1b\u202e" },
-			"number": func(string) any { return -1e300 }, "bool": func(string) any { return true }, "null": func(string) any { return nil },
-			"list": func(echo string) any { return []any{echo, 1} }, "object": func(echo string) any { return map[string]any{echo: echo} }} {
+	for _, field := range strings.Fields(`
+		access_token refresh_token id_token token_type expires_in refresh_in scope
+		client_info foci error error_description error_uri correlation_id device_code
+		user_code verification_uri verification_uri_complete interval message issuer
+		token_endpoint device_authorization_endpoint scopes_supported`) {
+		for what, wrong := range map[string]func(echo string) any{
+			"echo": func(echo string) any { return echo }, "quoted": func(echo string) any {
+				return `"'` + echo + "\x1b\u202e"
+			},
+			"number": func(string) any { return -1e300 }, "bool": func(string) any { return true },
+			"null":   func(string) any { return nil },
+			"list":   func(echo string) any { return []any{echo, 1} },
+			"object": func(echo string) any { return map[string]any{echo: echo} }} {
 			for _, status := range []int{200, 400} {
-				faults[fmt.Sprint(field, " ", what, " ", status)] = answer(status, "application/json", func(echo string, p map[string]any) any {
-					p[field] = wrong(echo)
-					return p
-				})
+				faults[fmt.Sprint(field, " ", what, " ", status)] = answer(status, "application/json",
+					func(echo string, p map[string]any) any {
+						p[field] = wrong(echo)
+						return p
+					})
 			}
 		}
 	}
-	faults["issuer of the ID token"] = answer(200, "application/json", func(echo string, p map[string]any) any {
-		p["id_token"] = idptest.IDToken(map[string]any{"iss": echo, "sub": "ada", "aud": "app", "exp": time.Now().Add(time.Hour).Unix()})
-		return p
-	})
-	for _, text := range []string{"", "null", "[]", "{}", "{", `"`, "[ECHO", `{"access_token":"ECHO`, `["ECHO"]`, `{"ECHO":1}`, "\xff\xfe"} {
-		faults["body "+text] = answer(200, "application/json", func(echo string, _ map[string]any) any { return strings.ReplaceAll(text, "ECHO", echo) })
+	faults["issuer of the ID token"] = answer(200, "application/json",
+		func(echo string, p map[string]any) any {
+			p["id_token"] = idptest.IDToken(map[string]any{"iss": echo, "sub": "ada", "aud": "app",
+				"exp": time.Now().Add(time.Hour).Unix()})
+			return p
+		})
+	for _, text := range []string{"", "null", "[]", "{}", "{", `"`, "[ECHO", `{"access_token":"ECHO`,
+		`["ECHO"]`, `{"ECHO":1}`, "\xff\xfe"} {
+		faults["body "+text] = answer(200, "application/json", func(echo string, _ map[string]any) any {
+			return strings.ReplaceAll(text, "ECHO", echo)
+		})
 	}
 	return faults
 }
 
 // leaksHeads are heads of answers that net/http cannot read, and quotes.
-var leaksHeads = []string{"HTTP/1.1 ECHO\r\n\r\n", "ECHO\r\n\r\n", "HTTP/1.1 200 OK\r\nECHO\r\n\r\n", "HTTP/1.1 200 OK\r\nA\x00: ECHO\r\n\r\n", "HTTP/1.1 200 OK\r\n ECHO\r\n\r\n",
-	"HTTP/1.1 200 OK\r\nContent-Length: ECHO\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: ECHO\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nECHO\r\n",
-	"HTTP/ECHO 200 OK\r\n\r\n", "HTTP/1.1 200ECHO\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: ECHO\r\n\r\n", "HTTP/1.1 101 ECHO\r\nUpgrade: ECHO\r\n\r\n"}
+var leaksHeads = []string{"HTTP/1.1 ECHO\r\n\r\n", "ECHO\r\n\r\n",
+	"HTTP/1.1 200 OK\r\nECHO\r\n\r\n", "HTTP/1.1 200 OK\r\nA\x00: ECHO\r\n\r\n",
+	"HTTP/1.1 200 OK\r\n ECHO\r\n\r\n",
+	"HTTP/1.1 200 OK\r\nContent-Length: ECHO\r\n\r\n",
+	"HTTP/1.1 200 OK\r\nTransfer-Encoding: ECHO\r\n\r\n",
+	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nECHO\r\n",
+	"HTTP/ECHO 200 OK\r\n\r\n", "HTTP/1.1 200ECHO\r\n\r\n",
+	"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: ECHO\r\n\r\n",
+	"HTTP/1.1 101 ECHO\r\nUpgrade: ECHO\r\n\r\n"}
 
 func (l *leaks) wholeAnswers() {
 	faults := wholeFaults()
@@ -493,7 +557,9 @@ var misdeeds = map[string]func(known string){
 	"hangs":            func(string) { time.Sleep(20 * time.Minute) },
 }
 
-type nosy struct { // is a cache, a signer, a reader, a writer and a logger that does its deed with what it gets
+// A nosy is a cache, a signer, a reader, a writer and a logger, and does its deed with what
+// it gets.
+type nosy struct {
 	Cache
 	slog.Handler
 	crypto.Signer
@@ -506,7 +572,7 @@ func (n nosy) Get(ctx context.Context) ([]byte, error) {
 	return b, err
 }
 
-func (n nosy) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (n nosy) Update(ctx context.Context, f updateFunc) error {
 	return n.Cache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
 		b, err := f(ctx, old)
 		n.late(string(b) + theRefresh)
@@ -530,7 +596,9 @@ func (l *leaks) callers() {
 		yields := func(secret string) Secret {
 			return func(context.Context) (string, error) { do(secret); return secret, errors.New("no") }
 		}
-		app := func(change func(*ClientCredentialsConfig)) func(*testing.T, *spoiled, Options) (any, error) {
+		app := func(
+			change func(*ClientCredentialsConfig),
+		) func(*testing.T, *spoiled, Options) (any, error) {
 			return func(t *testing.T, s *spoiled, o Options) (any, error) {
 				cfg := cc
 				cfg.Options = o
@@ -546,7 +614,9 @@ func (l *leaks) callers() {
 				return tokenOf(t, p, err)
 			}
 		}
-		person := func(change func(*spoiled, *InteractiveConfig)) func(*testing.T, *spoiled, Options) (any, error) {
+		person := func(
+			change func(*spoiled, *InteractiveConfig),
+		) func(*testing.T, *spoiled, Options) (any, error) {
 			return func(t *testing.T, s *spoiled, o Options) (any, error) {
 				cfg := InteractiveConfig{OpenBrowser: s.browse, Output: &s.human, Options: o}
 				change(s, &cfg)
@@ -559,9 +629,15 @@ func (l *leaks) callers() {
 			"ClientSecret":    app(func(c *ClientCredentialsConfig) { c.ClientSecret = yields(theSecret) }),
 			"ClientAssertion": app(func(c *ClientCredentialsConfig) { c.ClientAssertion = yields(theJWT) }),
 			"Certificate":     cert(ClientCertificateConfig{Certificate: yields(leaksKey())}),
-			"Passphrase":      cert(ClientCertificateConfig{Certificate: SecretString(leaksKey()), Passphrase: yields(thePassphrase)}),
-			"Signer":          cert(ClientCertificateConfig{Signer: func(context.Context) (crypto.Signer, error) { do(leaksKey()); return nil, nil }}),
-			"Sign":            cert(ClientCertificateConfig{Signer: func(context.Context) (crypto.Signer, error) { return nosy{Signer: key, do: do}, nil }}),
+			"Passphrase": cert(ClientCertificateConfig{Certificate: SecretString(leaksKey()),
+				Passphrase: yields(thePassphrase)}),
+			"Signer": cert(ClientCertificateConfig{Signer: func(context.Context) (crypto.Signer, error) {
+				do(leaksKey())
+				return nil, nil
+			}}),
+			"Sign": cert(ClientCertificateConfig{Signer: func(context.Context) (crypto.Signer, error) {
+				return nosy{Signer: key, do: do}, nil
+			}}),
 			"HTTPClient": app(func(c *ClientCredentialsConfig) {
 				c.ClientSecret, c.BasicAuth = SecretString(theSecret), true
 				c.HTTPClient = &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
@@ -576,34 +652,49 @@ func (l *leaks) callers() {
 				})}
 			}),
 			"Logger": app(func(c *ClientCredentialsConfig) {
-				c.ClientSecret, c.Logger = SecretString(theSecret), slog.New(nosy{Handler: slog.NewTextHandler(io.Discard, nil), do: do})
+				c.ClientSecret, c.Logger = SecretString(theSecret),
+					slog.New(nosy{Handler: slog.NewTextHandler(io.Discard, nil), do: do})
 			}),
 			"cache of an application, late": app(func(c *ClientCredentialsConfig) {
-				c.ClientSecret, c.Cache = SecretString(theSecret), nosy{Cache: &MemoryCache{}, do: nothing, late: do}
+				c.ClientSecret, c.Cache = SecretString(theSecret),
+					nosy{Cache: &MemoryCache{}, do: nothing, late: do}
 			}),
 			"token function": func(t *testing.T, s *spoiled, o Options) (any, error) {
-				p, err := NewFuncProvider(func(context.Context) (Token, error) { do(theToken); return Token{}, nil })
+				p, err := NewFuncProvider(func(context.Context) (Token, error) {
+					do(theToken)
+					return Token{}, nil
+				})
 				return tokenOf(t, p, err)
 			},
 			"ShowCode": func(t *testing.T, s *spoiled, o Options) (any, error) {
 				o.Cache = &MemoryCache{}
-				p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer(leaksIssuer), ClientID: "app", Options: o,
+				p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer(leaksIssuer),
+					ClientID: "app", Options: o,
 					ShowCode: func(context.Context, DeviceAuthorization) error { do(theDevice); return nil }})
 				return tokenOf(t, p, err)
 			},
 			"OpenBrowser": person(func(s *spoiled, c *InteractiveConfig) {
-				c.OpenBrowser = func(ctx context.Context, address string) error { s.browse(ctx, address); do(address); return nil }
+				c.OpenBrowser = func(ctx context.Context, address string) error {
+					s.browse(ctx, address)
+					do(address)
+					return nil
+				}
 			}),
 			"Input": person(func(s *spoiled, c *InteractiveConfig) {
-				c.Input, c.OpenBrowser = &nosy{do: do}, func(context.Context, string) error { return errors.New("no") }
+				c.Input, c.OpenBrowser = &nosy{do: do}, func(context.Context, string) error {
+					return errors.New("no")
+				}
 			}),
-			"Output":      person(func(s *spoiled, c *InteractiveConfig) { c.Output = nosy{do: do} }),
-			"cache, late": person(func(s *spoiled, c *InteractiveConfig) { c.Cache = nosy{Cache: &MemoryCache{}, do: nothing, late: do} }),
+			"Output": person(func(s *spoiled, c *InteractiveConfig) { c.Output = nosy{do: do} }),
+			"cache, late": person(func(s *spoiled, c *InteractiveConfig) {
+				c.Cache = nosy{Cache: &MemoryCache{}, do: nothing, late: do}
+			}),
 			"cache": func(t *testing.T, s *spoiled, o Options) (any, error) {
 				o.Cache = signed
 				p := s.person(t, o)
 				_, err := p.Token(WithoutInteraction(t.Context()))
-				return nil, errors.Join(err, p.SignOut(t.Context())) // the cache itself is not asked to hide anything
+				// The cache itself is not asked to hide anything.
+				return nil, errors.Join(err, p.SignOut(t.Context()))
 			},
 		} {
 			l.run(who+" "+deed, &spoiled{}, run)
@@ -618,33 +709,38 @@ func (l *leaks) caches() {
 	good, _ := c.blob()
 	for i := 0; i < 3 && !l.bad; i++ {
 		for n := i; n < len(good); n += min(41, 5**leaksStride) {
-			for what, bad := range map[string][]byte{"cut": good[:n], "duplicated": slices.Concat(good[:n+1], good[n:]), "dropped": slices.Concat(good[:n], good[n+1:])} {
+			for what, bad := range map[string][]byte{"cut": good[:n],
+				"duplicated": slices.Concat(good[:n+1], good[n:]),
+				"dropped":    slices.Concat(good[:n], good[n+1:])} {
 				dir := l.TempDir()
-				l.run(fmt.Sprintf("cache %d, %s at %d", i, what, n), &spoiled{}, func(t *testing.T, s *spoiled, o Options) (any, error) {
-					file, _ := NewFileCache(filepath.Join(dir, "tokens"))
-					inner := []Cache{&MemoryCache{}, file, &MemoryCache{}}[i]
-					cache, key := inner, []byte(theKey)
-					if i == 2 {
-						if n%2 == 1 {
-							bad, key = good, bytes.ToUpper(key)
+				l.run(fmt.Sprintf("cache %d, %s at %d", i, what, n), &spoiled{},
+					func(t *testing.T, s *spoiled, o Options) (any, error) {
+						file, _ := NewFileCache(filepath.Join(dir, "tokens"))
+						inner := []Cache{&MemoryCache{}, file, &MemoryCache{}}[i]
+						cache, key := inner, []byte(theKey)
+						if i == 2 {
+							if n%2 == 1 {
+								bad, key = good, bytes.ToUpper(key)
+							}
+							cache, _ = EncryptCache(inner, []byte(theKey))
+							other, _ := EncryptCache(inner, key)
+							put(t, other, string(good))
+							if blob, _ := inner.Get(t.Context()); n%2 == 0 {
+								put(t, inner, string(blob[:len(blob)-1-n%len(blob)/2]))
+							}
+						} else {
+							put(t, inner, string(bad))
 						}
-						cache, _ = EncryptCache(inner, []byte(theKey))
-						other, _ := EncryptCache(inner, key)
-						put(t, other, string(good))
-						if blob, _ := inner.Get(t.Context()); n%2 == 0 {
-							put(t, inner, string(blob[:len(blob)-1-n%len(blob)/2]))
-						}
-					} else {
-						put(t, inner, string(bad))
-					}
-					_, err1 := cache.Get(t.Context())
-					err2 := cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { return old, nil })
-					o.Cache = cache
-					p := s.person(t, o)
-					err3 := p.SignOut(t.Context())
-					_, err4 := p.Token(WithoutInteraction(t.Context()))
-					return p.refresher.current.Load(), errors.Join(err1, err2, err3, err4)
-				})
+						_, err1 := cache.Get(t.Context())
+						err2 := cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+							return old, nil
+						})
+						o.Cache = cache
+						p := s.person(t, o)
+						err3 := p.SignOut(t.Context())
+						_, err4 := p.Token(WithoutInteraction(t.Context()))
+						return p.refresher.current.Load(), errors.Join(err1, err2, err3, err4)
+					})
 			}
 		}
 	}

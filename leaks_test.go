@@ -48,19 +48,24 @@ const (
 // marks are secrets by what they are.
 type marks map[string]string
 
-var theMarks = marks{"the secret": theSecret, "the token": theToken, "the refresh token": theRefresh, "the ID token": theIDToken, "the device code": theDevice,
-	"the code": theCode, "the assertion": theAssertion, "the passphrase": thePassphrase, "the cache's key": theKey, "the body": theBody}
+var theMarks = marks{"the secret": theSecret, "the token": theToken,
+	"the refresh token": theRefresh, "the ID token": theIDToken, "the device code": theDevice,
+	"the code": theCode, "the assertion": theAssertion, "the passphrase": thePassphrase,
+	"the cache's key": theKey, "the body": theBody}
 
 // theIDTokenOf is an ID token for the client "app".
 func theIDTokenOf(issuer string) string {
-	return strings.TrimSuffix(idptest.IDToken(map[string]any{"iss": issuer, "sub": "ada", "aud": "app", "exp": time.Now().Add(time.Hour).Unix(),
-		"preferred_username": "ada@example.com"}), base64.RawURLEncoding.EncodeToString([]byte("nobody"))) + theIDToken
+	return strings.TrimSuffix(idptest.IDToken(map[string]any{"iss": issuer, "sub": "ada", "aud": "app",
+		"exp":                time.Now().Add(time.Hour).Unix(),
+		"preferred_username": "ada@example.com"}),
+		base64.RawURLEncoding.EncodeToString([]byte("nobody"))) + theIDToken
 }
 
 // theAnswer is a token response with all the secrets there are: those given out, and those
 // sent, in a field that nobody reads.
 func theAnswer(issuer, echo string) map[string]any {
-	return map[string]any{"access_token": theToken, "refresh_token": theRefresh, "id_token": theIDTokenOf(issuer), "expires_in": 3600, "token_type": "Bearer",
+	return map[string]any{"access_token": theToken, "refresh_token": theRefresh,
+		"id_token": theIDTokenOf(issuer), "expires_in": 3600, "token_type": "Bearer",
 		"echo": echo, "page": theBody}
 }
 
@@ -82,7 +87,9 @@ func (h twice) WithAttrs(a []slog.Attr) slog.Handler {
 	return twice{h[0].WithAttrs(a), h[1].WithAttrs(a)}
 }
 
-func (h twice) WithGroup(g string) slog.Handler { return twice{h[0].WithGroup(g), h[1].WithGroup(g)} }
+func (h twice) WithGroup(g string) slog.Handler {
+	return twice{h[0].WithGroup(g), h[1].WithGroup(g)}
+}
 
 // exposed is every exported type with values that hold secrets, as constructors return
 // them and as they are after they were used, and last what their loggers have noted. A new
@@ -92,9 +99,12 @@ func exposed(t *testing.T) map[string]any {
 	var log bytes.Buffer
 	idp := idptest.New()
 	echo := func(r *http.Request) string { return r.PostForm.Encode() + r.Header.Get("Authorization") }
-	idp.Always(func(w http.ResponseWriter, r *http.Request) { idptest.JSON(200, theAnswer(idp.Issuer, echo(r)))(w, r) })
+	idp.Always(func(w http.ResponseWriter, r *http.Request) {
+		idptest.JSON(200, theAnswer(idp.Issuer, echo(r)))(w, r)
+	})
 	secret := SecretString(theSecret)
-	client := &http.Client{Transport: tripper(idp.Client().Transport.RoundTrip)} // a function hides what the provider recorded
+	// A function hides what the provider recorded.
+	client := &http.Client{Transport: tripper(idp.Client().Transport.RoundTrip)}
 	opts := Options{HTTPClient: client, Logger: records(&log)}
 	made := func(p Provider, err error) Provider {
 		t.Helper()
@@ -108,15 +118,21 @@ func exposed(t *testing.T) map[string]any {
 		mustToken(t, made(p, err)) // so that it holds one
 		return p
 	}
-	cc := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: secret, BasicAuth: true, Options: opts}
+	cc := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client",
+		ClientSecret: secret, BasicAuth: true, Options: opts}
 	ca := cc
 	ca.ClientSecret, ca.ClientAssertion, ca.BasicAuth = nil, SecretString(theJWT), false
 	pem := encrypt(t, testDER(t, "p256-pkcs8.pem"), thePassphrase, pbes2{iterations: 1})
-	cert := ClientCertificateConfig{Endpoint: cc.Endpoint, ClientID: "client", Certificate: SecretString(theSecret + "\n" + pem), Passphrase: SecretString(thePassphrase), Options: opts}
+	cert := ClientCertificateConfig{Endpoint: cc.Endpoint, ClientID: "client",
+		Certificate: SecretString(theSecret + "\n" + pem),
+		Passphrase:  SecretString(thePassphrase), Options: opts}
 	hardware := cert
 	hardware.Certificate, hardware.Passphrase = nil, nil
-	hardware.Signer = func(context.Context) (crypto.Signer, error) { return parseTestKey(t, "p256-pkcs8.pem"), nil }
-	asserted, certified, keyless := must(NewClientCredentials(ca)), must(NewClientCertificate(cert)), must(NewClientCertificate(hardware))
+	hardware.Signer = func(context.Context) (crypto.Signer, error) {
+		return parseTestKey(t, "p256-pkcs8.pem"), nil
+	}
+	asserted, certified, keyless := must(NewClientCredentials(ca)), must(NewClientCertificate(cert)),
+		must(NewClientCertificate(hardware))
 	static := must(NewStaticProvider(theToken))
 	ccp := must(NewClientCredentials(cc))
 	refused := must(NewClientCredentials(cc)).(*ClientCredentials)
@@ -152,17 +168,23 @@ func exposed(t *testing.T) map[string]any {
 	withMemory.Cache = signedIn(&MemoryCache{}, false).Cache
 	var users []Provider
 	for _, config := range []string{`{"token":"` + theToken + `"}`,
-		`{"client_credentials":{"token_url":"https://idp.test/token","client_id":"app","client_secret":"` + theSecret + `","audience":"x"}}`,
-		`{"client_certificate":{"authority_url":"https://idp.test/x","client_id":"app","certificate":` + quote(testKey(t, "rsa-pkcs8.pem")) + `,"cert_thumbprint":"` + strings.Repeat("ab", 20) + `"}}`,
-		`{"device_code":{"oauth_discovery_url":"https://idp.test","client_id":"app","scopes":[]}}`, `{"interactive":{"oauth_discovery_url":"https://idp.test","client_id":"app"}}`,
+		`{"client_credentials":{"token_url":"https://idp.test/token","client_id":"app","client_secret":"` +
+			theSecret + `","audience":"x"}}`,
+		`{"client_certificate":{"authority_url":"https://idp.test/x","client_id":"app","certificate":` +
+			quote(testKey(t, "rsa-pkcs8.pem")) + `,"cert_thumbprint":"` + strings.Repeat("ab", 20) + `"}}`,
+		`{"device_code":{"oauth_discovery_url":"https://idp.test","client_id":"app","scopes":[]}}`,
+		`{"interactive":{"oauth_discovery_url":"https://idp.test","client_id":"app"}}`,
 	} {
 		users = append(users, must(Load([]byte(config), withMemory)))
 	}
-	users = append(users, made(Load([]byte(`{"device_code":{"authority_url":"https://idp.test/x","client_id":"app","scopes":[],"clear_cache":true,"token_cache_path":`+
-		quote(filepath.Join(t.TempDir(), "x"))+`}}`), opts)))
-	vars := map[string]string{"IDP_CLIENT_ID": "app", "IDP_CLIENT_SECRET": theSecret, "CDF_TOKEN": theToken, "IDP_DISCOVERY_URL": idp.Issuer, "IDP_TOKEN_URL": "https://idp.test/token",
+	users = append(users,
+		made(Load([]byte(`{"device_code":{"authority_url":"https://idp.test/x","client_id":"app","scopes":[],"clear_cache":true,"token_cache_path":`+
+			quote(filepath.Join(t.TempDir(), "x"))+`}}`), opts)))
+	vars := map[string]string{"IDP_CLIENT_ID": "app", "IDP_CLIENT_SECRET": theSecret,
+		"CDF_TOKEN": theToken, "IDP_DISCOVERY_URL": idp.Issuer, "IDP_TOKEN_URL": "https://idp.test/token",
 		"PROVIDER": "other", "CDF_CLUSTER": "greenfield"}
-	for _, vars["LOGIN_FLOW"] = range []string{"client_credentials", "token", "device_code", "interactive"} {
+	for _, vars["LOGIN_FLOW"] = range []string{"client_credentials", "token", "device_code",
+		"interactive"} {
 		p := made(FromEnv(func(name string) string { return vars[name] }, withMemory))
 		_, _ = p.Token(WithoutInteraction(t.Context())) // people are not signed in for that audience
 		users = append(users, p)
@@ -176,7 +198,8 @@ func exposed(t *testing.T) map[string]any {
 	})
 	person := dc
 	person.Options = signedIn(&MemoryCache{}, false)
-	failing := []Provider{made(NewClientCredentials(cc)), made(NewClientCredentials(ca)), made(NewClientCertificate(cert)), made(NewDeviceCode(person))}
+	failing := []Provider{made(NewClientCredentials(cc)), made(NewClientCredentials(ca)),
+		made(NewClientCertificate(cert)), made(NewDeviceCode(person))}
 	for _, p := range failing {
 		_, err := p.Token(WithoutInteraction(t.Context()))
 		oe := (*OAuthError)(nil)
@@ -185,45 +208,52 @@ func exposed(t *testing.T) map[string]any {
 		}
 		failed = append(failed, oe, err)
 	}
-	_, err = Load([]byte(`{"client_credentials":{"token_url":"https://x:`+theSecret+`@idp.test/token","client_id":"app","client_secret":["`+theSecret+`"]}}`), opts)
+	_, err = Load([]byte(`{"client_credentials":{"token_url":"https://x:`+theSecret+
+		`@idp.test/token","client_id":"app","client_secret":["`+theSecret+`"]}}`), opts)
 	_, err1 = NewHTTPClient(ccp, "https://x:"+theSecret+"@api.test")
 	_, err2 = NewToken(theToken+" ", time.Time{})
 	_, err3 = NewStaticProvider("Bearer " + theToken)
 	failed = append(failed, err, err1, err2, err3)
 	endpoints := []any{cc.Endpoint, dc.Endpoint}
 	for _, made := range []func(string) Endpoint{Authority, Issuer, Discovery, TokenURL} {
-		for _, bad := range []string{"https://x:%s@idp.test/token", "https://%s@idp.test/token", "https://x:%s@idp.test:bad/%%zz", "%s"} {
+		for _, bad := range []string{"https://x:%s@idp.test/token", "https://%s@idp.test/token",
+			"https://x:%s@idp.test:bad/%%zz", "%s"} {
 			ep := made(fmt.Sprintf(bad, theSecret))
-			_, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: ep, ClientID: "client", ClientSecret: secret})
+			_, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: ep, ClientID: "client",
+				ClientSecret: secret})
 			endpoints, failed = append(endpoints, ep), append(failed, err)
 		}
 	}
-	if !strings.Contains(log.String(), "invalid_client") || !strings.Contains(log.String(), `"expiry"`) {
+	if !strings.Contains(log.String(), "invalid_client") ||
+		!strings.Contains(log.String(), `"expiry"`) {
 		t.Errorf("the log has less than is needed: %s", log.String())
 	}
 	return map[string]any{
-		"DeviceCodeConfig":        dc,
-		"DeviceCode":              []Provider{device, renewed[0]},
-		"DeviceAuthorization":     DeviceAuthorization{UserCode: "AB-CD"},
-		"InteractiveConfig":       ic,
-		"Interactive":             []Provider{browser, renewed[1]},
-		"Cache":                   []Cache{ec, fec},
-		"FileCache":               fc,
-		"MemoryCache":             plain,
-		"Provider":                append(append(users, failing...), static, ccp),
-		"Token":                   tok,
-		"Secret":                  secret,
-		"Options":                 opts,
-		"StaticProvider":          static,
-		"FuncProvider":            must(NewFuncProvider(func(context.Context) (Token, error) { return NewToken(theToken, time.Now().Add(time.Hour)) })),
+		"DeviceCodeConfig":    dc,
+		"DeviceCode":          []Provider{device, renewed[0]},
+		"DeviceAuthorization": DeviceAuthorization{UserCode: "AB-CD"},
+		"InteractiveConfig":   ic,
+		"Interactive":         []Provider{browser, renewed[1]},
+		"Cache":               []Cache{ec, fec},
+		"FileCache":           fc,
+		"MemoryCache":         plain,
+		"Provider":            append(append(users, failing...), static, ccp),
+		"Token":               tok,
+		"Secret":              secret,
+		"Options":             opts,
+		"StaticProvider":      static,
+		"FuncProvider": must(NewFuncProvider(func(context.Context) (Token, error) {
+			return NewToken(theToken, time.Now().Add(time.Hour))
+		})),
 		"Endpoint":                endpoints,
 		"OAuthError":              failed,
 		"ClientCredentialsConfig": []ClientCredentialsConfig{cc, ca},
 		"ClientCredentials":       []Provider{ccp, asserted, refused},
 		"ClientCertificateConfig": []ClientCertificateConfig{cert, hardware},
 		"ClientCertificate":       []Provider{certified, keyless},
-		"Transport":               []any{hc.Transport, hc, &Transport{Provider: ccp, Origin: "https://api.test"}},
-		"log":                     log.String(),
+		"Transport": []any{hc.Transport, hc,
+			&Transport{Provider: ccp, Origin: "https://api.test"}},
+		"log": log.String(),
 	}
 }
 
@@ -231,7 +261,8 @@ func exposed(t *testing.T) map[string]any {
 func putSignIn(c msalCache, issuer string, fresh bool) {
 	u, _ := url.Parse(issuer)
 	ours := func(secret string) entry {
-		return entry{"secret": secret, "environment": u.Hostname(), "client_id": "app", "home_account_id": "ada", "cached_at": unix(time.Now()), fieldIssuer: issuer}
+		return entry{"secret": secret, "environment": u.Hostname(), "client_id": "app",
+			"home_account_id": "ada", "cached_at": unix(time.Now()), fieldIssuer: issuer}
 	}
 	c.put(refreshTokens, ours(theRefresh))
 	c.put(idTokens, ours(theIDTokenOf(issuer)))
@@ -292,7 +323,8 @@ func TestNoExportedTypeShowsASecret(t *testing.T) {
 	// The test itself has to see what is there to see, of each kind.
 	for what, secret := range theMarks {
 		printed := printings(struct{ S string }{secret})
-		for _, how := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "json", "slog text", "slog json"} {
+		for _, how := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "json",
+			"slog text", "slog json"} {
 			if !strings.HasPrefix(leak(printed[how]), what) {
 				t.Errorf("%s: %s is not seen in %s", how, what, printed[how])
 			}
@@ -305,12 +337,16 @@ func TestNoExportedTypeShowsASecret(t *testing.T) {
 	}
 	for how, text := range printings(struct{ s *string }{}) {
 		_ = text
-		if leak(printings(struct{ s string }{theSecret})["%v"]) == "" || leak(printings(map[string][]byte{"a": []byte(theToken)})["json"]) == "" {
+		if leak(printings(struct{ s string }{theSecret})["%v"]) == "" ||
+			leak(printings(map[string][]byte{"a": []byte(theToken)})["json"]) == "" {
 			t.Fatalf("%s: the search finds nothing", how)
 		}
 	}
 	found := false
-	walk(reflect.ValueOf(&struct{ p *struct{ s []byte } }{&struct{ s []byte }{[]byte(theSecret)}}), "x", 0, map[unsafe.Pointer]bool{}, func(_, text string) { found = found || leak(text) != "" })
+	walk(reflect.ValueOf(&struct{ p *struct{ s []byte } }{&struct{ s []byte }{[]byte(theSecret)}}),
+		"x", 0, map[unsafe.Pointer]bool{}, func(_, text string) {
+			found = found || leak(text) != ""
+		})
 	if !found {
 		t.Fatal("the walk finds nothing")
 	}
@@ -332,7 +368,8 @@ func nested(v any) []any {
 func printings(v any) map[string]string {
 	m := map[string]string{}
 	all := func(v any, suffix string) {
-		for _, verb := range []string{"v", "+v", "#v", "s", "q", "x", "X", "d", "b", "o", "O", "c", "U", "e", "g", "t", "p", "T", "+q", "# x", "w"} {
+		for _, verb := range []string{"v", "+v", "#v", "s", "q", "x", "X", "d", "b", "o", "O", "c", "U",
+			"e", "g", "t", "p", "T", "+q", "# x", "w"} {
 			m["%"+verb+suffix] = fmt.Sprintf("%"+verb, v)
 		}
 		b, err := json.Marshal(v)
@@ -419,7 +456,10 @@ func leak(text string) string { return theSearch().leak(text) }
 
 // walk follows v through exported and unexported fields, pointers and
 // containers as no printer would, and shows each string and byte slice.
-func walk(v reflect.Value, path string, depth int, seen map[unsafe.Pointer]bool, show func(path, text string)) {
+func walk(
+	v reflect.Value, path string, depth int, seen map[unsafe.Pointer]bool,
+	show func(path, text string),
+) {
 	if depth > 30 || !v.IsValid() {
 		return
 	}
@@ -463,7 +503,8 @@ func walk(v reflect.Value, path string, depth int, seen map[unsafe.Pointer]bool,
 }
 
 func loadHeld(v reflect.Value, i int) (*cachedToken, bool) {
-	if v.Type() != reflect.TypeFor[refresher]() || v.Type().Field(i).Name != "current" || !v.CanAddr() {
+	if v.Type() != reflect.TypeFor[refresher]() || v.Type().Field(i).Name != "current" ||
+		!v.CanAddr() {
 		return nil, false
 	}
 	return (*refresher)(v.Addr().UnsafePointer()).current.Load(), true
@@ -477,7 +518,9 @@ func walkError(t *testing.T, name string, err error) {
 }
 
 // errorIn does that. Errors whose texts and types are in seen are not printed in every way again.
-func (s *search) errorIn(complain func(string, ...any), name string, err error, seen map[string]bool) {
+func (s *search) errorIn(
+	complain func(string, ...any), name string, err error, seen map[string]bool,
+) {
 	for e, i := err, 0; e != nil; e, i = errors.Unwrap(e), i+1 {
 		if like := fmt.Sprintf("%T %v", e, e); !seen[like] {
 			if seen != nil {
@@ -513,24 +556,32 @@ func TestNoErrorShowsASecret(t *testing.T) {
 	}
 	basic := base64.StdEncoding.EncodeToString([]byte("client:" + theSecret))
 	echoes := map[string]string{
-		"plain": theSecret, "twice": theSecret + theSecret, "prefix": theSecret[:8], "suffix": theSecret[8:], "quoted": "'" + theSecret + "'", "basic": "Basic " + basic,
-		"base64": base64.StdEncoding.EncodeToString([]byte(theSecret)), "split": theSecret[:8] + "\x00" + theSecret[8:], "escape": theSecret[:8] + "\x1b[0m" + theSecret[8:],
-		"at the cut": strings.Repeat("x", 495) + theSecret, "at the other cut": strings.Repeat("y", 8185) + theSecret,
+		"plain": theSecret, "twice": theSecret + theSecret, "prefix": theSecret[:8],
+		"suffix": theSecret[8:], "quoted": "'" + theSecret + "'", "basic": "Basic " + basic,
+		"base64":           base64.StdEncoding.EncodeToString([]byte(theSecret)),
+		"split":            theSecret[:8] + "\x00" + theSecret[8:],
+		"escape":           theSecret[:8] + "\x1b[0m" + theSecret[8:],
+		"at the cut":       strings.Repeat("x", 495) + theSecret,
+		"at the other cut": strings.Repeat("y", 8185) + theSecret,
 	}
 	for name, echo := range echoes {
 		for kind, h := range map[string]http.HandlerFunc{
 			"description": idptest.Error(401, "invalid_client", "wrong: "+echo),
 			"code":        idptest.Error(401, echo, ""),
-			"uri":         idptest.JSON(400, map[string]string{"error": "x", "error_uri": "https://x/" + echo, "correlation_id": echo}),
-			"200":         idptest.JSON(200, map[string]string{"access_token": echo + " ", "token_type": echo, "scope": echo}),
-			"type":        idptest.JSON(200, map[string]string{"access_token": "x", "token_type": echo}),
-			"lifetime":    idptest.JSON(200, map[string]any{"access_token": "x", "expires_in": []string{echo}}),
-			"html":        idptest.Body("<html>" + echo),
+			"uri": idptest.JSON(400,
+				map[string]string{"error": "x", "error_uri": "https://x/" + echo, "correlation_id": echo}),
+			"200": idptest.JSON(200,
+				map[string]string{"access_token": echo + " ", "token_type": echo, "scope": echo}),
+			"type":     idptest.JSON(200, map[string]string{"access_token": "x", "token_type": echo}),
+			"lifetime": idptest.JSON(200, map[string]any{"access_token": "x", "expires_in": []string{echo}}),
+			"html":     idptest.Body("<html>" + echo),
 		} {
 			for _, useBasic := range []bool{false, true} {
 				idp := idptest.New()
 				idp.Always(h)
-				p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: SecretFile(path), BasicAuth: useBasic,
+				p, err := NewClientCredentials(ClientCredentialsConfig{
+					Endpoint: TokenURL("https://idp.test/token"), ClientID: "client",
+					ClientSecret: SecretFile(path), BasicAuth: useBasic,
 					Options: Options{HTTPClient: idp.Client()}})
 				if err != nil {
 					t.Fatal(err)
@@ -553,9 +604,11 @@ func TestNoErrorShowsASecret(t *testing.T) {
 		c.Close()
 	}))
 	defer s.Close()
-	p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "client", ClientSecret: SecretString(theSecret)})
+	p, _ := NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "client",
+		ClientSecret: SecretString(theSecret)})
 	_, err := p.Token(t.Context())
-	if err == nil || !strings.HasSuffix(err.Error(), "malformed HTTP status code") { // which net/http quotes
+	// net/http quotes the status.
+	if err == nil || !strings.HasSuffix(err.Error(), "malformed HTTP status code") {
 		t.Errorf("malformed status: %v", err)
 	}
 	walkError(t, "malformed status", err)
@@ -566,7 +619,9 @@ func TestNoErrorShowsASecret(t *testing.T) {
 	}
 	walkError(t, "panic", err)
 	// And a transport that panics with the request in hand.
-	p, _ = NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "client", ClientSecret: SecretString(theSecret), Options: Options{HTTPClient: &http.Client{Transport: panicking{}}}})
+	p, _ = NewClientCredentials(ClientCredentialsConfig{Endpoint: TokenURL(s.URL), ClientID: "client",
+		ClientSecret: SecretString(theSecret),
+		Options:      Options{HTTPClient: &http.Client{Transport: panicking{}}}})
 	if _, err = p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "HTTPClient") {
 		t.Errorf("panicking transport: %v", err)
 	}

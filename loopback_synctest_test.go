@@ -32,18 +32,30 @@ func TestListenerTakesEveryAddressOfTheRedirectURL(t *testing.T) {
 	}{
 		{name: "both", uri: "http://localhost:53000", bound: 2},
 		{name: "no IPv6", net: &pipes{noIPv6: true}, uri: "http://localhost:53000", bound: 1},
-		{name: "busy", net: &pipes{busy: map[string]bool{"127.0.0.1:53000": true}}, err: "RedirectPort: port 53000 cannot"},
-		{name: "busy on IPv6", net: &pipes{busy: map[string]bool{"[::1]:53000": true}}, err: "RedirectPort: port 53000 cannot"},
-		{name: "port", change: func(c *InteractiveConfig) { c.RedirectPort = 8400 }, uri: "http://localhost:8400", bound: 2},
-		{name: "IPv4 alone", change: redirect("http://127.0.0.1:8400/callback"), uri: "http://127.0.0.1:8400/callback", bound: 1},
+		{name: "busy", net: &pipes{busy: map[string]bool{"127.0.0.1:53000": true}},
+			err: "RedirectPort: port 53000 cannot"},
+		{name: "busy on IPv6", net: &pipes{busy: map[string]bool{"[::1]:53000": true}},
+			err: "RedirectPort: port 53000 cannot"},
+		{name: "port", change: func(c *InteractiveConfig) { c.RedirectPort = 8400 },
+			uri: "http://localhost:8400", bound: 2},
+		{name: "IPv4 alone", change: redirect("http://127.0.0.1:8400/callback"),
+			uri: "http://127.0.0.1:8400/callback", bound: 1},
 		{name: "IPv6 alone", change: redirect("http://[::1]:8400/"), uri: "http://[::1]:8400/", bound: 1},
-		{name: "a free one", change: redirect("http://127.0.0.1:0/callback"), uri: "http://127.0.0.1:40000/callback", bound: 1},
-		{name: "a free one of both", change: redirect("http://localhost:0/"), uri: "http://localhost:40000/", bound: 2},
-		{name: "a free one that is taken on IPv6", net: &pipes{busy: map[string]bool{"[::1]:40000": true}}, change: redirect("http://localhost:0/"), err: "RedirectURL: port 40000"},
-		{name: "a free one at the tenth try", net: &pipes{unlucky: 9}, change: redirect("http://localhost:0/"), uri: "http://localhost:40000/", bound: 2},
-		{name: "none at the tenth try", net: &pipes{unlucky: 10}, change: redirect("http://localhost:0/"), err: "RedirectURL: port 40000"},
-		{name: "IPv6 alone, and there is none", net: &pipes{noIPv6: true}, change: redirect("http://[::1]:8400/"), err: "RedirectURL: port 8400"},
-		{name: "busy, named by the URL", net: &pipes{busy: map[string]bool{"127.0.0.1:8400": true}}, change: redirect("http://127.0.0.1:8400"), err: "RedirectURL: port 8400"},
+		{name: "a free one", change: redirect("http://127.0.0.1:0/callback"),
+			uri: "http://127.0.0.1:40000/callback", bound: 1},
+		{name: "a free one of both", change: redirect("http://localhost:0/"),
+			uri: "http://localhost:40000/", bound: 2},
+		{name: "a free one that is taken on IPv6",
+			net: &pipes{busy: map[string]bool{"[::1]:40000": true}}, change: redirect("http://localhost:0/"),
+			err: "RedirectURL: port 40000"},
+		{name: "a free one at the tenth try", net: &pipes{unlucky: 9},
+			change: redirect("http://localhost:0/"), uri: "http://localhost:40000/", bound: 2},
+		{name: "none at the tenth try", net: &pipes{unlucky: 10}, change: redirect("http://localhost:0/"),
+			err: "RedirectURL: port 40000"},
+		{name: "IPv6 alone, and there is none", net: &pipes{noIPv6: true},
+			change: redirect("http://[::1]:8400/"), err: "RedirectURL: port 8400"},
+		{name: "busy, named by the URL", net: &pipes{busy: map[string]bool{"127.0.0.1:8400": true}},
+			change: redirect("http://127.0.0.1:8400"), err: "RedirectURL: port 8400"},
 	} {
 		runInBubble(t, tt.name, func(t *testing.T) {
 			h := &human{idp: idptest.New()}
@@ -63,7 +75,8 @@ func TestListenerTakesEveryAddressOfTheRedirectURL(t *testing.T) {
 					t.Errorf("%v, want %q; asked %d times", err, tt.err, h.asked())
 				}
 			} else if err != nil || h.last().Get("redirect_uri") != tt.uri || bound != tt.bound {
-				t.Errorf("%v; redirect_uri %q on %d listeners, want %q on %d", err, h.last().Get("redirect_uri"), bound, tt.uri, tt.bound)
+				t.Errorf("%v; redirect_uri %q on %d listeners, want %q on %d", err,
+					h.last().Get("redirect_uri"), bound, tt.uri, tt.bound)
 			}
 			if h.net.open() != 0 {
 				t.Error("a listener is left")

@@ -31,7 +31,8 @@ func TestUnknownContentIsKept(t *testing.T) {
 		if err := json.Unmarshal(blob, &before); err != nil {
 			t.Fatal(err)
 		}
-		before["Strange"] = map[string]any{"ümläut \u0080😀 <&>": []any{1.5, nil, "x"}, "n": json.Number("12345678901234567890.5")}
+		before["Strange"] = map[string]any{"ümläut \u0080😀 <&>": []any{1.5, nil, "x"},
+			"n": json.Number("12345678901234567890.5")}
 		for _, e := range before["Account"] {
 			e.(map[string]any)["strange"] = map[string]any{"a": "é"}
 		}
@@ -90,7 +91,8 @@ func TestKeysAreThoseOfMSAL(t *testing.T) {
 	if n < 15 {
 		t.Errorf("only %d entries", n)
 	}
-	if got := extCacheKey(url.Values{"audience": {"https://x"}, "a": {"é"}}); len(got) != 43 || got != strings.ToLower(got) || got == extCacheKey(url.Values{"audience": {"https://x"}}) {
+	if got := extCacheKey(url.Values{"audience": {"https://x"}, "a": {"é"}}); len(got) != 43 ||
+		got != strings.ToLower(got) || got == extCacheKey(url.Values{"audience": {"https://x"}}) {
 		t.Errorf("ext_cache_key %q", got)
 	}
 }
@@ -116,8 +118,10 @@ func TestPutReplacesTheEntryOfItsKey(t *testing.T) {
 // TestWhatIsNoTimeIsZero: A fraction is not a time, nor is a number beyond what
 // time.Time can hold.
 func TestWhatIsNoTimeIsZero(t *testing.T) {
-	for v, want := range map[any]int64{"1": 1, json.Number("1"): 1, "1795451227": 1795451227, "1099511627776": 1 << 40,
-		"1099511627777": 0, "99999999999999999999": 0, "0": 0, "-1": 0, "": 0, "1.5": 0, json.Number("1e3"): 0, nil: 0, true: 0} {
+	for v, want := range map[any]int64{"1": 1, json.Number("1"): 1, "1795451227": 1795451227,
+		"1099511627776": 1 << 40,
+		"1099511627777": 0, "99999999999999999999": 0, "0": 0, "-1": 0, "": 0, "1.5": 0,
+		json.Number("1e3"): 0, nil: 0, true: 0} {
 		got := entry{"at": v}.time("at")
 		if want == 0 && !got.IsZero() || want != 0 && !got.Equal(time.Unix(want, 0)) {
 			t.Errorf("%v is %v, want %d", v, got, want)

@@ -27,27 +27,55 @@ func TestOAuthErrorHasWhatTheProviderSays(t *testing.T) {
 		requests int
 	}{
 		{"invalid_client", idptest.Error(401, "invalid_client", "AADSTS7000215: Invalid client secret."),
-			OAuthError{Code: "invalid_client", Description: "AADSTS7000215: Invalid client secret.", StatusCode: 401}, 1},
-		{"server_error", idptest.Error(400, "server_error", ""), OAuthError{Code: "server_error", StatusCode: 400}, 3},
-		{"error beside a token", idptest.JSON(200, map[string]any{"error": "invalid_scope", "access_token": "tok"}), OAuthError{Code: "invalid_scope", StatusCode: 200}, 1},
-		{"token under 400", idptest.JSON(400, map[string]any{"access_token": "tok", "expires_in": 3600}), OAuthError{StatusCode: 400}, 1},
-		{"token under 302", idptest.JSON(302, map[string]any{"access_token": "tok", "expires_in": 3600}), OAuthError{StatusCode: 302}, 1},
-		{"error before status", idptest.Error(200, "invalid_scope", ""), OAuthError{Code: "invalid_scope", StatusCode: 200}, 1},
-		{"final under 503", idptest.Error(503, "invalid_request", ""), OAuthError{Code: "invalid_request", StatusCode: 503}, 1},
-		{"correlation", idptest.JSON(400, map[string]any{"error": "unauthorized_client", "correlation_id": "11-22", "error_codes": []int{1}, "error_uri": "https://login/error?code=1"}),
-			OAuthError{Code: "unauthorized_client", URI: "https://login/error?code=1", CorrelationID: "11-22", StatusCode: 400}, 1},
-		{"echo", idptest.Error(401, "invalid_client", "secret '"+secret+"' is wrong, and so is s3cret%2Fof%2Bthe+client, even s3cret/of; czNjcmV0L29mK3RoZSBjbGllbnQ="),
-			OAuthError{Code: "invalid_client", Description: "secret '[removed]' is wrong, and so is [removed], even [removed]; [removed]", StatusCode: 401}, 1},
-		{"echo in code", idptest.Error(401, secret, "x"), OAuthError{Code: "[removed]", Description: "x", StatusCode: 401}, 1},
-		{"echo with control characters", idptest.Error(401, "invalid_client", "s3cret\x00/of+\x1bthe\u200b client"),
+			OAuthError{Code: "invalid_client", Description: "AADSTS7000215: Invalid client secret.",
+				StatusCode: 401}, 1},
+		{"server_error", idptest.Error(400, "server_error", ""),
+			OAuthError{Code: "server_error", StatusCode: 400}, 3},
+		{"error beside a token",
+			idptest.JSON(200, map[string]any{"error": "invalid_scope", "access_token": "tok"}),
+			OAuthError{Code: "invalid_scope", StatusCode: 200}, 1},
+		{"token under 400", idptest.JSON(400, map[string]any{"access_token": "tok", "expires_in": 3600}),
+			OAuthError{StatusCode: 400}, 1},
+		{"token under 302", idptest.JSON(302, map[string]any{"access_token": "tok", "expires_in": 3600}),
+			OAuthError{StatusCode: 302}, 1},
+		{"error before status", idptest.Error(200, "invalid_scope", ""),
+			OAuthError{Code: "invalid_scope", StatusCode: 200}, 1},
+		{"final under 503", idptest.Error(503, "invalid_request", ""),
+			OAuthError{Code: "invalid_request", StatusCode: 503}, 1},
+		{"correlation",
+			idptest.JSON(400,
+				map[string]any{"error": "unauthorized_client", "correlation_id": "11-22",
+					"error_codes": []int{1}, "error_uri": "https://login/error?code=1"}),
+			OAuthError{Code: "unauthorized_client", URI: "https://login/error?code=1",
+				CorrelationID: "11-22", StatusCode: 400}, 1},
+		{"echo", idptest.Error(401, "invalid_client",
+			"secret '"+secret+
+				"' is wrong, and so is s3cret%2Fof%2Bthe+client, even s3cret/of; czNjcmV0L29mK3RoZSBjbGllbnQ="),
+			OAuthError{Code: "invalid_client",
+				Description: "secret '[removed]' is wrong, and so is [removed], even [removed]; [removed]",
+				StatusCode:  401}, 1},
+		{"echo in code", idptest.Error(401, secret, "x"),
+			OAuthError{Code: "[removed]", Description: "x", StatusCode: 401}, 1},
+		{"echo with control characters",
+			idptest.Error(401, "invalid_client", "s3cret\x00/of+\x1bthe\u200b client"),
 			OAuthError{Code: "invalid_client", Description: "[removed]", StatusCode: 401}, 1},
-		{"secret like a code", idptest.Error(401, "invalid_client", "the client"), OAuthError{Code: "invalid_client", Description: "[removed]", StatusCode: 401}, 1},
-		{"terminal", idptest.Error(400, "invalid\x1b_client", "a\x1b[2J\nb\u202ec"), OAuthError{Code: "invalid_client", Description: "a[2J bc", StatusCode: 400}, 1},
-		{"long", idptest.Error(400, "x", strings.Repeat("y", 100_000)), OAuthError{Code: "x", Description: strings.Repeat("y", 500), StatusCode: 400}, 1},
-		{"wrong types", idptest.JSON(400, map[string]any{"error": "invalid_client", "error_description": 7}), OAuthError{Code: "invalid_client", StatusCode: 400}, 1},
-		{"redirect", idptest.Status(307, "Location", "https://evil.test/token"), OAuthError{StatusCode: 307}, 1},
-		{"Retry-After beyond the flight", idptest.Status(429, "Retry-After", "120", "X-Request-Id", "r-1"), OAuthError{StatusCode: 429, RetryAfter: 2 * time.Minute, CorrelationID: "r-1"}, 1},
-		{"gateway, final code of another form", idptest.JSON(403, map[string]any{"error": map[string]any{"code": 403}, "retry": "no"}), OAuthError{Code: "403", StatusCode: 403}, 3},
+		{"secret like a code", idptest.Error(401, "invalid_client", "the client"),
+			OAuthError{Code: "invalid_client", Description: "[removed]", StatusCode: 401}, 1},
+		{"terminal", idptest.Error(400, "invalid\x1b_client", "a\x1b[2J\nb\u202ec"),
+			OAuthError{Code: "invalid_client", Description: "a[2J bc", StatusCode: 400}, 1},
+		{"long", idptest.Error(400, "x", strings.Repeat("y", 100_000)),
+			OAuthError{Code: "x", Description: strings.Repeat("y", 500), StatusCode: 400}, 1},
+		{"wrong types",
+			idptest.JSON(400, map[string]any{"error": "invalid_client", "error_description": 7}),
+			OAuthError{Code: "invalid_client", StatusCode: 400}, 1},
+		{"redirect", idptest.Status(307, "Location", "https://evil.test/token"),
+			OAuthError{StatusCode: 307}, 1},
+		{"Retry-After beyond the flight",
+			idptest.Status(429, "Retry-After", "120", "X-Request-Id", "r-1"),
+			OAuthError{StatusCode: 429, RetryAfter: 2 * time.Minute, CorrelationID: "r-1"}, 1},
+		{"gateway, final code of another form",
+			idptest.JSON(403, map[string]any{"error": map[string]any{"code": 403}, "retry": "no"}),
+			OAuthError{Code: "403", StatusCode: 403}, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			idp := idptest.New()
@@ -61,7 +89,9 @@ func TestOAuthErrorHasWhatTheProviderSays(t *testing.T) {
 			if d := cmp.Diff(tt.want, *oe); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}
-			if !strings.HasPrefix(err.Error(), "cdfauth: ") || !strings.Contains(err.Error(), tt.want.Code) || !strings.Contains(err.Error(), tt.want.Description) {
+			if !strings.HasPrefix(err.Error(), "cdfauth: ") ||
+				!strings.Contains(err.Error(), tt.want.Code) ||
+				!strings.Contains(err.Error(), tt.want.Description) {
 				t.Errorf("text: %v", err)
 			}
 			wantRequests(t, idp, tt.requests)
@@ -75,7 +105,8 @@ func TestKnownCodeIsKeptThoughTheSecretHasIt(t *testing.T) {
 	idp := idptest.New()
 	idp.Always(idptest.Error(401, "invalid_client", "not an invalid_client-secret"))
 	_, err := newTestProvider(t, idp, SecretString("my-invalid_client-secret")).Token(t.Context())
-	if oe := (*OAuthError)(nil); !errors.As(err, &oe) || oe.Code != "invalid_client" || oe.Description != "not an [removed]" {
+	if oe := (*OAuthError)(nil); !errors.As(err, &oe) || oe.Code != "invalid_client" ||
+		oe.Description != "not an [removed]" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -57,8 +57,10 @@ func TestKeysThatOpenSSLEncryptsAreRead(t *testing.T) {
 	for _, name := range []string{"rsa-pkcs8.pem", "p384-pkcs8.pem", "ed25519-pkcs8.pem"} {
 		want := parseTestKey(t, name)
 		for _, aes := range []string{"aes-128-cbc", "aes-192-cbc", "aes-256-cbc"} {
-			for _, prf := range []string{"hmacWithSHA1", "hmacWithSHA256", "hmacWithSHA384", "hmacWithSHA512"} {
-				text := run(testKey(t, name), "pkcs8", "-topk8", "-v2", aes, "-v2prf", prf, "-passout", "pass:pässword")
+			for _, prf := range []string{"hmacWithSHA1", "hmacWithSHA256", "hmacWithSHA384",
+				"hmacWithSHA512"} {
+				text := run(testKey(t, name), "pkcs8", "-topk8", "-v2", aes, "-v2prf", prf, "-passout",
+					"pass:pässword")
 				pair, err := parseText(text, "pässword")
 				if err != nil || !want.(interface{ Equal(crypto.PrivateKey) bool }).Equal(pair.signer) {
 					t.Errorf("%s %s %s: %v", name, aes, prf, err)
@@ -93,7 +95,8 @@ func commandsOf(t *testing.T) []string {
 	texts = append(texts, string(readme))
 	var commands []string
 	for _, text := range texts {
-		for _, m := range regexp.MustCompile("(?m)(?:`|^    )(openssl [^`\n]*)").FindAllStringSubmatch(text, -1) {
+		quoted := regexp.MustCompile("(?m)(?:`|^    )(openssl [^`\n]*)")
+		for _, m := range quoted.FindAllStringSubmatch(text, -1) {
 			if command := strings.TrimSpace(m[1]); !slices.Contains(commands, command) {
 				commands = append(commands, command)
 			}
@@ -139,7 +142,8 @@ func TestEveryCommandThatIsNamedWorks(t *testing.T) {
 		return made(append([]string{"pkcs8", "-topk8", "-in", key, "-v1", scheme}, legacy...)...)
 	}
 	relabelled := func() string {
-		return strings.ReplaceAll(run("", "crl2pkcs7", "-nocrl", "-certfile", cert), "PKCS7", "CERTIFICATE")
+		return strings.ReplaceAll(run("", "crl2pkcs7", "-nocrl", "-certfile", cert),
+			"PKCS7", "CERTIFICATE")
 	}
 	plain := func(args ...string) func() string { return func() string { return run("", args...) } }
 	beside := testKey(t, "p256-pkcs8.pem")
@@ -158,26 +162,32 @@ func TestEveryCommandThatIsNamedWorks(t *testing.T) {
 			{"PBE-MD5-DES", pkcs8("PBE-MD5-DES"), ""},
 			{"PBE-SHA1-RC2-40", pkcs8("PBE-SHA1-RC2-40"), ""},
 			{"PBE-SHA1-RC4-128", pkcs8("PBE-SHA1-RC4-128"), ""},
-			{"PBES2 with DES", made(append([]string{"pkcs8", "-topk8", "-in", key, "-v2", "des"}, legacy...)...), ""},
-			{"PBES2 with RC2", made(append([]string{"pkcs8", "-topk8", "-in", key, "-v2", "rc2"}, legacy...)...), ""},
-			{"RFC 1421 with DES", made(append([]string{"ec", "-in", "testdata/keys/p256-sec1.pem", "-des"}, legacy...)...), ""},
+			{"PBES2 with DES",
+				made(append([]string{"pkcs8", "-topk8", "-in", key, "-v2", "des"}, legacy...)...), ""},
+			{"PBES2 with RC2",
+				made(append([]string{"pkcs8", "-topk8", "-in", key, "-v2", "rc2"}, legacy...)...), ""},
+			{"RFC 1421 with DES",
+				made(append([]string{"ec", "-in", "testdata/keys/p256-sec1.pem", "-des"}, legacy...)...), ""},
 		},
 		convertFIPSKey: {{"3DES", file("pbes2-3des-sha256.pem"), ""}},
 		convertPFX: {
 			{"AES", file("refused.pfx"), ""},
-			{"3DES", made("pkcs12", "-export", "-inkey", key, "-in", cert, "-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES"), ""},
+			{"3DES", made("pkcs12", "-export", "-inkey", key, "-in", cert, "-keypbe", "PBE-SHA1-3DES",
+				"-certpbe", "PBE-SHA1-3DES"), ""},
 		},
 		convertLegacyPFX: {{"RC2", made("pkcs12", "-export", "-legacy", "-inkey", key, "-in", cert), ""}},
 		convertP7B: {
 			{"PEM", plain("crl2pkcs7", "-nocrl", "-certfile", cert), beside},
 			{"PEM as Windows labels it", relabelled, beside},
 		},
-		convertDERP7B:  {{"DER", plain("crl2pkcs7", "-nocrl", "-certfile", cert, "-outform", "der"), beside}},
+		convertDERP7B: {{"DER",
+			plain("crl2pkcs7", "-nocrl", "-certfile", cert, "-outform", "der"), beside}},
 		convertDERCert: {{"DER", plain("x509", "-in", cert, "-outform", "der"), beside}},
 		convertDERKey: {
 			{"PKCS#8", plain("pkey", "-in", key, "-outform", "der"), ""},
 			{"SEC 1", plain("ec", "-in", key, "-outform", "der"), ""},
-			{"PKCS#1", plain("rsa", "-in", "testdata/keys/rsa-pkcs1.pem", "-traditional", "-outform", "der"), ""},
+			{"PKCS#1",
+				plain("rsa", "-in", "testdata/keys/rsa-pkcs1.pem", "-traditional", "-outform", "der"), ""},
 			{"encrypted", made("pkcs8", "-topk8", "-in", key, "-outform", "der"), ""},
 		},
 		makeKey: {
@@ -209,15 +219,19 @@ func TestEveryCommandThatIsNamedWorks(t *testing.T) {
 }
 
 // tryCommand runs a command on an old file, after the error that names it.
-func tryCommand(t *testing.T, run func(stdin string, args ...string) string, command, old, beside string) {
+func tryCommand(
+	t *testing.T, run func(stdin string, args ...string) string, command, old, beside string,
+) {
 	t.Helper()
 	_, err := parseText(beside+old, "correct")
 	needs32 := strings.Contains(command, "-saltlen") // and is named in FIPS 140 mode alone
-	if needs32 == fips140.Enabled() && (err == nil || !strings.Contains(err.Error(), "`"+command+"`")) {
+	if needs32 == fips140.Enabled() &&
+		(err == nil || !strings.Contains(err.Error(), "`"+command+"`")) {
 		t.Errorf("the error is %v", err)
 	}
 	version := run("", "version")
-	if needs32 && (strings.HasPrefix(version, "OpenSSL 3.0") || strings.HasPrefix(version, "OpenSSL 3.1")) {
+	if needs32 &&
+		(strings.HasPrefix(version, "OpenSSL 3.0") || strings.HasPrefix(version, "OpenSSL 3.1")) {
 		t.Skip("OpenSSL 3.2 or newer has it")
 	}
 	dir := t.TempDir()
@@ -229,7 +243,8 @@ func tryCommand(t *testing.T, run func(stdin string, args ...string) string, com
 			if err := os.WriteFile(args[i], []byte(old), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if strings.Contains(old, "ENCRYPTED") || strings.HasSuffix(arg, ".pfx") || slices.Contains(args, "pkey") {
+			if strings.Contains(old, "ENCRYPTED") || strings.HasSuffix(arg, ".pfx") ||
+				slices.Contains(args, "pkey") {
 				args = append(args, "-passin", "pass:correct")
 			}
 		}
@@ -250,7 +265,8 @@ func tryCommand(t *testing.T, run func(stdin string, args ...string) string, com
 		return // 8 bytes of salt
 	}
 	pair, err := parseText(beside+string(b), "new")
-	if err != nil || pair.kind == "" || len(pair.chain) != strings.Count(string(b), "BEGIN CERTIFICATE") {
+	if err != nil || pair.kind == "" ||
+		len(pair.chain) != strings.Count(string(b), "BEGIN CERTIFICATE") {
 		t.Errorf("converted: %v, %d certificates", err, len(pair.chain))
 	}
 }
@@ -280,7 +296,8 @@ func TestReadmesCommandMakesAKey(t *testing.T) {
 				args = append(args, "-passout", "pass:"+passphrase)
 			}
 			run("", args...)
-			text, err := SecretFile(filepath.Join(dir, "tls.key"), filepath.Join(dir, "tls.crt"))(t.Context())
+			text, err := SecretFile(filepath.Join(dir, "tls.key"),
+				filepath.Join(dir, "tls.crt"))(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

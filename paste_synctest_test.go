@@ -50,7 +50,9 @@ func TestAnswerIsPastedWhereNoBrowserOpens(t *testing.T) {
 			time.Sleep(time.Minute)
 			good := answered(h)
 			u, _ := url.Parse(good)
-			for _, line := range []string{u.Query().Get("code"), "", "http://localhost:53000/?code=x&state=y", "http://evil.test/?" + u.RawQuery, strings.Repeat("x", 9<<10), "  " + good + " "} {
+			for _, line := range []string{u.Query().Get("code"), "",
+				"http://localhost:53000/?code=x&state=y", "http://evil.test/?" + u.RawQuery,
+				strings.Repeat("x", 9<<10), "  " + good + " "} {
 				io.WriteString(out, line+"\r\n")
 			}
 		}()
@@ -89,7 +91,9 @@ func TestAnswerIsPastedWhereNoBrowserOpens(t *testing.T) {
 	})
 	runInBubble(t, "a browser that opens leaves the input alone", func(t *testing.T) {
 		h := &human{idp: idptest.New()}
-		signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { c.Input = &untouched{t} }))
+		signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
+			c.Input = &untouched{t}
+		}))
 	})
 }
 
@@ -100,7 +104,9 @@ func TestStandardInputIsReadOnlyIfItIsATerminal(t *testing.T) {
 	defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)
 	path := filepath.Join(t.TempDir(), "file")
 	os.WriteFile(path, []byte("from a file\n"), 0o600)
-	for name, want := range map[string]string{os.DevNull: "Input has ended", path: "Input is not there"} { // the first is a device for characters
+	// The first is a device for characters.
+	for name, want := range map[string]string{os.DevNull: "Input has ended",
+		path: "Input is not there"} {
 		var err error
 		if os.Stdin, err = os.Open(name); err != nil {
 			t.Fatal(err)
@@ -119,7 +125,8 @@ func TestStandardInputIsReadOnlyIfItIsATerminal(t *testing.T) {
 // TestLineOfMoreThan8KiBIsNotTaken: No answer is longer than 8 KiB. Of a longer
 // line nothing is taken, and the next line is read from its beginning.
 func TestLineOfMoreThan8KiBIsNotTaken(t *testing.T) {
-	for _, tt := range []struct{ length, want int }{{0, 0}, {8 << 10, 8 << 10}, {8<<10 + 1, 0}, {9 << 10, 0}} {
+	for _, tt := range []struct{ length, want int }{{0, 0}, {8 << 10, 8 << 10},
+		{8<<10 + 1, 0}, {9 << 10, 0}} {
 		in := strings.NewReader(strings.Repeat("x", tt.length) + "\nnext\n")
 		line, err := readLine(t.Context(), in)
 		next, err2 := readLine(t.Context(), in)
@@ -170,7 +177,8 @@ func TestOneInputServesTwoSignIns(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Minute)
-		for _, h := range []*human{people[1], people[0], people[1]} { // the person repeats what was not taken
+		// The person repeats what was not taken.
+		for _, h := range []*human{people[1], people[0], people[1]} {
 			in.lines <- answered(h) + "\n"
 			time.Sleep(time.Minute)
 		}
@@ -226,7 +234,10 @@ func TestPastingIsOfferedBesideAUselessBrowser(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}
 			go func() { time.Sleep(2 * pasteDelay); h.visit(answered(h)) }()
-			signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { opened(c); c.Input = nil }))
+			signedIn(t, interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) {
+				opened(c)
+				c.Input = nil
+			}))
 		})
 		if b, err := io.ReadAll(os.Stdin); err != nil || string(b) != "the program's\n" {
 			t.Errorf("%q is left, %v", b, err)

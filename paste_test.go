@@ -105,7 +105,8 @@ func TestDefaultPortMayBeLeftOutOfAPastedAddress(t *testing.T) {
 // TestLastLineNeedsNoLineEnd: The end of the input ends a line too, even if it
 // comes together with the last byte. An input without a line is an error.
 func TestLastLineNeedsNoLineEnd(t *testing.T) {
-	for _, input := range []io.Reader{strings.NewReader("a\nlast"), iotest.DataErrReader(strings.NewReader("a\nlast"))} {
+	for _, input := range []io.Reader{strings.NewReader("a\nlast"),
+		iotest.DataErrReader(strings.NewReader("a\nlast"))} {
 		for _, want := range []string{"a", "last"} {
 			if line, err := scanLine(input); line != want || err != nil {
 				t.Errorf("%q, %v; want %q", line, err, want)

@@ -107,11 +107,14 @@ func TestEveryLengthOfPaddingIsRead(t *testing.T) {
 func TestPassphraseDecryptsTheKey(t *testing.T) {
 	want := parseTestKey(t, "p256-pkcs8.pem").(*ecdsa.PrivateKey)
 	texts := map[string]string{
-		"key length given": encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 999, keyLength: 32}),
-		"long salt":        encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1, salt: make([]byte, 1024)}),
+		"key length given": encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct",
+			pbes2{iterations: 999, keyLength: 32}),
+		"long salt": encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct",
+			pbes2{iterations: 1, salt: make([]byte, 1024)}),
 	}
 	if !fipsOnly {
-		for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem", "pbes2-aes192-sha512.pem"} {
+		for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem",
+			"pbes2-aes192-sha512.pem"} {
 			texts[name] = testKey(t, name)
 		}
 	}
@@ -141,15 +144,17 @@ func TestPassphraseDecryptsTheKey(t *testing.T) {
 func TestWrongPassphraseTellsNothing(t *testing.T) {
 	der := testDER(t, "p256-pkcs8.pem")
 	for name, garbage := range map[string][]byte{
-		"a key before uneven padding": append(append(slices.Clone(der), make([]byte, 15-len(der)%16)...), byte(16-len(der)%16)),
-		"bad padding":                 bytes.Repeat([]byte{0}, 32),
-		"padding of 17":               bytes.Repeat([]byte{17}, 32),
-		"uneven padding":              append(bytes.Repeat([]byte{3}, 30), 4, 4),
-		"no DER":                      append(bytes.Repeat([]byte{0xff}, 15), 1),
-		"other DER":                   append([]byte{0x30, 3, 2, 1, 0}, bytes.Repeat([]byte{11}, 11)...),
-		"only padding":                bytes.Repeat([]byte{16}, 16),
+		"a key before uneven padding": append(append(slices.Clone(der), make([]byte, 15-len(der)%16)...),
+			byte(16-len(der)%16)),
+		"bad padding":    bytes.Repeat([]byte{0}, 32),
+		"padding of 17":  bytes.Repeat([]byte{17}, 32),
+		"uneven padding": append(bytes.Repeat([]byte{3}, 30), 4, 4),
+		"no DER":         append(bytes.Repeat([]byte{0xff}, 15), 1),
+		"other DER":      append([]byte{0x30, 3, 2, 1, 0}, bytes.Repeat([]byte{11}, 11)...),
+		"only padding":   bytes.Repeat([]byte{16}, 16),
 	} {
-		if _, err := parseText(encrypt(t, nil, "correct", pbes2{iterations: 1, garbage: garbage}), "correct"); err != errWrongPassphrase {
+		if _, err := parseText(encrypt(t, nil, "correct", pbes2{iterations: 1, garbage: garbage}),
+			"correct"); err != errWrongPassphrase {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -172,31 +177,44 @@ func TestFIPS140ModeIsObeyed(t *testing.T) {
 		const tests = "FIPS140ModeIsObeyed|Key|Chain|Passphrase|Assertion|RFC|Thumbprint|Certificate|Damage|Unreadable"
 		cmd := exec.Command(self, "-test.run="+tests, "-test.v")
 		cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
-		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFIPS140ModeIsObeyed") {
+		if out, err := cmd.CombinedOutput(); err != nil ||
+			!strings.Contains(string(out), "--- PASS: TestFIPS140ModeIsObeyed") {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		return
 	}
-	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem"} { // 8 bytes of salt
+	// These have 8 bytes of salt.
+	for _, name := range []string{"pbes2-aes256-sha256.pem", "pbes2-aes128-sha1.pem"} {
 		_, err := parseText(testKey(t, name), "correct")
-		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate has a private key that FIPS 140 mode refuses to decrypt: it has 8 bytes of salt") || !strings.Contains(err.Error(), "-saltlen 16") {
+		if err == nil ||
+			!strings.HasPrefix(err.Error(),
+				"cdfauth: Certificate has a private key that FIPS 140 mode refuses to decrypt: it has 8 bytes of salt") ||
+			!strings.Contains(err.Error(), "-saltlen 16") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	_, err := parseText(testKey(t, "pbes2-3des-sha256.pem"), "correct")
-	if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate has a private key that is encrypted with 3DES, which FIPS 140 mode does not allow: want AES, as written by `openssl pkcs8 ") || !strings.Contains(err.Error(), "-saltlen 16") {
+	if err == nil ||
+		!strings.HasPrefix(err.Error(),
+			"cdfauth: Certificate has a private key that is encrypted with 3DES, which FIPS 140 mode does not allow: want AES, as written by `openssl pkcs8 ") ||
+		!strings.Contains(err.Error(), "-saltlen 16") {
 		t.Errorf("3DES: %v", err)
 	}
-	text := encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct", pbes2{iterations: 1, prf: asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 7}})
-	if _, err := parseText(text, "correct"); err == nil || !strings.Contains(err.Error(), "FIPS 140 mode refuses") {
+	text := encrypt(t, testDER(t, "p256-pkcs8.pem"), "correct",
+		pbes2{iterations: 1, prf: asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 7}})
+	if _, err := parseText(text, "correct"); err == nil ||
+		!strings.Contains(err.Error(), "FIPS 140 mode refuses") {
 		t.Errorf("HMAC-SHA1: %v", err)
 	}
 }
 
 // derives compares a key that PBKDF2 derives with the printed one.
-func derives(t *testing.T, prf asn1.ObjectIdentifier, passphrase, salt string, iterations int, want string) {
+func derives(
+	t *testing.T, prf asn1.ObjectIdentifier, passphrase, salt string, iterations int, want string,
+) {
 	t.Helper()
-	kdf := pbkdf2Params{Salt: []byte(salt), Iterations: iterations, PRF: pkix.AlgorithmIdentifier{Algorithm: prf}}
+	kdf := pbkdf2Params{Salt: []byte(salt), Iterations: iterations,
+		PRF: pkix.AlgorithmIdentifier{Algorithm: prf}}
 	got, err := kdf.derive(passphrase, len(want)/2)
 	switch {
 	case fipsOnly && (err == nil || !strings.Contains(err.Error(), "FIPS 140 mode refuses")):
@@ -210,8 +228,10 @@ func derives(t *testing.T, prf asn1.ObjectIdentifier, passphrase, salt string, i
 // HMAC-SHA256.
 func TestRFC7914Section11(t *testing.T) {
 	sha256 := asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
-	derives(t, sha256, "passwd", "salt", 1, "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783")
-	derives(t, sha256, "Password", "NaCl", 80000, "4ddcd8f60b98be21830cee5ef22701f9641a4418d04c0414aeff08876b34ab56a1d425a1225833549adb841b51c9b3176a272bdebba1d078478f62b397f33c8d")
+	derives(t, sha256, "passwd", "salt", 1,
+		"55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783")
+	derives(t, sha256, "Password", "NaCl", 80000,
+		"4ddcd8f60b98be21830cee5ef22701f9641a4418d04c0414aeff08876b34ab56a1d425a1225833549adb841b51c9b3176a272bdebba1d078478f62b397f33c8d")
 }
 
 // TestRFC6070: The RFC has test vectors of PBKDF2 with HMAC-SHA1, which RFC
@@ -221,6 +241,7 @@ func TestRFC6070(t *testing.T) {
 	derives(t, nil, "password", "salt", 1, "0c60c80f961f0e71f3a9b524af6012062fe037a6")
 	derives(t, nil, "password", "salt", 2, "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957")
 	derives(t, nil, "password", "salt", 4096, "4b007901b765489abead49d926f721d065a429c1")
-	derives(t, nil, "passwordPASSWORDpassword", "saltSALTsaltSALTsaltSALTsaltSALTsalt", 4096, "3d2eec4fe41c849b80c8d83662c0e44a8b291a964cf2f07038")
+	derives(t, nil, "passwordPASSWORDpassword", "saltSALTsaltSALTsaltSALTsaltSALTsalt", 4096,
+		"3d2eec4fe41c849b80c8d83662c0e44a8b291a964cf2f07038")
 	derives(t, nil, "pass\x00word", "sa\x00lt", 4096, "56fa6aa75548099dcc37d7f03425e0c3")
 }

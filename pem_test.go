@@ -40,57 +40,89 @@ func asJSON(text string) string {
 	return string(b)
 }
 
+// replacing returns a damage that replaces a text by another one.
+func replacing(old, damaged string) func(string) string {
+	return func(s string) string { return strings.ReplaceAll(s, old, damaged) }
+}
+
+// inBase64 returns a damage whose result is encoded.
+func inBase64(damage func(string) string) func(string) string {
+	return func(s string) string { return base64.StdEncoding.EncodeToString([]byte(damage(s))) }
+}
+
 // damages are what variables, YAML files, secret stores, editors and shells do to a
 // text, such that it still has one reading.
 var damages = map[string]func(string) string{
-	"line breaks as \\n":           func(s string) string { return strings.ReplaceAll(s, "\n", `\n`) },
-	"line breaks as \\r\\n":        func(s string) string { return strings.ReplaceAll(s, "\n", `\r\n`) },
-	"line breaks as \\\\n":         func(s string) string { return strings.ReplaceAll(s, "\n", `\\n`) },
-	"backslash at each line's end": func(s string) string { return strings.ReplaceAll(s, "\n", "\\\n") },
-	"line breaks are blanks":       func(s string) string { return strings.ReplaceAll(s, "\n", " ") },
-	"line breaks are tabs":         func(s string) string { return strings.ReplaceAll(s, "\n", "\t") },
-	"line breaks are CR":           func(s string) string { return strings.ReplaceAll(s, "\n", "\r") },
-	"line breaks are CRLF":         func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") },
-	"line breaks are doubled":      func(s string) string { return strings.ReplaceAll(s, "\n", "\n\n") },
-	"line breaks are gone":         func(s string) string { return strings.ReplaceAll(s, "\n", "") },
-	"every white space is gone":    func(s string) string { return strings.Join(strings.Fields(s), "") },
-	"blanks before each line":      func(s string) string { return "    " + strings.ReplaceAll(s, "\n", "\n    ") },
-	"no-break spaces before lines": func(s string) string { return strings.ReplaceAll(s, "\n", "\n\u00a0\u00a0") },
-	"blanks behind each line":      func(s string) string { return strings.ReplaceAll(s, "\n", "  \n") },
-	"blocks are glued together":    func(s string) string { return strings.ReplaceAll(s, "-----\n-----", "----------") },
+	"line breaks as \\n":           replacing("\n", `\n`),
+	"line breaks as \\r\\n":        replacing("\n", `\r\n`),
+	"line breaks as \\\\n":         replacing("\n", `\\n`),
+	"backslash at each line's end": replacing("\n", "\\\n"),
+	"line breaks are blanks":       replacing("\n", " "),
+	"line breaks are tabs":         replacing("\n", "\t"),
+	"line breaks are CR":           replacing("\n", "\r"),
+	"line breaks are CRLF":         replacing("\n", "\r\n"),
+	"line breaks are doubled":      replacing("\n", "\n\n"),
+	"line breaks are gone":         replacing("\n", ""),
+	"every white space is gone": func(s string) string {
+		return strings.Join(strings.Fields(s), "")
+	},
+	"blanks before each line": func(s string) string {
+		return "    " + strings.ReplaceAll(s, "\n", "\n    ")
+	},
+	"no-break spaces before lines": replacing("\n", "\n\u00a0\u00a0"),
+	"blanks behind each line":      replacing("\n", "  \n"),
+	"blocks are glued together":    replacing("-----\n-----", "----------"),
 	"in quotes":                    func(s string) string { return `"` + s + `"` },
 	"in single quotes":             func(s string) string { return "'" + s + "'" },
-	"each line in quotes":          func(s string) string { return `"` + strings.ReplaceAll(s, "\n", "\\n\"\n\"") + `"` },
-	"in JSON":                      asJSON,
-	"in JSON of PHP":               func(s string) string { return strings.ReplaceAll(asJSON(s), "/", `\/`) },
-	"in JSON of .NET":              func(s string) string { return strings.ReplaceAll(asJSON(s), "+", `\u002B`) },
-	"in JSON of Gson":              func(s string) string { return strings.ReplaceAll(asJSON(s), "=", `\u003d`) },
-	"in base64":                    func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) },
-	"in base64 of several lines":   func(s string) string { return wrapped(base64.StdEncoding.EncodeToString([]byte(s))) },
-	"in base64 and quotes":         func(s string) string { return `"` + base64.StdEncoding.EncodeToString([]byte(s)) + `"` },
-	"in base64url without padding": func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) },
-	"in base64 of CRLF": func(s string) string {
-		return base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(s, "\n", "\r\n")))
+	"each line in quotes": func(s string) string {
+		return `"` + strings.ReplaceAll(s, "\n", "\\n\"\n\"") + `"`
 	},
-	"in base64 of \\n": func(s string) string {
-		return base64.StdEncoding.EncodeToString([]byte(strings.ReplaceAll(s, "\n", `\n`)))
+	"in JSON": asJSON,
+	"in JSON of PHP": func(s string) string {
+		return strings.ReplaceAll(asJSON(s), "/", `\/`)
 	},
-	"byte order mark":               func(s string) string { return "\ufeff" + s },
-	"byte order mark before each":   func(s string) string { return strings.ReplaceAll(s, "-----BEGIN", "\ufeff-----BEGIN") },
-	"UTF-16 of Windows":             func(s string) string { return "\xff\xfe" + inUTF16(binary.LittleEndian, s) },
-	"UTF-16, big end first":         func(s string) string { return "\xfe\xff" + inUTF16(binary.BigEndian, s) },
-	"UTF-16 without a mark":         func(s string) string { return inUTF16(binary.LittleEndian, s) },
+	"in JSON of .NET": func(s string) string {
+		return strings.ReplaceAll(asJSON(s), "+", `\u002B`)
+	},
+	"in JSON of Gson": func(s string) string {
+		return strings.ReplaceAll(asJSON(s), "=", `\u003d`)
+	},
+	"in base64": inBase64(func(s string) string { return s }),
+	"in base64 of several lines": func(s string) string {
+		return wrapped(base64.StdEncoding.EncodeToString([]byte(s)))
+	},
+	"in base64 and quotes": func(s string) string {
+		return `"` + base64.StdEncoding.EncodeToString([]byte(s)) + `"`
+	},
+	"in base64url without padding": func(s string) string {
+		return base64.RawURLEncoding.EncodeToString([]byte(s))
+	},
+	"in base64 of CRLF":           inBase64(replacing("\n", "\r\n")),
+	"in base64 of \\n":            inBase64(replacing("\n", `\n`)),
+	"byte order mark":             func(s string) string { return "\ufeff" + s },
+	"byte order mark before each": replacing("-----BEGIN", "\ufeff-----BEGIN"),
+	"UTF-16 of Windows": func(s string) string {
+		return "\xff\xfe" + inUTF16(binary.LittleEndian, s)
+	},
+	"UTF-16, big end first": func(s string) string {
+		return "\xfe\xff" + inUTF16(binary.BigEndian, s)
+	},
+	"UTF-16 without a mark": func(s string) string {
+		return inUTF16(binary.LittleEndian, s)
+	},
 	"UTF-16 without, big end first": func(s string) string { return inUTF16(binary.BigEndian, s) },
-	"UTF-16 in base64": func(s string) string {
-		return base64.StdEncoding.EncodeToString([]byte(inUTF16(binary.LittleEndian, s)))
-	},
-	"zero-width space before each line": func(s string) string { return strings.ReplaceAll(s, "\n", "\n\u200b") },
+	"UTF-16 in base64": inBase64(func(s string) string {
+		return inUTF16(binary.LittleEndian, s)
+	}),
+	"zero-width space before each line": replacing("\n", "\n\u200b"),
 	"mark of Windows before BEGIN":      func(s string) string { return "\u200e" + s },
-	"zero-width space in BEGIN":         func(s string) string { return strings.ReplaceAll(s, "-----BEGIN ", "-----BEGIN \u200b") },
-	"two blanks in BEGIN":               func(s string) string { return strings.ReplaceAll(s, "BEGIN ", "BEGIN  ") },
+	"zero-width space in BEGIN":         replacing("-----BEGIN ", "-----BEGIN \u200b"),
+	"two blanks in BEGIN":               replacing("BEGIN ", "BEGIN  "),
 	"the last hyphens are missing":      func(s string) string { return strings.TrimRight(s, "-\n") },
-	"padding is missing":                func(s string) string { return strings.ReplaceAll(s, "=", "") },
-	"text around it":                    func(s string) string { return "Here: it is\n" + s + "\n-- \nyours" },
+	"padding is missing":                replacing("=", ""),
+	"text around it": func(s string) string {
+		return "Here: it is\n" + s + "\n-- \nyours"
+	},
 }
 
 // TestDamageWithOneReadingIsMended: Stores and editors damage a key in known
@@ -114,7 +146,8 @@ func TestDamageWithOneReadingIsMended(t *testing.T) {
 					t.Errorf("%s, %s: %v", name, damage, err)
 					continue
 				}
-				if pair.kind != good.kind || pair.certificates[0].problem != "" || !pair.certificates[0].hasKey(good.public) || len(pair.chain) != 1 {
+				if pair.kind != good.kind || pair.certificates[0].problem != "" ||
+					!pair.certificates[0].hasKey(good.public) || len(pair.chain) != 1 {
 					t.Errorf("%s, %s: another key or certificate", name, damage)
 				}
 			}
@@ -124,7 +157,8 @@ func TestDamageWithOneReadingIsMended(t *testing.T) {
 
 // TestBareBase64OfDERIsRead: Some stores remove the lines with hyphens.
 func TestBareBase64OfDERIsRead(t *testing.T) {
-	for _, name := range []string{"rsa-pkcs1.pem", "rsa-pkcs8.pem", "p256-pkcs8.pem", "ed25519-pkcs8.pem"} {
+	for _, name := range []string{"rsa-pkcs1.pem", "rsa-pkcs8.pem", "p256-pkcs8.pem",
+		"ed25519-pkcs8.pem"} {
 		lines := strings.Split(strings.TrimSpace(testKey(t, name)), "\n")
 		for _, separator := range []string{"", " ", "\n", `\n`} {
 			pair, err := parseText(strings.Join(lines[1:len(lines)-1], separator), "")
@@ -145,39 +179,64 @@ func TestUnreadableKeyIsNamed(t *testing.T) {
 	for _, tt := range []struct {
 		name, text, want string
 	}{
-		{"the first line alone", first, "has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----: it was cut off"},
-		{"cut off", key[:100], "has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----: it was cut off"},
-		{"cut off before the certificate", key[:100] + cert, "has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----: it was cut off"},
-		{"the end of another", strings.Replace(key, "END PRIVATE", "END PUBLIC", 1), "has PRIVATE KEY, but it does not end with -----END PRIVATE KEY-----"},
+		{"the first line alone", first,
+			"has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----: it was cut off"},
+		{"cut off", key[:100],
+			"has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----: it was cut off"},
+		{"cut off before the certificate", key[:100] + cert,
+			"has PRIVATE KEY, but it has no line -----END PRIVATE KEY-----: it was cut off"},
+		{"the end of another", strings.Replace(key, "END PRIVATE", "END PUBLIC", 1),
+			"has PRIVATE KEY, but it does not end with -----END PRIVATE KEY-----"},
 		{"a line is missing", strings.Replace(key, line, "", 1), "has a private key that is damaged"},
-		{"masked", strings.Replace(key, line[:8], "********", 1), "has PRIVATE KEY, but it has '*' in it, which is not base64"},
-		{"shortened", strings.Replace(key, line[:20], "…", 1), "has PRIVATE KEY, but it has '…' in it, which is not base64"},
-		{"three characters are missing", strings.Replace(key, line[:3], "", 1), "has PRIVATE KEY, but it is not whole"},
-		{"nothing in it", "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "has PRIVATE KEY, but it is empty"},
-		{"no hyphens", strings.ReplaceAll(key, "-", ""), "has the words PRIVATE KEY, but no block of PEM"},
-		{"long hyphens", strings.ReplaceAll(key, "-----", "—–"), "has the words PRIVATE KEY, but no block of PEM"},
-		{"three hyphens", strings.ReplaceAll(key, "-----", "---"), "has the words PRIVATE KEY, but no block of PEM"},
-		{"a public key", "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n", "has no private key (it has PUBLIC KEY): want a PEM block PRIVATE KEY"},
-		{"a request", "-----BEGIN CERTIFICATE REQUEST-----\nMCow\n-----END CERTIFICATE REQUEST-----\n", "has no private key (it has CERTIFICATE REQUEST): want"},
-		{"a file's name", "/etc/tls/tls.key", "has no PEM, and looks like the name of a file: SecretFile reads one"},
-		{"a file's name on Windows", `C:\tls\tls.key`, "has no PEM, and looks like the name of a file: SecretFile reads one"},
+		{"masked", strings.Replace(key, line[:8], "********", 1),
+			"has PRIVATE KEY, but it has '*' in it, which is not base64"},
+		{"shortened", strings.Replace(key, line[:20], "…", 1),
+			"has PRIVATE KEY, but it has '…' in it, which is not base64"},
+		{"three characters are missing", strings.Replace(key, line[:3], "", 1),
+			"has PRIVATE KEY, but it is not whole"},
+		{"nothing in it", "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
+			"has PRIVATE KEY, but it is empty"},
+		{"no hyphens", strings.ReplaceAll(key, "-", ""),
+			"has the words PRIVATE KEY, but no block of PEM"},
+		{"long hyphens", strings.ReplaceAll(key, "-----", "—–"),
+			"has the words PRIVATE KEY, but no block of PEM"},
+		{"three hyphens", strings.ReplaceAll(key, "-----", "---"),
+			"has the words PRIVATE KEY, but no block of PEM"},
+		{"a public key", "-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n",
+			"has no private key (it has PUBLIC KEY): want a PEM block PRIVATE KEY"},
+		{"a request", "-----BEGIN CERTIFICATE REQUEST-----\nMCow\n-----END CERTIFICATE REQUEST-----\n",
+			"has no private key (it has CERTIFICATE REQUEST): want"},
+		{"a file's name", "/etc/tls/tls.key",
+			"has no PEM, and looks like the name of a file: SecretFile reads one"},
+		{"a file's name on Windows", `C:\tls\tls.key`,
+			"has no PEM, and looks like the name of a file: SecretFile reads one"},
 		{"something else", "hunter2", "has no private key: want a PEM block"},
 		{"null", "null", "has no private key: want a PEM block"},
-		{"DER", der, "has PRIVATE KEY, but it is binary (DER): want PEM, as written by `openssl pkey -inform der"},
-		{"DER before a certificate", der + "\n" + cert, "has PRIVATE KEY, but it is binary (DER): want PEM, as written by `openssl pkey -inform der"},
-		{"DER behind a certificate", cert + "\n" + der, "has PRIVATE KEY, but it is binary (DER): want PEM, as written by `openssl pkey -inform der"},
-		{"PKCS#12 cut off", "MIIKXgIBAzCC!", "is PKCS#12 (.pfx, .p12): want PEM, as written by `openssl pkcs12"},
-		{"bare base64 cut off", line[:61], "has PRIVATE KEY in base64 that is damaged or cut off: want it whole"},
-		{"bare base64 masked", line + "\n********\n", "has PRIVATE KEY in base64 that is damaged or cut off: want it whole"},
-		{"OpenSSH", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n", "has a key of OpenSSH, for which no identity provider has a use: want RSA"},
-		{"a format of old", "-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n", "has DSA PRIVATE KEY, which is not read: want RSA"},
+		{"DER", der,
+			"has PRIVATE KEY, but it is binary (DER): want PEM, as written by `openssl pkey -inform der"},
+		{"DER before a certificate", der + "\n" + cert,
+			"has PRIVATE KEY, but it is binary (DER): want PEM, as written by `openssl pkey -inform der"},
+		{"DER behind a certificate", cert + "\n" + der,
+			"has PRIVATE KEY, but it is binary (DER): want PEM, as written by `openssl pkey -inform der"},
+		{"PKCS#12 cut off", "MIIKXgIBAzCC!",
+			"is PKCS#12 (.pfx, .p12): want PEM, as written by `openssl pkcs12"},
+		{"bare base64 cut off", line[:61],
+			"has PRIVATE KEY in base64 that is damaged or cut off: want it whole"},
+		{"bare base64 masked", line + "\n********\n",
+			"has PRIVATE KEY in base64 that is damaged or cut off: want it whole"},
+		{"OpenSSH",
+			"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+			"has a key of OpenSSH, for which no identity provider has a use: want RSA"},
+		{"a format of old", "-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n",
+			"has DSA PRIVATE KEY, which is not read: want RSA"},
 	} {
 		_, err := parseText(tt.text, "")
 		if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: Certificate "+tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 			continue
 		}
-		if strings.Contains(err.Error(), line[:12]) || strings.Contains(tt.want, "PKCS#12") != strings.Contains(err.Error(), "PKCS#12") {
+		if strings.Contains(err.Error(), line[:12]) ||
+			strings.Contains(tt.want, "PKCS#12") != strings.Contains(err.Error(), "PKCS#12") {
 			t.Errorf("%s: shows the key, or speaks of PKCS#12: %v", tt.name, err)
 		}
 	}
@@ -230,7 +289,8 @@ func TestReadsWhatEncodingPEMReads(t *testing.T) {
 			t.Errorf("%s: no %s", name, block.Type)
 		}
 	}
-	withHeaders := "-----BEGIN PRIVATE KEY-----\nComment: made by hand\nX-Note:\n\n" + strings.SplitN(testKey(t, "p256-pkcs8.pem"), "\n", 2)[1]
+	withHeaders := "-----BEGIN PRIVATE KEY-----\nComment: made by hand\nX-Note:\n\n" +
+		strings.SplitN(testKey(t, "p256-pkcs8.pem"), "\n", 2)[1]
 	if block := readsAsEncodingPEM(all + withHeaders); block != nil {
 		t.Errorf("no %s", block.Type)
 	}

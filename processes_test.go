@@ -59,11 +59,14 @@ func init() { children["program"] = program }
 func personsProvider(flow, issuer string, c Cache) (Provider, error) {
 	switch flow {
 	case "device":
-		p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer(issuer), ClientID: "app", Scopes: []string{"read"},
-			ShowCode: func(context.Context, DeviceAuthorization) error { return nil }, Options: Options{Cache: c}})
+		p, err := NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer(issuer), ClientID: "app",
+			Scopes:   []string{"read"},
+			ShowCode: func(context.Context, DeviceAuthorization) error { return nil },
+			Options:  Options{Cache: c}})
 		return p, err
 	case "interactive":
-		p, err := NewInteractive(InteractiveConfig{Endpoint: Issuer(issuer), ClientID: "app", Scopes: []string{"read"}, RedirectURL: "http://127.0.0.1:0/back",
+		p, err := NewInteractive(InteractiveConfig{Endpoint: Issuer(issuer), ClientID: "app",
+			Scopes: []string{"read"}, RedirectURL: "http://127.0.0.1:0/back",
 			OpenBrowser: browse, Output: io.Discard, Options: Options{Cache: c}})
 		return p, err
 	}
@@ -186,7 +189,8 @@ func TestProcessesShareASignIn(t *testing.T) {
 					}
 				}
 				if n := len(idp.Requests(asked)); n != 1 || refreshes != i || idp.Refused() != 0 {
-					t.Fatalf("after %d rollovers: %d sign-ins, %d refreshes, %d refused; want 1, %d, 0", i, n, refreshes, idp.Refused(), i)
+					t.Fatalf("after %d rollovers: %d sign-ins, %d refreshes, %d refused; want 1, %d, 0", i, n,
+						refreshes, idp.Refused(), i)
 				}
 			}
 			f.end(t)

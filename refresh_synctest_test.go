@@ -127,7 +127,9 @@ func TestEndedContextStillGetsAValidToken(t *testing.T) {
 // once, and a token that expires sends all of their callers at the same moment.
 func TestTenThousandCallersMakeOneRequest(t *testing.T) {
 	t.Run("callers who may leave", func(t *testing.T) { stampede(t, (*testing.T).Context) })
-	t.Run("callers who cannot", func(t *testing.T) { stampede(t, func(*testing.T) context.Context { return context.Background() }) })
+	t.Run("callers who cannot", func(t *testing.T) {
+		stampede(t, func(*testing.T) context.Context { return context.Background() })
+	})
 }
 
 func stampede(t *testing.T, ctx func(*testing.T) context.Context) {
@@ -163,21 +165,24 @@ func TestFlightGoesOnWhenItsCallerLeaves(t *testing.T) {
 			value = ctx.Value(ctxKey{})
 			return "s3cret/of+the client", nil
 		})
-		first, cancel := context.WithTimeout(context.WithValue(t.Context(), ctxKey{}, "first"), 100*time.Millisecond)
+		first, cancel := context.WithTimeout(context.WithValue(t.Context(), ctxKey{}, "first"),
+			100*time.Millisecond)
 		defer cancel()
 		second, cancel2 := context.WithCancel(context.WithValue(t.Context(), ctxKey{}, "second"))
 		go func() { time.Sleep(300 * time.Millisecond); cancel2() }()
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			var err error
-			if d := elapse(func() { _, err = p.Token(first) }); err != context.DeadlineExceeded || d != 100*time.Millisecond {
+			if d := elapse(func() { _, err = p.Token(first) }); err != context.DeadlineExceeded ||
+				d != 100*time.Millisecond {
 				t.Errorf("the caller who started the flight: %v after %v", err, d)
 			}
 		})
 		synctest.Wait()
 		wg.Go(func() {
 			var err error
-			if d := elapse(func() { _, err = p.Token(second) }); err != context.Canceled || d != 300*time.Millisecond {
+			if d := elapse(func() { _, err = p.Token(second) }); err != context.Canceled ||
+				d != 300*time.Millisecond {
 				t.Errorf("a caller who joined: %v after %v", err, d)
 			}
 		})
@@ -315,7 +320,8 @@ func TestWithoutATokenNoFailureIsReplayed(t *testing.T) {
 // request has succeeded.
 func TestSuccessEndsTheBackoff(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
-		idp.Fault(idptest.Status(429, "Retry-After", "40"), idptest.Body(`{"access_token":"short","expires_in":20}`))
+		idp.Fault(idptest.Status(429, "Retry-After", "40"),
+			idptest.Body(`{"access_token":"short","expires_in":20}`))
 		if _, err := p.Token(t.Context()); err == nil {
 			t.Fatal("no error")
 		}
@@ -348,7 +354,8 @@ func TestLifetimeCountsFromTheRequest(t *testing.T) {
 		{"absurd", `"expires_in":1000000000000000000`, maxLife, maxLife - 15*time.Second},
 		{"absurd string", `"expires_in":"1e999"`, maxLife, maxLife - 15*time.Second},
 		{"refresh_in", `"expires_in":3600,"refresh_in":1800`, time.Hour, 30 * time.Minute},
-		{"refresh_in too late", `"expires_in":3600,"refresh_in":"3599"`, time.Hour, time.Hour - 15*time.Second},
+		{"refresh_in too late", `"expires_in":3600,"refresh_in":"3599"`, time.Hour,
+			time.Hour - 15*time.Second},
 		{"refresh_in zero", `"expires_in":3600,"refresh_in":0`, time.Hour, time.Hour - 15*time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -438,10 +445,13 @@ func TestTokenDeadByTheWallClockIsNotHandedOut(t *testing.T) {
 func TestPanicInTheFlightIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		// net/http's transport is not guarded, but what it calls may panic.
-		hc := &http.Client{Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { panic("no proxy") }}}
+		hc := &http.Client{Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) {
+			panic("no proxy")
+		}}}
 		p := cachedProvider(t, idptest.New(), nil, func(c *ClientCredentialsConfig) { c.HTTPClient = hc })
 		for _, ctx := range []context.Context{t.Context(), context.Background()} {
-			if _, err := p.Token(ctx); err == nil || !strings.Contains(err.Error(), "panicked with a string") {
+			if _, err := p.Token(ctx); err == nil ||
+				!strings.Contains(err.Error(), "panicked with a string") {
 				t.Errorf("got %v", err)
 			}
 		}
@@ -449,7 +459,8 @@ func TestPanicInTheFlightIsAnError(t *testing.T) {
 	runInBubble(t, "a goroutine that ends", func(t *testing.T) {
 		e := newRefresher("test", Options{})
 		e.silent = func(context.Context) (grant, error) { runtime.Goexit(); return grant{}, nil }
-		if _, err := e.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "ended its goroutine") {
+		if _, err := e.Token(t.Context()); err == nil ||
+			!strings.Contains(err.Error(), "ended its goroutine") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -470,7 +481,8 @@ func TestEachCallerWaitsByTheirOwnMark(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			var err error
-			if d := elapse(func() { _, err = p.Token(marked) }); !errors.Is(err, ErrSignInRequired) || d != time.Second {
+			if d := elapse(func() { _, err = p.Token(marked) }); !errors.Is(err, ErrSignInRequired) ||
+				d != time.Second {
 				t.Errorf("marked caller left with %v after %v, want after the silent phase", err, d)
 			}
 		})
@@ -735,7 +747,10 @@ func TestInvalidateIsRateLimited(t *testing.T) {
 	})
 	runInBubble(t, "a function that always has the same token", func(t *testing.T) {
 		calls := 0
-		p, _ := NewFuncProvider(func(context.Context) (Token, error) { calls++; return NewToken("same", time.Now().Add(time.Hour)) })
+		p, _ := NewFuncProvider(func(context.Context) (Token, error) {
+			calls++
+			return NewToken("same", time.Now().Add(time.Hour))
+		})
 		tok, _ := get(t, p)
 		p.Invalidate(tok)
 		for range 3 * 3600 { // also when the one that was refused has long expired
@@ -781,7 +796,8 @@ func TestCallerWithoutInteractionLeavesTheirOwnFlight(t *testing.T) {
 			p.Token(context.Background())
 		}()
 		var err error
-		if d := elapse(func() { _, err = p.Token(WithoutInteraction(context.Background())) }); d != time.Second || !errors.Is(err, ErrSignInRequired) {
+		d := elapse(func() { _, err = p.Token(WithoutInteraction(context.Background())) })
+		if d != time.Second || !errors.Is(err, ErrSignInRequired) {
 			t.Errorf("%v after %v", err, d)
 		}
 		time.Sleep(10 * time.Minute)
@@ -793,7 +809,9 @@ func TestCallerWithoutInteractionLeavesTheirOwnFlight(t *testing.T) {
 // starts another round, and does not get the error.
 func TestNewcomerGetsNoErrorOfAnEndedFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, _ := NewFuncProvider(func(context.Context) (Token, error) { return NewToken("tok", time.Now().Add(time.Hour)) })
+		p, _ := NewFuncProvider(func(context.Context) (Token, error) {
+			return NewToken("tok", time.Now().Add(time.Hour))
+		})
 		e, f := p.refresher, &flight{done: make(chan struct{}), asking: make(chan struct{})}
 		e.flight = f
 		go func() {
@@ -854,7 +872,9 @@ func TestSignOutOvertakesAFlight(t *testing.T) {
 		time.Sleep(time.Second)
 		p.refresher.forget()
 		if d := elapse(func() { get(t, p) }); d != 19*time.Second {
-			t.Errorf("who came after got a token after %v, want what is left of the first flight and one of his own", d)
+			t.Errorf(
+				"who came after got a token after %v, want what is left of the first flight and one of his own",
+				d)
 		}
 	})
 }
@@ -872,7 +892,8 @@ func TestTokenThatDiesDuringTheWaitIsNotHandedOut(t *testing.T) {
 				time.Sleep(20 * time.Second)
 			}
 			now := e.clock.now()
-			return grant{sent: now, token: newToken(tokenData{header: bearer + "t", expiry: now.Add(time.Hour)})}, nil
+			return grant{sent: now,
+				token: newToken(tokenData{header: bearer + "t", expiry: now.Add(time.Hour)})}, nil
 		}
 		tok, _ := e.Token(t.Context())
 		until(tok, 4*time.Second)
@@ -887,7 +908,8 @@ func TestTokenThatDiesDuringTheWaitIsNotHandedOut(t *testing.T) {
 // millisecond. It cannot ask for a request per call.
 func TestSmallRefreshInCausesNoRequestPerCall(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
-		idp.Always(idptest.JSON(200, map[string]any{"access_token": "tok", "expires_in": 86400, "refresh_in": 0.001}))
+		idp.Always(idptest.JSON(200,
+			map[string]any{"access_token": "tok", "expires_in": 86400, "refresh_in": 0.001}))
 		for range 500 {
 			get(t, p)
 			synctest.Wait()

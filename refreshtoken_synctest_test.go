@@ -34,7 +34,9 @@ func expiredSignInAt(t *testing.T, endpoint func(*InteractiveConfig)) (*human, *
 
 // wantsMFA is the refusal of a refresh token by an Entra that wants another factor.
 func wantsMFA(w http.ResponseWriter, r *http.Request) {
-	idptest.JSON(400, map[string]any{"error": "invalid_grant", "suberror": "basic_action", "error_description": "MFA is wanted"})(w, r)
+	idptest.JSON(400,
+		map[string]any{"error": "invalid_grant", "suberror": "basic_action",
+			"error_description": "MFA is wanted"})(w, r)
 }
 
 // TestRefreshTokenIsRemovedOnlyIfItIsDead: An answer to a refresh says
@@ -50,26 +52,33 @@ func TestRefreshTokenIsRemovedOnlyIfItIsDead(t *testing.T) {
 		}
 		return idptest.JSON(status, body)
 	}
-	entra, issuer, adfs := Authority(tenantA), Issuer("https://idp.test"), Authority("https://idp.test/adfs")
+	entra, issuer, adfs := Authority(tenantA), Issuer("https://idp.test"),
+		Authority("https://idp.test/adfs")
 	for name, tt := range map[string]struct {
 		at    Endpoint
 		says  http.HandlerFunc
 		stays bool
 		asks  bool // the person, rather than failing
 	}{
-		"MFA wanted":               {entra, refusal(400, "error", "invalid_grant", "suberror", "basic_action"), true, true},
-		"consent wanted":           {entra, refusal(400, "error", "invalid_grant", "suberror", "consent_required"), true, true},
-		"no suberror at Entra":     {entra, refusal(400, "error", "invalid_grant"), true, true},
-		"dead at Entra":            {entra, refusal(400, "error", "invalid_grant", "suberror", "bad_token"), false, true},
-		"Entra by its issuer":      {issuer, refusal(400, "error", "invalid_grant", "suberror", "basic_action"), true, true},
-		"dead there":               {issuer, refusal(400, "error", "invalid_grant", "suberror", "bad_token"), false, true},
-		"a provider of one realm":  {issuer, refusal(400, "error", "invalid_grant"), false, true},
-		"AD FS":                    {adfs, refusal(400, "error", "invalid_grant"), false, true},
-		"by the status alone":      {issuer, refusal(401), false, true},
-		"in words of its own":      {issuer, refusal(400, "error", "token_revoked"), false, true},
-		"interaction_required":     {issuer, refusal(400, "error", "interaction_required"), true, true},
-		"a scope that is not":      {issuer, refusal(400, "error", "invalid_scope"), true, true},
-		"another error of an RFC":  {issuer, refusal(400, "error", "invalid_client", "suberror", "bad_token"), true, false},
+		"MFA wanted": {entra,
+			refusal(400, "error", "invalid_grant", "suberror", "basic_action"), true, true},
+		"consent wanted": {entra,
+			refusal(400, "error", "invalid_grant", "suberror", "consent_required"), true, true},
+		"no suberror at Entra": {entra, refusal(400, "error", "invalid_grant"), true, true},
+		"dead at Entra": {entra,
+			refusal(400, "error", "invalid_grant", "suberror", "bad_token"), false, true},
+		"Entra by its issuer": {issuer,
+			refusal(400, "error", "invalid_grant", "suberror", "basic_action"), true, true},
+		"dead there": {issuer,
+			refusal(400, "error", "invalid_grant", "suberror", "bad_token"), false, true},
+		"a provider of one realm": {issuer, refusal(400, "error", "invalid_grant"), false, true},
+		"AD FS":                   {adfs, refusal(400, "error", "invalid_grant"), false, true},
+		"by the status alone":     {issuer, refusal(401), false, true},
+		"in words of its own":     {issuer, refusal(400, "error", "token_revoked"), false, true},
+		"interaction_required":    {issuer, refusal(400, "error", "interaction_required"), true, true},
+		"a scope that is not":     {issuer, refusal(400, "error", "invalid_scope"), true, true},
+		"another error of an RFC": {issuer,
+			refusal(400, "error", "invalid_client", "suberror", "bad_token"), true, false},
 		"a gateway's page":         {issuer, idptest.Status(403), true, false},
 		"a provider out of order":  {issuer, refusal(500, "error", "server_error"), true, false},
 		"a provider that is empty": {issuer, refusal(503), true, false},
@@ -106,7 +115,8 @@ func TestRefusedRefreshTokenIsNotRedeemedAgainAtItsTenant(t *testing.T) {
 		h.idp.Always(wantsMFA)
 		_, err := p.Token(WithoutInteraction(t.Context()))
 		var answered *OAuthError
-		if !errors.Is(err, ErrSignInRequired) || !errors.As(err, &answered) || answered.Code != "invalid_grant" {
+		if !errors.Is(err, ErrSignInRequired) || !errors.As(err, &answered) ||
+			answered.Code != "invalid_grant" {
 			t.Errorf("the first time: %v", err)
 		}
 		h.idp.Always(nil) // it would be taken now, but nobody knows
@@ -120,7 +130,8 @@ func TestRefusedRefreshTokenIsNotRedeemedAgainAtItsTenant(t *testing.T) {
 			t.Errorf("%d requests, want 1", n)
 		}
 		var tok Token
-		if d := elapse(func() { tok = signedIn(t, p) }); d > tornPause || h.asked() != 2 || tok.Username() != ada {
+		if d := elapse(func() { tok = signedIn(t, p) }); d > tornPause || h.asked() != 2 ||
+			tok.Username() != ada {
 			t.Errorf("%q signed in %v later, after being asked %d times", tok.Username(), d, h.asked())
 		}
 		if n := h.idp.Tokens() - before; n != 2 {
@@ -218,9 +229,14 @@ func TestNoRefreshTokenIsRedeemedTwice(t *testing.T) {
 	one := func(c msalCache) entry { return entryOf(c, refreshTokens, keysOf(c, refreshTokens)[0]) }
 	runInBubble(t, "good", func(t *testing.T) {
 		var before entry
-		_, cache, err := renewed(t, func(c msalCache) { one(c)["theirs"] = "kept"; before = maps.Clone(one(c)) })
+		_, cache, err := renewed(t, func(c msalCache) {
+			one(c)["theirs"] = "kept"
+			before = maps.Clone(one(c))
+		})
 		c := read(t, cache)
-		if err != nil || len(keysOf(c, refreshTokens)) != 1 || one(c).text("secret") == before.text("secret") || one(c).text("theirs") != "kept" || one(c).written().Equal(before.written()) {
+		if err != nil || len(keysOf(c, refreshTokens)) != 1 ||
+			one(c).text("secret") == before.text("secret") || one(c).text("theirs") != "kept" ||
+			one(c).written().Equal(before.written()) {
 			t.Errorf("%v; %v became %v", err, before, one(c))
 		}
 		if len(keysOf(c, accessTokens)) != 1 {
@@ -238,7 +254,8 @@ func TestNoRefreshTokenIsRedeemedTwice(t *testing.T) {
 	})
 	twin := func(c msalCache, age time.Duration) {
 		e := maps.Clone(one(c))
-		e["secret"], e["target"], e["last_modification_time"] = "stale", "other", unix(one(c).written().Add(age))
+		e["secret"], e["target"], e["last_modification_time"] = "stale", "other",
+			unix(one(c).written().Add(age))
 		c.put(refreshTokens, e)
 	}
 	runInBubble(t, "a newer one is refused", func(t *testing.T) {
@@ -289,11 +306,14 @@ func TestNoRefreshTokenIsRedeemedTwice(t *testing.T) {
 	runInBubble(t, "refused while the cache seems empty", func(t *testing.T) {
 		h, stored := expiredSignIn(t, "bob", "eve")
 		cache := &shifting{MemoryCache: stored, then: func() []byte { return nil }}
-		edit(t, cache, func(c msalCache) { entryOf(c, refreshTokens, keysOf(c, refreshTokens)[0])["secret"] = "stale" })
+		edit(t, cache, func(c msalCache) {
+			entryOf(c, refreshTokens, keysOf(c, refreshTokens)[0])["secret"] = "stale"
+		})
 		cache.armed = true
 		p := interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = "bob" })
 		_, err := p.Token(WithoutInteraction(t.Context()))
-		if c := read(t, cache); !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || len(keysOf(c, refreshTokens)) != 1 || len(keysOf(c, accounts)) != 2 {
+		if c := read(t, cache); !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 ||
+			len(keysOf(c, refreshTokens)) != 1 || len(keysOf(c, accounts)) != 2 {
 			t.Errorf("%v; %d refused; left: %v", err, h.idp.Refused(), c)
 		}
 	})
@@ -306,7 +326,8 @@ func TestExpiredAccessTokensGoWithARefresh(t *testing.T) {
 		h, cache := expiredSignIn(t, "bob", "eve")
 		edit(t, cache, func(c msalCache) {
 			for _, key := range keysOf(c, accessTokens) {
-				for target, expires := range map[string]time.Time{"expired": time.Now(), "good": time.Now().Add(time.Second)} {
+				for target, expires := range map[string]time.Time{"expired": time.Now(),
+					"good": time.Now().Add(time.Second)} {
 					e := maps.Clone(entryOf(c, accessTokens, key))
 					e["target"], e["expires_on"] = target, unix(expires)
 					c.put(accessTokens, e)
@@ -331,7 +352,8 @@ func TestOutageOfARefreshAsksNobody(t *testing.T) {
 		h, cache := expiredSignIn(t, "bob")
 		h.idp.Always(idptest.Status(503))
 		_, err := interactive(t, h, cache, nil).Token(t.Context())
-		if errors.Is(err, ErrSignInRequired) || err == nil || h.asked() != 0 || refreshTokensIn(t, cache) != 1 {
+		if errors.Is(err, ErrSignInRequired) || err == nil || h.asked() != 0 ||
+			refreshTokensIn(t, cache) != 1 {
 			t.Errorf("%v; asked %d times", err, h.asked())
 		}
 	})
@@ -343,7 +365,10 @@ func TestRefusalNeedsNoJSON(t *testing.T) {
 	for _, body := range []string{"", "<html>no</html>"} {
 		runInBubble(t, "400 with "+body, func(t *testing.T) {
 			h, cache := expiredSignIn(t, "bob")
-			h.idp.Always(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(400); io.WriteString(w, body) })
+			h.idp.Always(func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(400)
+				io.WriteString(w, body)
+			})
 			_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
 			if !errors.Is(err, ErrSignInRequired) || refreshTokensIn(t, cache) != 0 {
 				t.Errorf("%v", err)
@@ -368,7 +393,7 @@ func (s *shifting) Get(ctx context.Context) ([]byte, error) {
 	return s.MemoryCache.Get(ctx)
 }
 
-func (s *shifting) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (s *shifting) Update(ctx context.Context, f updateFunc) error {
 	return s.MemoryCache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
 		s.inside = true
 		defer func() { s.inside = false }()
@@ -389,7 +414,8 @@ func TestSecondRefreshTokenOfOneAgeIsNotRedeemed(t *testing.T) {
 			c.put(refreshTokens, other)
 		})
 		_, err := interactive(t, h, cache, nil).Token(WithoutInteraction(t.Context()))
-		if n := refreshTokensIn(t, cache); !errors.Is(err, ErrSignInRequired) || h.idp.Refused() != 1 || n != 1 {
+		if n := refreshTokensIn(t, cache); !errors.Is(err,
+			ErrSignInRequired) || h.idp.Refused() != 1 || n != 1 {
 			t.Errorf("%v; %d were refused, %d are left", err, h.idp.Refused(), n)
 		}
 	})
@@ -403,7 +429,8 @@ func TestMetadataOutageKeepsTheRefreshToken(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 		entra := at(Authority(tenantA))
 		signedIn(t, interactive(t, h, cache, entra))
-		edit(t, cache, func(c msalCache) { delete(c, idTokens) }) // MSAL for Python's device flow gets none when it refreshes
+		// MSAL for Python's device flow gets none when it refreshes.
+		edit(t, cache, func(c msalCache) { delete(c, idTokens) })
 		time.Sleep(2 * time.Hour)
 		p := interactive(t, h, cache, entra)
 		h.idp.Metadata(func(m map[string]any) { delete(m, "issuer") }) // out of order

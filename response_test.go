@@ -29,17 +29,22 @@ func TestUnusableAnswerIsAnErrorThatShowsNoneOfIt(t *testing.T) {
 		{"two objects", `{"access_token":"` + mark + `"}{}`, "not a JSON object"},
 		{"null token", `{"access_token":null,"expires_in":3600}`, "access token is empty"},
 		{"empty token", `{"access_token":"","expires_in":3600}`, "access token is empty"},
-		{"number for a token", `{"access_token":12345,"expires_in":3600}`, "access_token is of the wrong type"},
-		{"object for a token", `{"access_token":{"a":"` + mark + `"}}`, "access_token is of the wrong type"},
+		{"number for a token", `{"access_token":12345,"expires_in":3600}`,
+			"access_token is of the wrong type"},
+		{"object for a token", `{"access_token":{"a":"` + mark + `"}}`,
+			"access_token is of the wrong type"},
 		{"control character", `{"access_token":"` + mark + `\n"}`, "not visible ASCII"},
 		{"blank", `{"access_token":"a ` + mark + `"}`, "not visible ASCII"},
 		{"unicode", `{"access_token":"` + mark + `é"}`, "not visible ASCII"},
 		{"lifetime true", `{"access_token":"` + mark + `","expires_in":true}`, "expires_in"},
 		{"lifetime list", `{"access_token":"` + mark + `","expires_in":[1]}`, "expires_in"},
-		{"lifetime object", `{"access_token":"` + mark + `","expires_in":{"` + mark + `":1}}`, "expires_in"},
-		{"token type list", `{"access_token":"` + mark + `","token_type":["` + mark + `"]}`, "token_type is of the wrong type"},
+		{"lifetime object",
+			`{"access_token":"` + mark + `","expires_in":{"` + mark + `":1}}`, "expires_in"},
+		{"token type list", `{"access_token":"` + mark + `","token_type":["` + mark + `"]}`,
+			"token_type is of the wrong type"},
 		{"error in 200", `{"access_token":"` + mark + `","error":{"code":500}}`, "500"},
-		{"token type", `{"access_token":"` + mark + `","token_type":"` + mark + `"}`, "token_type is \"[removed]\", and Bearer is wanted"},
+		{"token type", `{"access_token":"` + mark + `","token_type":"` + mark + `"}`,
+			"token_type is \"[removed]\", and Bearer is wanted"},
 		{"10 MiB", `{"access_token":"` + mark + strings.Repeat("x", 10<<20) + `"}`, "more than 1 MiB"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -47,10 +52,12 @@ func TestUnusableAnswerIsAnErrorThatShowsNoneOfIt(t *testing.T) {
 			idp.Fault(idptest.Body(tt.body))
 			p := newTestProvider(t, idp, nil)
 			tok, err := p.Token(t.Context())
-			if err == nil || tok.AccessToken() != "" || !strings.HasPrefix(err.Error(), "cdfauth: ") || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), mark) {
+			if err == nil || tok.AccessToken() != "" || !strings.HasPrefix(err.Error(), "cdfauth: ") ||
+				!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), mark) {
 				t.Fatalf("got %v, want an error with %q", err, tt.want)
 			}
-			if oe := (*OAuthError)(nil); !errors.As(err, &oe) || oe.Code != "" && tt.name != "error in 200" || oe.StatusCode != 200 {
+			if oe := (*OAuthError)(nil); !errors.As(err, &oe) ||
+				oe.Code != "" && tt.name != "error in 200" || oe.StatusCode != 200 {
 				t.Errorf("got %#v", oe)
 			}
 			wantRequests(t, idp, 1)
@@ -66,10 +73,13 @@ func TestUnusableAnswerIsAnErrorThatShowsNoneOfIt(t *testing.T) {
 // other fields may be null or missing.
 func TestAnswerWithAnAccessTokenIsTaken(t *testing.T) {
 	for _, tt := range []struct{ name, body, scope string }{
-		{"bearer", `{"access_token":"tok","token_type":"bearer","expires_in":"3600","scope":"a  b"}`, "a  b"},
+		{"bearer",
+			`{"access_token":"tok","token_type":"bearer","expires_in":"3600","scope":"a  b"}`, "a  b"},
 		{"BEARER", `{"access_token":"tok","token_type":"BEARER","scope":""}`, ""},
 		{"least", `{"access_token":"tok"}`, ""},
-		{"nulls", `{"access_token":"tok","token_type":null,"expires_in":null,"scope":null,"refresh_token":null}`, ""},
+		{"nulls",
+			`{"access_token":"tok","token_type":null,"expires_in":null,"scope":null,"refresh_token":null}`,
+			""},
 		{"more", `{"access_token":"tok","foo":{"bar":[1]},"error":"","ext_expires_in":3599}`, ""},
 		{"blanks around Bearer", `{"access_token":"tok","token_type":" Bearer "}`, ""},
 		{"BearerToken", `{"access_token":"tok","token_type":"BearerToken"}`, ""},
@@ -111,7 +121,8 @@ func TestNeedlessOdditiesRefuseNoToken(t *testing.T) {
 		`"interval":{}`,
 	} {
 		idp := idptest.New()
-		idp.Always(idptest.Body(`{` + field + `,"access_token":"tok","token_type":"Bearer","expires_in":3600}`))
+		idp.Always(idptest.Body(`{` + field +
+			`,"access_token":"tok","token_type":"Bearer","expires_in":3600}`))
 		tok, err := newTestProvider(t, idp, nil).Token(t.Context())
 		if err != nil || tok.AccessToken() != "tok" || tok.Scope() != "" {
 			t.Errorf("%s: %q, %q, %v", field, tok.AccessToken(), tok.Scope(), err)
@@ -123,7 +134,8 @@ func TestNeedlessOdditiesRefuseNoToken(t *testing.T) {
 // TestUnreadableLifetimeCountsAsMissing: A lifetime that is a text but no
 // number tells nothing. A token is not refused for it.
 func TestUnreadableLifetimeCountsAsMissing(t *testing.T) {
-	for _, raw := range []string{`"3600s"`, `"1,800"`, `"soon"`, `"0x10"`, `"Infinity"`, `"NaN"`, `"1_000"`, `""`, `" "`, `null`} {
+	for _, raw := range []string{`"3600s"`, `"1,800"`, `"soon"`, `"0x10"`, `"Infinity"`, `"NaN"`,
+		`"1_000"`, `""`, `" "`, `null`} {
 		idp := idptest.New()
 		idp.Always(idptest.Body(`{"access_token":"tok","expires_in":` + raw + `}`))
 		before := time.Now().Truncate(time.Second)
@@ -159,7 +171,8 @@ func TestRFC6749Section5_1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.token.AccessToken() != "2YotnFZFEjr1zCsicMWpAA" || got.response.RefreshToken != "tGzv3JOkF0XG5Qx2TlKWIA" {
+	if got.token.AccessToken() != "2YotnFZFEjr1zCsicMWpAA" ||
+		got.response.RefreshToken != "tGzv3JOkF0XG5Qx2TlKWIA" {
 		t.Errorf("%q, %q", got.token.AccessToken(), got.response.RefreshToken)
 	}
 	if life := got.token.Expiry().Sub(sent); life > time.Hour || life <= time.Hour-time.Second {

@@ -58,7 +58,8 @@ func TestBackoffGrowsAndEnds(t *testing.T) {
 // TestBackoffHasJitter: Programs that fail together would otherwise try again
 // together.
 func TestBackoffHasJitter(t *testing.T) {
-	for n, want := range map[int]time.Duration{1: time.Second, 3: 4 * time.Second, 6: backoffMax, 7: backoffMax, 1000: backoffMax} {
+	for n, want := range map[int]time.Duration{1: time.Second, 3: 4 * time.Second, 6: backoffMax,
+		7: backoffMax, 1000: backoffMax} {
 		low, high := time.Hour, time.Duration(0)
 		for range 1000 {
 			d := backoff(n)
@@ -109,7 +110,8 @@ func TestTransientErrorsAreRetriedInTheFlight(t *testing.T) {
 	bubble(t, func(t *testing.T, idp *idptest.Provider, p *ClientCredentials) {
 		idp.Fault(idptest.Status(503), idptest.Hang)
 		if _, d := get(t, p); d < 11*time.Second || d > 14*time.Second {
-			t.Errorf("third attempt succeeded after %v, want 10 s for the hang and 1.5 to 3 s of back-off", d)
+			t.Errorf("third attempt succeeded after %v, want 10 s for the hang and 1.5 to 3 s of back-off",
+				d)
 		}
 		wantRequests(t, idp, 3)
 	})
@@ -117,7 +119,8 @@ func TestTransientErrorsAreRetriedInTheFlight(t *testing.T) {
 		idp.Always(idptest.Hang)
 		var err error
 		d := elapse(func() { _, err = p.Token(t.Context()) })
-		if d != silentLimit || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "to idp.test: no answer in time") {
+		if d != silentLimit || !errors.Is(err, context.DeadlineExceeded) ||
+			!strings.Contains(err.Error(), "to idp.test: no answer in time") {
 			t.Errorf("hung provider: %v after %v", err, d)
 		}
 		wantRequests(t, idp, 3)

@@ -25,13 +25,27 @@ func TestSecretThatMisbehavesIsAnError(t *testing.T) {
 		want   string
 		after  time.Duration
 	}{
-		{"panics", func(context.Context) (string, error) { panic("s3cret") }, "cdfauth: ClientSecret panicked with a string", 0},
-		{"runtime panic", func(context.Context) (string, error) { return index(3), nil }, "cdfauth: ClientSecret panicked: runtime error: index out of range [3] with length 0", 0},
-		{"exits", func(context.Context) (string, error) { runtime.Goexit(); return "", nil }, "cdfauth: ClientSecret ended its goroutine", 0},
-		{"fails", func(context.Context) (string, error) { return "s3cret", errors.New("vault is sealed") }, "cdfauth: ClientSecret: vault is sealed", 0},
-		{"empty", func(context.Context) (string, error) { return "", nil }, "cdfauth: ClientSecret yielded an empty string", 0},
-		{"hangs", func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() }, "cdfauth: ClientSecret", silentLimit},
-		{"ignores its context", func(context.Context) (string, error) { time.Sleep(time.Hour); return "", nil }, "cdfauth: ClientSecret did not return in time: context deadline exceeded", silentLimit},
+		{"panics", func(context.Context) (string, error) { panic("s3cret") },
+			"cdfauth: ClientSecret panicked with a string", 0},
+		{"runtime panic", func(context.Context) (string, error) { return index(3), nil },
+			"cdfauth: ClientSecret panicked: runtime error: index out of range [3] with length 0", 0},
+		{"exits", func(context.Context) (string, error) {
+			runtime.Goexit()
+			return "", nil
+		}, "cdfauth: ClientSecret ended its goroutine", 0},
+		{"fails",
+			func(context.Context) (string, error) { return "s3cret", errors.New("vault is sealed") },
+			"cdfauth: ClientSecret: vault is sealed", 0},
+		{"empty", func(context.Context) (string, error) { return "", nil },
+			"cdfauth: ClientSecret yielded an empty string", 0},
+		{"hangs", func(ctx context.Context) (string, error) {
+			<-ctx.Done()
+			return "", ctx.Err()
+		}, "cdfauth: ClientSecret", silentLimit},
+		{"ignores its context", func(context.Context) (string, error) {
+			time.Sleep(time.Hour)
+			return "", nil
+		}, "cdfauth: ClientSecret did not return in time: context deadline exceeded", silentLimit},
 	} {
 		runInBubble(t, tt.name, func(t *testing.T) {
 			idp := idptest.New()

@@ -40,8 +40,9 @@ func TestSecretFileIsReadWithoutItsLineEnd(t *testing.T) {
 		"\xef\xbb\xbfx\r\n": "x",
 		"\xff\xfex\x00\xac\x20\x3d\xd8\x00\xde\r\x00\n\x00": "x\u20ac\U0001f600",
 		"\xfe\xff\x00x\x20\xac\x00\n":                       "x\u20ac",
-		"\xff\xfex\x00y":                                    "\xff\xfex\x00y", // half a character: not UTF-16
-		"\xff\xfe":                                          "",
+		// Half a character: not UTF-16.
+		"\xff\xfex\x00y": "\xff\xfex\x00y",
+		"\xff\xfe":       "",
 	} {
 		write(a, content)
 		if got := read(SecretFile(a)); got != want {
@@ -61,7 +62,8 @@ func TestSecretFileIsReadWithoutItsLineEnd(t *testing.T) {
 		t.Errorf("%d bytes of a file of 1 MiB", len(got))
 	}
 	write(a, strings.Repeat("k", 1<<20+1))
-	if _, err := s(t.Context()); err == nil || strings.Contains(err.Error(), "kkk") || !strings.Contains(err.Error(), "1 MiB") {
+	if _, err := s(t.Context()); err == nil || strings.Contains(err.Error(), "kkk") ||
+		!strings.Contains(err.Error(), "1 MiB") {
 		t.Errorf("too long: %v", err)
 	}
 	os.Remove(a)
@@ -84,7 +86,8 @@ func TestSecretFileIsReadAgainWhenItIsReplaced(t *testing.T) {
 	}
 	idp.Clients["client"] = "rotated"
 	oe := (*OAuthError)(nil)
-	if _, err := p.Token(t.Context()); !errors.As(err, &oe) || oe.Code != "invalid_client" || oe.StatusCode != http.StatusUnauthorized {
+	if _, err := p.Token(t.Context()); !errors.As(err, &oe) || oe.Code != "invalid_client" ||
+		oe.StatusCode != http.StatusUnauthorized {
 		t.Errorf("old secret: %v", err)
 	}
 	os.WriteFile(path, []byte("rotated"), 0o600)
@@ -99,7 +102,8 @@ func TestSecretFileIsReadAgainWhenItIsReplaced(t *testing.T) {
 // what was meant.
 func TestLineEndsAndByteOrderMarkOfASecretAreDropped(t *testing.T) {
 	idp := idptest.New()
-	for _, arrived := range []string{"s3cret/of+the client", "s3cret/of+the client\n", "s3cret/of+the client\r\n", "s3cret/of+the client\n\n",
+	for _, arrived := range []string{"s3cret/of+the client", "s3cret/of+the client\n",
+		"s3cret/of+the client\r\n", "s3cret/of+the client\n\n",
 		"\ufeffs3cret/of+the client", "\xff\xfe" + utf16LE("s3cret/of+the client\r\n")} {
 		if _, err := newTestProvider(t, idp, SecretString(arrived)).Token(t.Context()); err != nil {
 			t.Errorf("%q: %v", arrived, err)
@@ -138,7 +142,8 @@ func TestDamagedSecretsAreRefused(t *testing.T) {
 		{`{"token":"eyJ.s3cret.Pa55word"}`, "is a JSON object: want the JWT alone"},
 		{"{\n \"token\":\"eyJ.s3cret.Pa55word\"}", "is a JSON object: want the JWT alone"},
 		{"Bearer eyJ.s3cret.Pa55word", "has a blank at byte 7 of 26"},
-		{"eyJ.s3cret", "is not a JWT: want three parts of base64url with dots between them, and it has 10 bytes and 1 dots"},
+		{"eyJ.s3cret",
+			"is not a JWT: want three parts of base64url with dots between them, and it has 10 bytes and 1 dots"},
 		{"eyJ.s3cret.", "is not a JWT"},
 		{".s3cret.Pa55word", "is not a JWT"},
 		{"eyJ.s3cret.Pa55word.x", "is not a JWT"},
@@ -172,7 +177,8 @@ func TestDamagedSecretsAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = p.Token(t.Context())
-			if want := "cdfauth: " + tt.field + " " + damage.want; err == nil || !strings.HasPrefix(err.Error(), want) {
+			if want := "cdfauth: " + tt.field + " " + damage.want; err == nil ||
+				!strings.HasPrefix(err.Error(), want) {
 				t.Errorf("%q: got %v, want %s", damage.arrived, err, want)
 			}
 			if text := fmt.Sprint(err); strings.Contains(text, "s3cr") || strings.Contains(text, "Pa55") {
@@ -187,7 +193,8 @@ func TestDamagedSecretsAreRefused(t *testing.T) {
 
 // TestUnusualSecretsAreSent: What looks odd may be meant, and is sent as it is.
 func TestUnusualSecretsAreSent(t *testing.T) {
-	for _, secret := range []string{" ", " blanks ", `"`, `"one quote`, "two'quotes'", "'\"", "gr\u00fc\u00df \U0001f600", "{}", "~!"} {
+	for _, secret := range []string{" ", " blanks ", `"`, `"one quote`, "two'quotes'", "'\"",
+		"gr\u00fc\u00df \U0001f600", "{}", "~!"} {
 		idp := idptest.New()
 		idp.Clients["client"] = secret
 		if _, err := newTestProvider(t, idp, SecretString(secret)).Token(t.Context()); err != nil {

@@ -27,7 +27,8 @@ func TestFailedSignInIsNotRemembered(t *testing.T) {
 		h.idp.Person = func(url.Values) (string, bool) { return "", false }
 		p := interactive(t, h, &MemoryCache{}, func(c *InteractiveConfig) { c.Prompt = "login" })
 		var oe *OAuthError
-		if _, err := p.Token(t.Context()); !errors.As(err, &oe) || oe.Code != "access_denied" || oe.Description != "the person said no" {
+		if _, err := p.Token(t.Context()); !errors.As(err, &oe) || oe.Code != "access_denied" ||
+			oe.Description != "the person said no" {
 			t.Errorf("declined: %v", err)
 		}
 		synctest.Wait()
@@ -49,7 +50,8 @@ func TestWithoutInteractionAsksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		p := interactive(t, h, &MemoryCache{}, nil)
-		if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired || h.asked() != 0 {
+		if _, err := p.Token(WithoutInteraction(t.Context())); err != ErrSignInRequired ||
+			h.asked() != 0 {
 			t.Errorf("marked: %v, asked %d times", err, h.asked())
 		}
 		signedIn(t, p)
@@ -95,9 +97,12 @@ func TestTokenOfAnotherProgramServesWhoWaitsForTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, cache := &human{idp: idptest.New()}, &heldCache{}
 		blob, _ := sample(t, h, "bob").Get(t.Context())
-		time.AfterFunc(9*time.Second+time.Millisecond, func() { put(t, &cache.MemoryCache, string(blob)) })
+		time.AfterFunc(9*time.Second+time.Millisecond, func() {
+			put(t, &cache.MemoryCache, string(blob))
+		})
 		var tok Token
-		if d := elapse(func() { tok = signedIn(t, interactive(t, h, cache, nil)) }); d != 10*time.Second || tok.Username() != "bob" || h.asked() != 0 {
+		d := elapse(func() { tok = signedIn(t, interactive(t, h, cache, nil)) })
+		if d != 10*time.Second || tok.Username() != "bob" || h.asked() != 0 {
 			t.Errorf("%q signed in after %v and being asked %d times", tok.Username(), d, h.asked())
 		}
 	})
@@ -135,7 +140,8 @@ func TestLeavingKeepsTheCache(t *testing.T) {
 	runInBubble(t, "nobody signs in for 15 minutes", func(t *testing.T) {
 		h, cache := &human{idp: idptest.New(), back: closesThePage}, &MemoryCache{}
 		p := interactive(t, h, cache, nil)
-		if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "nobody has signed in within 15m") {
+		if _, err := p.Token(t.Context()); err == nil ||
+			!strings.Contains(err.Error(), "nobody has signed in within 15m") {
 			t.Error(err)
 		}
 		synctest.Wait()
@@ -162,7 +168,8 @@ func TestGoodContentIsNotSetAside(t *testing.T) {
 		if err := os.WriteFile(c.path, good[:len(good)/2], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if tok := signedIn(t, interactive(t, h, &mended{c, good}, nil)); tok.Username() != "bob" || h.asked() != 0 {
+		if tok := signedIn(t, interactive(t, h, &mended{c, good}, nil)); tok.Username() != "bob" ||
+			h.asked() != 0 {
 			t.Errorf("a token of %q after being asked %d times", tok.Username(), h.asked())
 		}
 		if b, err := os.ReadFile(c.path + ".bad"); err == nil {
@@ -221,7 +228,9 @@ func TestMarkedCallerLeavesAnInteractionAtOnce(t *testing.T) {
 // it asks for consent only where it asks for offline_access (OpenID Connect
 // Core §11).
 func TestOnlyListedOpenIDScopesAreAskedFor(t *testing.T) {
-	for list, want := range map[string]string{"openid email": "read openid/", "openid offline_access": "read openid offline_access/consent", "": "read/", "-": "read openid profile offline_access/"} {
+	for list, want := range map[string]string{"openid email": "read openid/",
+		"openid offline_access": "read openid offline_access/consent", "": "read/",
+		"-": "read openid profile offline_access/"} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &human{idp: idptest.New()}
 			h.idp.Metadata(func(m map[string]any) {
@@ -240,8 +249,10 @@ func TestOnlyListedOpenIDScopesAreAskedFor(t *testing.T) {
 // TestWarmStartMakesNoRequest: A program starts often. With what this package
 // has stored, for any kind of endpoint, a start makes no request.
 func TestWarmStartMakesNoRequest(t *testing.T) {
-	for name, ep := range map[string]Endpoint{"Issuer": Issuer("https://idp.test"), "Discovery": Discovery("https://idp.test"),
-		"GUID": Authority("https://idp.test/11111111-2222-3333-4444-555555555555"), "AD FS": Authority("https://idp.test/adfs")} {
+	for name, ep := range map[string]Endpoint{"Issuer": Issuer("https://idp.test"),
+		"Discovery": Discovery("https://idp.test"),
+		"GUID":      Authority("https://idp.test/11111111-2222-3333-4444-555555555555"),
+		"AD FS":     Authority("https://idp.test/adfs")} {
 		synctest.Test(t, func(t *testing.T) {
 			h, cache := &human{idp: idptest.New()}, &MemoryCache{}
 			if name == "AD FS" {
@@ -287,7 +298,10 @@ func TestPersonIsToldWhoHasTheCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, cache := newDesk("device"), &MemoryCache{}
 		leave := make(chan bool)
-		go cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { <-leave; return old, nil })
+		go cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+			<-leave
+			return old, nil
+		})
 		go func() { time.Sleep(time.Minute); close(leave) }()
 		synctest.Wait()
 		signedIn(t, d.start(t, cache))

@@ -82,7 +82,8 @@ func TestSignOutRemovesTokensWithoutAnAccount(t *testing.T) {
 			for _, key := range keysOf(read(t, cache), accessTokens) {
 				left[key] = true
 			}
-			want := map[string]bool{"another issuer's": true, "another client's": true, "another host's": true, "an application's": true}
+			want := map[string]bool{"another issuer's": true, "another client's": true,
+				"another host's": true, "an application's": true}
 			if !maps.Equal(left, want) {
 				t.Errorf("signed in: %t; left: %v, want %v", signedInNow, left, want)
 			}
@@ -122,7 +123,8 @@ func TestSignOutRemovesOneAccountAlone(t *testing.T) {
 		hint := func(name string) *Interactive {
 			return interactive(t, h, cache, func(c *InteractiveConfig) { c.LoginHint = name })
 		}
-		if err := hint("").SignOut(t.Context()); err == nil || !strings.Contains(err.Error(), "LoginHint") {
+		if err := hint("").SignOut(t.Context()); err == nil ||
+			!strings.Contains(err.Error(), "LoginHint") {
 			t.Errorf("of two: %v", err)
 		}
 		p := hint("bob")
@@ -163,7 +165,8 @@ func TestRefreshWritesNothingBackAfterSignOut(t *testing.T) {
 		p := interactive(t, h, cache, nil)
 		signedIn(t, p)
 		time.Sleep(time.Hour - 10*time.Second)
-		h.idp.Fault(h.idp.Slow(3*time.Second, idptest.Body(`{"access_token":"late","refresh_token":"late","expires_in":3600}`)))
+		h.idp.Fault(h.idp.Slow(3*time.Second,
+			idptest.Body(`{"access_token":"late","refresh_token":"late","expires_in":3600}`)))
 		signedIn(t, p) // starts it
 		synctest.Wait()
 		must(t, p.SignOut(t.Context()))
@@ -214,8 +217,10 @@ func TestNobodyIsSuggestedAfterSignOut(t *testing.T) {
 			cache.why = nil
 			edit(t, cache, func(c msalCache) { clear(c) })
 			signedIn(t, p)
-			if hint := h.last().Get("login_hint"); h.asked() != 2 || (hint == "ada@example.com") != (failure != nil) {
-				t.Errorf("SignOut: %v; then asked %d times in all, with login_hint %q", failure, h.asked(), hint)
+			if hint := h.last().Get("login_hint"); h.asked() != 2 ||
+				(hint == "ada@example.com") != (failure != nil) {
+				t.Errorf("SignOut: %v; then asked %d times in all, with login_hint %q", failure,
+					h.asked(), hint)
 			}
 		})
 	}
@@ -245,7 +250,9 @@ func TestSignOutNeedsNoNetwork(t *testing.T) {
 		h := &human{idp: idptest.New()}
 		cache := sample(t, h, "bob")
 		p := interactive(t, h, cache, func(c *InteractiveConfig) {
-			c.HTTPClient = &http.Client{Transport: tripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("no network") })}
+			c.HTTPClient = &http.Client{Transport: tripper(func(*http.Request) (*http.Response, error) {
+				return nil, errors.New("no network")
+			})}
 		})
 		if err := p.SignOut(t.Context()); err != nil || refreshTokensIn(t, cache) != 0 {
 			t.Errorf("%v; %d refresh tokens are left", err, refreshTokensIn(t, cache))
@@ -270,7 +277,7 @@ func (c *meddled) Get(ctx context.Context) ([]byte, error) {
 	return blob, err
 }
 
-func (c *meddled) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *meddled) Update(ctx context.Context, f updateFunc) error {
 	meddle := c.stored
 	if meddle == nil {
 		return c.MemoryCache.Update(ctx, f)
@@ -324,7 +331,8 @@ func TestFlightBringsNothingBackAfterSignOut(t *testing.T) {
 func TestSignOutOfOneOfSeveralNeedsALoginHint(t *testing.T) {
 	eachUserFlow(t, func(t *testing.T, d *desk) {
 		cache := sample(t, d.human, "bob", "eve")
-		if err := d.userFlowWithHint(t, cache, "").SignOut(t.Context()); !errors.Is(err, errSeveralAccounts) {
+		if err := d.userFlowWithHint(t, cache, "").SignOut(t.Context()); !errors.Is(err,
+			errSeveralAccounts) {
 			t.Error(err)
 		}
 	})
@@ -337,7 +345,9 @@ func TestSignOutOfNobodyNeedsTheMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("no network")
 		p := interactive(t, &human{idp: idptest.New()}, &MemoryCache{}, func(c *InteractiveConfig) {
-			c.HTTPClient = &http.Client{Transport: tripper(func(*http.Request) (*http.Response, error) { return nil, down })}
+			c.HTTPClient = &http.Client{Transport: tripper(func(*http.Request) (*http.Response, error) {
+				return nil, down
+			})}
 		})
 		if err := p.SignOut(t.Context()); err == nil || !strings.Contains(err.Error(), down.Error()) {
 			t.Errorf("%v, want one with %q", err, down)
@@ -357,7 +367,8 @@ func TestSignOutKeepsTheAccountOfAnotherHost(t *testing.T) {
 		})
 		must(t, d.userFlowWithHint(t, cache, "bob").SignOut(t.Context()))
 		c := read(t, cache)
-		if left := keysOf(c, accounts); len(left) != 1 || entryOf(c, accounts, left[0]).text("environment") != "other.test" {
+		if left := keysOf(c, accounts); len(left) != 1 ||
+			entryOf(c, accounts, left[0]).text("environment") != "other.test" {
 			t.Errorf("left: %v", left)
 		}
 	})
@@ -377,7 +388,8 @@ func TestSignOutKeepsTokensWithoutAnAccountOfAnotherIssuer(t *testing.T) {
 			}
 		})
 		must(t, d.userFlowWithHint(t, cache, "").SignOut(t.Context()))
-		if left := keysOf(read(t, cache), accessTokens); len(left) != 1 || left[0] != "https://idp.test/other" {
+		if left := keysOf(read(t, cache), accessTokens); len(left) != 1 ||
+			left[0] != "https://idp.test/other" {
 			t.Errorf("left: %v", left)
 		}
 	})
@@ -391,7 +403,10 @@ func TestSignOutForgetsWhatCameMeanwhile(t *testing.T) {
 		cache := sample(t, d.human, "bob")
 		p := d.userFlowWithHint(t, cache, "bob")
 		leave := make(chan bool)
-		go cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) { <-leave; return old, nil })
+		go cache.Update(t.Context(), func(_ context.Context, old []byte) ([]byte, error) {
+			<-leave
+			return old, nil
+		})
 		synctest.Wait()
 		done := make(chan error)
 		go func() { done <- p.SignOut(t.Context()) }()

@@ -28,20 +28,27 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 60, "how many months TestSimulation simulates, each from a seed of its own (a tenth of them with -short)")
+	simSeeds = flag.Int("sim.seeds", 60,
+		"how many months TestSimulation simulates, each from a seed of its own (a tenth of them with -short)")
 	simFirst = flag.Uint64("sim.first", 1, "the first of these seeds")
-	simSeed  = flag.Uint64("sim.seed", 0, "the one seed that TestSimulation replays, with all that happens; 0: none")
+	simSeed  = flag.Uint64("sim.seed", 0,
+		"the one seed that TestSimulation replays, with all that happens; 0: none")
 )
 
 const month = 30 * 24 * time.Hour
 
 // What the documentation promises, in numbers of the test's own.
 const (
-	promisedAttempts                                   = 3
-	promisedAttempt, promisedFlight, promisedAsk       = 10 * time.Second, 30 * time.Second, 15 * time.Minute
-	promisedBackoff, promisedBackoffMax, promisedRetry = 500 * time.Millisecond, 30 * time.Second, time.Minute // Retry-After
-	promisedGap, promisedGapMax                        = 10 * time.Second, 10 * time.Minute                    // between renewals
-	promisedMoment                                     = time.Second                                           // before expiry, when waiting ends
+	promisedAttempts   = 3
+	promisedAttempt    = 10 * time.Second
+	promisedFlight     = 30 * time.Second
+	promisedAsk        = 15 * time.Minute
+	promisedBackoff    = 500 * time.Millisecond
+	promisedBackoffMax = 30 * time.Second
+	promisedRetry      = time.Minute      // Retry-After
+	promisedGap        = 10 * time.Second // between renewals
+	promisedGapMax     = 10 * time.Minute
+	promisedMoment     = time.Second // before expiry, when waiting ends
 )
 
 // TestSimulation lives through months, each made from a seed, with the engine and the
@@ -54,14 +61,19 @@ const (
 //
 // At every call, request, take-off and landing it is checked, against the numbers below, that
 //
-//   - a token that is handed out is the current one, of the right parameters, and has not expired;
-//   - nobody waits while more than a third of the leeway is left, nor beyond a second before expiry, nor after his context has ended; without a deadline
-//     for a pause and a flight at most;
+//   - a token that is handed out is the current one, of the right parameters, and has not
+//     expired;
+//   - nobody waits while more than a third of the leeway is left, nor beyond a second
+//     before expiry, nor after his context has ended; without a deadline for a pause and a
+//     flight at most;
 //   - nobody gets an error in place of a valid token, nor that of another's context;
-//   - flights and requests come one at a time, for a reason and whenever there is one, after the back-off, Retry-After and the gap between renewals; three
-//     requests are the most of a flight, 30 s its limit, 15 minutes with a person;
-//   - a flight brings what the provider gave, its lifetime counted from the request, and fails for a reason alone;
-//   - what is in a good cache is not asked for again, no refresh token is redeemed twice, nobody is asked to sign in who has one or when all have left;
+//   - flights and requests come one at a time, for a reason and whenever there is one,
+//     after the back-off, Retry-After and the gap between renewals; three requests are the
+//     most of a flight, 30 s its limit, 15 minutes with a person;
+//   - a flight brings what the provider gave, its lifetime counted from the request, and
+//     fails for a reason alone;
+//   - what is in a good cache is not asked for again, no refresh token is redeemed twice,
+//     nobody is asked to sign in who has one or when all have left;
 //   - no panic gets out; after the month all calls have returned, and no goroutine is left.
 //
 // A violation names its seed: go test -run '^TestSimulation$' -sim.seed 27 . replays that,
@@ -70,24 +82,38 @@ const (
 // testdata/simulation/plant.sh plants these bugs, one at a time. Behind each is the first
 // seed that found it (all start at 1; it may vary with the engine's jitter):
 //
-//  1. cachedtoken.go: a token serves for five seconds after its expiry. Handed out after expiry: 1
-//  2. refresh.go: who stops waiting gets the token he came with, though the clock has jumped past its expiry. Handed out after expiry: 27 or 34
-//  3. refresh.go: a call that finds a flight under way launches another. Two flights at once: 1
-//  4. cachedtoken.go: callers wait from half of the leeway on. Waited, though the token was good: 1
-//  5. refresh.go: a failed refresh takes a valid token away. An error in place of a valid token: 1
-//  6. flight.go: who could leave makes the flight himself, and cannot. Kept after the context had ended: 2
-//  7. flight.go: the back-off begins a failure too late. A flight before the back-off had ended: 3
-//  8. retry.go: Retry-After is ignored within a flight. A request before the time that the server had asked for: 3
-//  9. refresh.go: the gap between renewals doubles from the third refusal on. Renewed too soon: 8
-//  10. guard.go: the goroutine of a function that was abandoned never ends. A goroutine left: 1
-//  11. guard.go: a panic of a function of the caller is not recovered. A panic that got out: 2
+//  1. cachedtoken.go: a token serves for five seconds after its expiry. Handed out after
+//     expiry: 1
+//  2. refresh.go: who stops waiting gets the token he came with, though the clock has
+//     jumped past its expiry. Handed out after expiry: 27 or 34
+//  3. refresh.go: a call that finds a flight under way launches another. Two flights at
+//     once: 1
+//  4. cachedtoken.go: callers wait from half of the leeway on. Waited, though the token was
+//     good: 1
+//  5. refresh.go: a failed refresh takes a valid token away. An error in place of a valid
+//     token: 1
+//  6. flight.go: who could leave makes the flight himself, and cannot. Kept after the
+//     context had ended: 2
+//  7. flight.go: the back-off begins a failure too late. A flight before the back-off had
+//     ended: 3
+//  8. retry.go: Retry-After is ignored within a flight. A request before the time that the
+//     server had asked for: 3
+//  9. refresh.go: the gap between renewals doubles from the third refusal on. Renewed too
+//     soon: 8
+//  10. guard.go: the goroutine of a function that was abandoned never ends. A goroutine
+//     left: 1
+//  11. guard.go: a panic of a function of the caller is not recovered. A panic that got
+//     out: 2
 //  12. response.go: a lifetime counts from the answer. Not what the provider gave: 1
-//  13. tokenstore.go: a token that was asked for with other Params is taken from the cache. Of other parameters: 11
+//  13. tokenstore.go: a token that was asked for with other Params is taken from the cache.
+//     Of other parameters: 11
 //  14. savegrant.go: a new refresh token is kept at a sign-in alone. Redeemed twice: 1
-//  15. clock.go: the monotonic clock is not looked at. No flight, though the token was dead: 7
+//  15. clock.go: the monotonic clock is not looked at. No flight, though the token was
+//     dead: 7
 func TestSimulation(t *testing.T) {
 	if *simSeed != 0 {
-		for range 25 { // the engine's jitter and the order of what happens at one moment are not the seed's
+		// The engine's jitter and the order of what happens at one moment are not the seed's.
+		for range 25 {
 			if w := simulate(t, *simSeed); w.bad != "" {
 				w.dump(os.Stdout, math.MaxInt)
 				t.Fatalf("seed %d: %s", w.seed, w.bad)
@@ -117,18 +143,22 @@ func TestSimulation(t *testing.T) {
 						failed.Add(1)
 						var b strings.Builder
 						w.dump(&b, 40)
-						t.Errorf("seed %d: %s\n%sreplay with all events: go test -run '^TestSimulation$' -sim.seed %d .", w.seed, w.bad, &b, w.seed)
+						t.Errorf(
+							"seed %d: %s\n%sreplay with all events: go test -run '^TestSimulation$' -sim.seed %d .",
+							w.seed, w.bad, &b, w.seed)
 					}
 				}
 			})
 		}
 	})
-	t.Logf("%d seeds, %.0f years, in %v: %v", seeds, float64(seeds)*month.Hours()/24/365, time.Since(start).Round(time.Second), sum)
+	t.Logf("%d seeds, %.0f years, in %v: %v", seeds, float64(seeds)*month.Hours()/24/365,
+		time.Since(start).Round(time.Second), sum)
 }
 
 // simulate lives through the month of a seed. When a goroutine is left at the end, synctest panics.
 func simulate(t *testing.T, seed uint64) (w *world) {
-	w = &world{seed: seed, idp: newDice(seed, 0), issued: map[string]*record{}, latest: map[string]*record{}, count: map[string]int{}, people: map[string]time.Time{}}
+	w = &world{seed: seed, idp: newDice(seed, 0), issued: map[string]*record{},
+		latest: map[string]*record{}, count: map[string]int{}, people: map[string]time.Time{}}
 	defer func() {
 		if p := recover(); p != nil && w.bad == "" {
 			w.bad = fmt.Sprintf("after the month: %v\n%s", p, w.stacks())
@@ -141,7 +171,9 @@ func simulate(t *testing.T, seed uint64) (w *world) {
 // dice are one actor's: what it does depends on the seed, and little on the others.
 type dice struct{ *rand.Rand }
 
-func newDice(seed uint64, actor int) dice { return dice{rand.New(rand.NewPCG(seed, uint64(actor)))} }
+func newDice(seed uint64, actor int) dice {
+	return dice{rand.New(rand.NewPCG(seed, uint64(actor)))}
+}
 
 func (r dice) chance(p float64) bool { return r.Float64() < p }
 
@@ -179,7 +211,9 @@ type world struct {
 	latest   map[string]*record   // the last that was good on arrival, by parameters
 	people   map[string]time.Time // when they will have entered their codes
 	signedIn bool                 // there is a good refresh token
-	excused  bool                 // what a flight brought was dropped, as SignOut demands, and the token that it had redeemed stayed
+	// What a flight brought was dropped, as SignOut demands, and the token that it had redeemed
+	// stayed.
+	excused bool
 }
 
 type weather struct { // at the identity provider, until the next change
@@ -200,7 +234,10 @@ type record struct { // a token that the identity provider issued
 func (w *world) stacks() string { // of the goroutines that are left
 	b := make([]byte, 1<<20)
 	all := strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n")
-	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return !strings.Contains(s, w.bubble) || !strings.Contains(s, "cdfauth.(") }), "\n\n") + "\n"
+	left := slices.DeleteFunc(all, func(s string) bool {
+		return !strings.Contains(s, w.bubble) || !strings.Contains(s, "cdfauth.(")
+	})
+	return strings.Join(left, "\n\n") + "\n"
 }
 
 type event struct {
@@ -289,7 +326,8 @@ func (w *world) run() {
 	if w.sticky {
 		n = 1
 	}
-	for i := range map[string]int{"app": 1 + r.IntN(2-n), "function": 1, "cache": 1 + r.IntN(3), "user": 1 + r.IntN(2)}[kind] {
+	for i := range map[string]int{"app": 1 + r.IntN(2-n), "function": 1, "cache": 1 + r.IntN(3),
+		"user": 1 + r.IntN(2)}[kind] {
 		if p := w.subject(kind, i, r, all); p != nil {
 			all = append(all, p)
 		}
@@ -324,7 +362,8 @@ func (w *world) run() {
 	defer w.mu.Unlock()
 	for _, p := range all {
 		if p.calls != 0 || p.launched() {
-			w.violate("%s: %d calls have not returned in hours; a flight is left: %v", p.name, p.calls, p.launched())
+			w.violate("%s: %d calls have not returned in hours; a flight is left: %v", p.name,
+				p.calls, p.launched())
 		}
 	}
 }
@@ -343,20 +382,21 @@ type subject struct {
 	dice               dice    // of its functions
 
 	// Under world.mu:
-	calls                 int // of Token that have not returned
-	inside                int // the token function
-	flying                bool
-	session               int64
-	tookOff               time.Time
-	requests              int      // of the flight
-	request               *request // the last one
-	ended                 time.Time
-	ask                   time.Time // not before: Retry-After
-	asked                 bool      // the last flight failed with one
-	given                 *record   // what the identity provider has given in this flight
-	reason                time.Time // when something went wrong last
-	failures              int       // flights since one succeeded
-	retry                 time.Time // no flight before, for the sake of a valid token or after two failures
+	calls    int // of Token that have not returned
+	inside   int // the token function
+	flying   bool
+	session  int64
+	tookOff  time.Time
+	requests int      // of the flight
+	request  *request // the last one
+	ended    time.Time
+	ask      time.Time // not before: Retry-After
+	asked    bool      // the last flight failed with one
+	given    *record   // what the identity provider has given in this flight
+	reason   time.Time // when something went wrong last
+	failures int       // flights since one succeeded
+	// There is no flight before retry, for the sake of a valid token or after two failures.
+	retry                 time.Time
 	current               *current
 	landed                time.Time // when it became so
 	dead                  string    // a token that had expired on arrival,
@@ -375,9 +415,10 @@ type subject struct {
 type current struct {
 	world               *world
 	token               Token
-	fresh, urgent, dead time.Time     // by the wall clock
-	jump                time.Duration // by which it was ahead of the monotonic one when the token was asked for
-	refused             bool
+	fresh, urgent, dead time.Time // by the wall clock
+	// The wall clock was ahead of the monotonic one by jump when the token was asked for.
+	jump    time.Duration
+	refused bool
 }
 
 func (c *current) valid() bool { return c != nil && c.left(c.dead) > 0 }
@@ -398,7 +439,8 @@ func (w *world) subject(kind string, i int, r dice, others []*subject) *subject 
 	p := &subject{world: w, kind: kind, name: string(rune('a' + i)), dice: newDice(w.seed, 100+i)}
 	p.mood, p.paranoid = pick(r, 0, 0.01, 0.2), pick(r, 0, 0, 0.02, 0.02, 0.02, 0.9)
 	o := Options{HTTPClient: &http.Client{Transport: p}}
-	o.Leeway = pick(r, 0, 0, 0, time.Millisecond, 3*time.Second, time.Minute, 10*time.Minute, 3*time.Hour)
+	o.Leeway = pick(r, 0, 0, 0, time.Millisecond, 3*time.Second, time.Minute,
+		10*time.Minute, 3*time.Hour)
 	switch {
 	case kind == "app" || kind == "function":
 	case i > 0:
@@ -431,11 +473,15 @@ func (w *world) subject(kind string, i int, r dice, others []*subject) *subject 
 		}
 		p.mood /= 4
 		var d *DeviceCode
-		d, err = NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer("https://idp.test"), ClientID: "client", Options: o,
-			ShowCode: func(ctx context.Context, _ DeviceAuthorization) error { return p.misbehave(ctx, "ShowCode") }})
+		d, err = NewDeviceCode(DeviceCodeConfig{Endpoint: Issuer("https://idp.test"),
+			ClientID: "client", Options: o,
+			ShowCode: func(ctx context.Context, _ DeviceAuthorization) error {
+				return p.misbehave(ctx, "ShowCode")
+			}})
 		p.p, p.e = d, d.refresher
 	default:
-		cfg := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client", ClientSecret: p.secret, Options: o}
+		cfg := ClientCredentialsConfig{Endpoint: TokenURL("https://idp.test/token"), ClientID: "client",
+			ClientSecret: p.secret, Options: o}
 		if i == 2 {
 			p.params = "x"
 			cfg.Params = url.Values{"audience": {p.params}}
@@ -462,7 +508,8 @@ func (p *subject) live(r dice) {
 		pause := r.between(10*time.Minute, 48*time.Hour)
 		if c := p.current; c != nil && r.chance(0.5) {
 			at := pick(r, c.fresh, c.urgent, c.dead, c.dead.Add(-promisedMoment))
-			if d := c.left(at) + time.Duration(float64(r.between(1, 10*time.Second))*float64(r.IntN(3)-1)); d > 0 {
+			if d := c.left(at) +
+				time.Duration(float64(r.between(1, 10*time.Second))*float64(r.IntN(3)-1)); d > 0 {
 				pause = d
 			}
 		}
@@ -565,9 +612,11 @@ func (p *subject) checkEnd(ctx context.Context, start time.Time, err error) bool
 // Token calls the provider, and holds against it what it does.
 func (p *subject) Token(ctx context.Context) (t Token, err error) {
 	p.mu.Lock()
-	start, wall, c, landed, signOuts, flights := time.Now(), p.now(), p.current, p.landed, p.signOuts, p.flights
+	start, wall, c, landed, signOuts, flights := time.Now(), p.now(), p.current, p.landed,
+		p.signOuts, p.flights
 	if p.asking && p.calls == 0 && time.Since(p.lastCall) > promisedAttempt {
-		p.violate("%s: a person is asked though everybody has left %v ago", p.name, time.Since(p.lastCall))
+		p.violate("%s: a person is asked though everybody has left %v ago", p.name,
+			time.Since(p.lastCall))
 	}
 	p.calls++
 	p.count["calls"]++
@@ -604,14 +653,18 @@ func (p *subject) Token(ctx context.Context) (t Token, err error) {
 	}
 	gone := p.checkEnd(ctx, start, err)
 	_, ends := ctx.Value(endKey{}).(time.Time)
-	settled := !start.Equal(landed) && p.jumped.Before(start) && signOuts == p.signOuts // nothing else is a reason for what happened
+	// Nothing else is a reason for what happened.
+	settled := !start.Equal(landed) && p.jumped.Before(start) && signOuts == p.signOuts
 	switch {
 	case dead && launched && took == 0 && p.calls == 0:
 		p.violate("%s: a context that has ended launched a flight", p.name)
 	case due && settled && ctx.Err() == nil && (!launched || p.flights == flights && took > 0):
-		p.violate("%s: a call launched no flight, though there was a reason and none to wait (it took %v)", p.name, took)
+		p.violate(
+			"%s: a call launched no flight, though there was a reason and none to wait (it took %v)",
+			p.name, took)
 	case settled && !mayWait && (took > 0 || err != nil):
-		p.violate("%s: a caller waited for %v (and got %v), though the token was good for %v and nobody has to wait before %v", p.name, took, err, left, c.dead.Sub(c.urgent))
+		p.violate("%s: a caller waited for %v (and got %v), though the token was good for %v and nobody has to wait before %v",
+			p.name, took, err, left, c.dead.Sub(c.urgent))
 	case settled && left > 0 && took > max(0, left-promisedMoment):
 		p.violate("%s: a caller waited for %v, though the token was good for %v only", p.name, took, left)
 	case !ends && took > left+p.patience(ctx):
@@ -621,7 +674,8 @@ func (p *subject) Token(ctx context.Context) (t Token, err error) {
 	case errors.Is(err, errNobodyWaits):
 		p.violate("%s: a caller was told that nobody waits", p.name)
 	case err != nil && !gone && p.current.valid() && !p.landed.Equal(now):
-		p.violate("%s: a caller got %v, though the token was good for %v", p.name, err, p.current.left(p.current.dead))
+		p.violate("%s: a caller got %v, though the token was good for %v", p.name, err,
+			p.current.left(p.current.dead))
 	case err != nil:
 	case rec == nil:
 		p.violate("%s: nobody has issued the token %q", p.name, t.AccessToken())
@@ -629,13 +683,15 @@ func (p *subject) Token(ctx context.Context) (t Token, err error) {
 		p.violate("%s: the token was issued for parameters %q, not %q", p.name, rec.params, p.params)
 	case t.Expiry().IsZero() || p.jumped.Equal(now):
 	case p.dead == rec.text && p.died.Equal(now) && p.current.valid() && !p.landed.Equal(now):
-		p.violate("%s: a token that had expired on arrival was handed out, though there is a better one", p.name)
+		p.violate("%s: a token that had expired on arrival was handed out, though there is a better one",
+			p.name)
 	case p.dead == rec.text && p.died.Equal(now):
 		p.count["dead on arrival"]++
 	case !wall.Before(t.Expiry()):
 		p.violate("%s: a token was handed out that had expired %v ago", p.name, wall.Sub(t.Expiry()))
 	case p.current != nil && p.current.token.Equal(t) && !p.current.valid():
-		p.violate("%s: a token was handed out that had expired %v ago by the monotonic clock", p.name, -p.current.left(p.current.dead))
+		p.violate("%s: a token was handed out that had expired %v ago by the monotonic clock", p.name,
+			-p.current.left(p.current.dead))
 	case !p.landed.Equal(now) && (p.current == nil || !p.current.token.Equal(t)):
 		p.violate("%s: %s was handed out, which is not the current token", p.name, rec.text)
 	}
@@ -658,13 +714,15 @@ func (p *subject) due(now, wall time.Time) bool {
 	}
 }
 
-func (p *subject) launched() bool { // whether there is a flight, be it that it still waits out a back-off
+// launched says whether there is a flight, be it that it still waits out a back-off.
+func (p *subject) launched() bool {
 	p.e.mu.Lock()
 	defer p.e.mu.Unlock()
 	return p.e.flight != nil
 }
 
-func (p *subject) gap() time.Duration { // between renewals: it doubles while renewed tokens are refused
+// gap is that between renewals: it doubles while renewed tokens are refused.
+func (p *subject) gap() time.Duration {
 	return min(promisedGap<<min(max(p.refusals-2, 0), 10), promisedGapMax)
 }
 
@@ -675,7 +733,8 @@ func (p *subject) patience(ctx context.Context) time.Duration {
 	switch {
 	case p.kind == "function": // also for others, if it is asked on every call
 		return 9 * (limit + promisedAsk)
-	case p.kind == "user" && ctx.Value(interactionKey{}) != true: // also for a flight that the others have left
+	case p.kind == "user" && ctx.Value(interactionKey{}) != true:
+		// Also for a flight that the others have left.
 		return 2 * (limit + promisedAsk + promisedAttempt)
 	case !p.jumped.IsZero():
 		return 2 * limit
@@ -704,7 +763,8 @@ func (p *subject) signOut(ctx context.Context, d *DeviceCode) {
 		defer p.mu.Unlock()
 		p.note(p.name, "SignOut", 0)
 		p.current, p.landed, p.signedIn, p.refused = nil, time.Now(), false, ""
-		p.failures, p.retry, p.asked, p.refusals, p.renewed, p.lastRenewal = 0, time.Time{}, false, 0, time.Time{}, time.Time{}
+		p.failures, p.retry, p.asked, p.refusals, p.renewed, p.lastRenewal = 0, time.Time{}, false, 0,
+			time.Time{}, time.Time{}
 		p.signOuts++
 	}
 	forget()
@@ -719,7 +779,9 @@ func (p *subject) signOut(ctx context.Context, d *DeviceCode) {
 }
 
 // phase watches a flight.
-func (p *subject) phase(of func(context.Context) (grant, error), asking bool) func(context.Context) (grant, error) {
+func (p *subject) phase(
+	of func(context.Context) (grant, error), asking bool,
+) func(context.Context) (grant, error) {
 	return func(ctx context.Context) (i grant, err error) {
 		p.e.mu.Lock()
 		session := p.e.flight.session
@@ -740,7 +802,8 @@ func (p *subject) takeOff(asking bool, session int64) {
 	if p.flying {
 		p.violate("%s: two flights at once", p.name)
 	}
-	p.flying, p.session, p.tookOff, p.requests, p.given, p.ask = true, session, now, 0, nil, time.Time{}
+	p.flying, p.session, p.tookOff, p.requests, p.given, p.ask = true, session, now, 0,
+		nil, time.Time{}
 	p.count["flights"]++
 	valid := p.current.valid()
 	p.flights++
@@ -751,12 +814,16 @@ func (p *subject) takeOff(asking bool, session int64) {
 	switch {
 	case asking:
 	case (valid || p.failures >= 2 || p.asked) && now.Before(p.retry) && !p.jumped.Equal(now):
-		p.violate("%s: a flight took off %v before the back-off had ended (%d failures, token valid: %v)", p.name, p.retry.Sub(now), p.failures, valid)
+		p.violate("%s: a flight took off %v before the back-off had ended (%d failures, token valid: %v)",
+			p.name, p.retry.Sub(now), p.failures, valid)
 	case !valid || p.current.left(p.current.fresh) <= 0:
 	case !p.current.refused:
-		p.violate("%s: a flight took off %v before there was a reason", p.name, p.current.left(p.current.fresh))
+		p.violate("%s: a flight took off %v before there was a reason", p.name,
+			p.current.left(p.current.fresh))
 	case !p.renewed.IsZero() && now.Sub(p.renewed) < p.gap():
-		p.violate("%s: a refused token was renewed %v after another had been, and %d in a row were refused", p.name, now.Sub(p.renewed), p.refusals)
+		p.violate(
+			"%s: a refused token was renewed %v after another had been, and %d in a row were refused",
+			p.name, now.Sub(p.renewed), p.refusals)
 	default:
 		p.count["renewals"]++
 		p.renewed = now
@@ -782,16 +849,22 @@ func (p *subject) land(asking bool, session int64, i grant, err error) {
 	case took > limit:
 		p.violate("%s: a flight took %v", p.name, took)
 	case p.given != nil && p.e.session.Load() == session && (err != nil || rec != p.given):
-		p.violate("%s: the provider gave %q, and the flight brought %q, %v", p.name, p.given.text, i.token.AccessToken(), err)
-	case p.given != nil && err == nil && p.e.session.Load() == session && (!i.sent.Equal(rec.sent) || !i.token.Expiry().Equal(rec.expiry)):
-		p.violate("%s: a token that was asked for at %v and lasts until %v was taken for one of %v to %v", p.name, rec.sent, rec.expiry, i.sent, i.token.Expiry())
-	case err != nil && !asking && !errors.Is(err, ErrSignInRequired) && p.reason.Before(p.tookOff) && p.e.session.Load() == session:
+		p.violate("%s: the provider gave %q, and the flight brought %q, %v", p.name, p.given.text,
+			i.token.AccessToken(), err)
+	case p.given != nil && err == nil && p.e.session.Load() == session &&
+		(!i.sent.Equal(rec.sent) || !i.token.Expiry().Equal(rec.expiry)):
+		p.violate("%s: a token that was asked for at %v and lasts until %v was taken for one of %v to %v",
+			p.name, rec.sent, rec.expiry, i.sent, i.token.Expiry())
+	case err != nil && !asking && !errors.Is(err, ErrSignInRequired) && p.reason.Before(p.tookOff) &&
+		p.e.session.Load() == session:
 		p.violate("%s: a flight failed for no reason: %v", p.name, err)
 	}
 	switch {
 	case p.e.session.Load() != session: // signed out meanwhile
 	case err != nil:
-		if asking { // perhaps everybody has left, which is no failure; and what was given last may have come too late
+		// Perhaps everybody has left, which is no failure; and what was given last may have come too
+		// late.
+		if asking {
 			p.signedIn = false
 		} else if !errors.Is(err, ErrSignInRequired) {
 			p.count["failures"]++
@@ -821,7 +894,8 @@ func (p *subject) land(asking bool, session int64, i grant, err error) {
 			}
 			p.current, p.landed = c, now
 		case p.given != rec && p.kind != "function":
-			p.violate("%s: a flight brought %s, which it has not asked for and which had expired %v ago", p.name, rec.text, wall.Sub(i.token.Expiry()))
+			p.violate("%s: a flight brought %s, which it has not asked for and which had expired %v ago",
+				p.name, rec.text, wall.Sub(i.token.Expiry()))
 		default:
 			p.dead, p.died = rec.text, now
 			p.ask = time.Time{}
@@ -853,13 +927,15 @@ func (p *subject) hold(sent, expiry, refresh time.Time, jump time.Duration) *cur
 
 // What callers' functions do.
 
-func (p *subject) draw(chance float64) (yes bool, n int, d time.Duration) { // by the dice of the provider's functions
+// draw is by the dice of the provider's functions.
+func (p *subject) draw(chance float64) (yes bool, n int, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.dice.chance(chance), p.dice.IntN(1000), p.dice.between(time.Second, time.Hour)
 }
 
-func (p *subject) wrong(what string, d time.Duration) { // something goes wrong, and will for d. Called with mu held.
+// wrong notes that something goes wrong, and will for d. Called with mu held.
+func (p *subject) wrong(what string, d time.Duration) {
 	p.count["faults"]++
 	p.note(p.name, what, d)
 	if until := time.Now().Add(d); until.After(p.reason) {
@@ -873,9 +949,11 @@ func (p *subject) misbehave(ctx context.Context, who string) error {
 	if !yes {
 		return nil
 	}
-	what := []string{"is slow", "hangs", "hangs for good", "panics", "panics badly", "ends its goroutine", "fails"}[n%7]
+	what := []string{"is slow", "hangs", "hangs for good", "panics", "panics badly",
+		"ends its goroutine", "fails"}[n%7]
 	p.mu.Lock()
-	if !strings.HasPrefix(who, "Cache") || p.kind != "cache" { // where one that cannot be used is no reason for anything
+	// A cache that cannot be used is no reason for anything.
+	if !strings.HasPrefix(who, "Cache") || p.kind != "cache" {
 		if n%7 != 2 || who != "token function" { // whose next call waits for the last one
 			d = 0
 		}
@@ -904,16 +982,20 @@ func (p *subject) misbehave(ctx context.Context, who string) error {
 	return nil
 }
 
-type crash string // the value of a panic of the runtime's making. If nobody recovers it, it ends the test, and says itself what to replay.
+// A crash is the value of a panic of the runtime's making. If nobody recovers it, it ends
+// the test, and says itself what to replay.
+type crash string
 
 func (c crash) Error() string { return string(c) }
 func (c crash) RuntimeError() {}
 
 func (p *subject) crash(who string) crash {
-	return crash(fmt.Sprintf("seed %d: after %v: %s: nobody recovered a panic of %s", p.seed, time.Since(p.start), p.name, who))
+	return crash(fmt.Sprintf("seed %d: after %v: %s: nobody recovered a panic of %s", p.seed,
+		time.Since(p.start), p.name, who))
 }
 
-func secretAt(d time.Duration) string { return fmt.Sprint("secret-", int(d/(3*24*time.Hour))) } // it changes every three days
+// secretAt is the secret at that time. It changes every three days.
+func secretAt(d time.Duration) string { return fmt.Sprint("secret-", int(d/(3*24*time.Hour))) }
 
 func (p *subject) secret(ctx context.Context) (string, error) {
 	err := p.misbehave(ctx, "Secret")
@@ -981,7 +1063,7 @@ func (c *moody) Get(ctx context.Context) ([]byte, error) {
 	return c.MemoryCache.Get(ctx)
 }
 
-func (c *moody) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *moody) Update(ctx context.Context, f updateFunc) error {
 	if err := c.p.misbehave(ctx, "Cache.Update, before"); err != nil {
 		return err
 	}
@@ -1001,10 +1083,12 @@ func (w *world) turn() { // of the weather. Called with mu held.
 		}
 		at := w.weather.until
 		if w.weather.fails > 0.1 || w.weather.refuses || r.chance(0.3) {
-			w.weather = weather{at.Add(r.between(time.Hour, 4*24*time.Hour)), pick(r, 0, 0.01), "", 400 * time.Millisecond, false}
+			w.weather = weather{at.Add(r.between(time.Hour, 4*24*time.Hour)), pick(r, 0, 0.01), "",
+				400 * time.Millisecond, false}
 			continue
 		}
-		w.weather = weather{at.Add(r.between(time.Minute, 6*time.Hour)), pick(r, 1, 1, 0.5, 0.15), "", pick(r, 400*time.Millisecond, 30*time.Second), false}
+		w.weather = weather{at.Add(r.between(time.Minute, 6*time.Hour)), pick(r, 1, 1, 0.5, 0.15), "",
+			pick(r, 400*time.Millisecond, 30*time.Second), false}
 		if r.chance(0.5) {
 			w.weather.how = pick(r, faults...)
 		}
@@ -1017,17 +1101,22 @@ func (w *world) turn() { // of the weather. Called with mu held.
 	}
 }
 
-var faults = []string{"503", "502", "429", "429", "429 seconds", "429 seconds", "429 date", "403", "401", "404", "302", "reset", "hang", "truncated", "cut", "trickle", "html", "list", "null", "null token",
-	"number token", "bad token", "bad life", "server_error", "temporarily_unavailable", "invalid_client", "panic"}
+var faults = []string{"503", "502", "429", "429", "429 seconds", "429 seconds", "429 date", "403",
+	"401", "404", "302", "reset", "hang", "truncated", "cut", "trickle", "html", "list",
+	"null", "null token",
+	"number token", "bad token", "bad life", "server_error", "temporarily_unavailable",
+	"invalid_client", "panic"}
 
 // issue makes a token. Called with mu held.
 func (w *world) issue() *record {
 	life := w.lifetime
 	if w.idp.chance(w.odd) {
-		life = pick(w.idp, 0, -5*time.Second, time.Microsecond, 500*time.Millisecond, time.Second, 2*time.Second, 20*time.Second, time.Minute, 24*time.Hour)
+		life = pick(w.idp, 0, -5*time.Second, time.Microsecond, 500*time.Millisecond, time.Second,
+			2*time.Second, 20*time.Second, time.Minute, 24*time.Hour)
 	}
 	w.count["issued"]++
-	rec := &record{text: fmt.Sprint("tok-", w.count["issued"]), sent: w.now(), at: time.Now(), jump: time.Duration(w.jump.Load())}
+	rec := &record{text: fmt.Sprint("tok-", w.count["issued"]), sent: w.now(), at: time.Now(),
+		jump: time.Duration(w.jump.Load())}
 	rec.expiry = rec.sent.Add(life).Truncate(time.Second) // Tokens keep whole seconds
 	w.issued[rec.text] = rec
 	return rec
@@ -1053,7 +1142,8 @@ func (p *subject) RoundTrip(r *http.Request) (*http.Response, error) {
 			how = pick(p.idp, faults...)
 		}
 	}
-	known := secretAt(time.Since(p.start)) == form.Get("client_secret") || secretAt(time.Since(p.start)-time.Minute) == form.Get("client_secret") || p.kind == "user"
+	known := secretAt(time.Since(p.start)) == form.Get("client_secret") ||
+		secretAt(time.Since(p.start)-time.Minute) == form.Get("client_secret") || p.kind == "user"
 	if !known {
 		how = "invalid_client"
 	}
@@ -1096,14 +1186,17 @@ func (p *subject) RoundTrip(r *http.Request) (*http.Response, error) {
 		rec.expiry, rec.params = sent.Add(rec.expiry.Sub(rec.sent)), form.Get("audience")
 	}
 	rec.sent, rec.jump = sent, jump
-	b := &content{p: p, req: req, rec: rec, text: `{"access_token":"` + rec.text + `"` + p.times(rec) + `}`}
+	b := &content{p: p, req: req, rec: rec,
+		text: `{"access_token":"` + rec.text + `"` + p.times(rec) + `}`}
 	if p.idp.chance(0.02) {
 		b.slow = p.idp.between(time.Millisecond, time.Second)
 	}
 	return reply(200, b), nil
 }
 
-func (p *subject) checkRequest(ctx context.Context, r *http.Request, form url.Values, req *request) {
+func (p *subject) checkRequest(
+	ctx context.Context, r *http.Request, form url.Values, req *request,
+) {
 	now := time.Now()
 	limit, ok := ctx.Deadline()
 	switch {
@@ -1129,11 +1222,17 @@ func (p *subject) checkRequest(ctx context.Context, r *http.Request, form url.Va
 	case p.requests > promisedAttempts:
 		p.violate("%s: %d requests in a flight", p.name, p.requests)
 	case p.requests > 1 && now.Sub(p.ended) < promisedBackoff<<(p.requests-2):
-		p.violate("%s: request %d of a flight came %v after the last had been answered", p.name, p.requests, now.Sub(p.ended))
+		p.violate("%s: request %d of a flight came %v after the last had been answered", p.name,
+			p.requests, now.Sub(p.ended))
 	case p.requests > 1 && now.Before(p.ask):
-		p.violate("%s: request %d of a flight came %v before the time that the server had asked for", p.name, p.requests, p.ask.Sub(now))
-	case p.kind == "cache" && !p.badCache && last != nil && p.refused != last.text && p.hold(last.sent, last.expiry, last.refresh, time.Duration(p.jump.Load())).left(last.sent) < 5*time.Minute && // or it is of a clock that was ahead
-		p.hold(last.sent, last.expiry, last.refresh, time.Duration(p.jump.Load())).freshFor() > 2*time.Second:
+		p.violate("%s: request %d of a flight came %v before the time that the server had asked for",
+			p.name, p.requests, p.ask.Sub(now))
+	case p.kind == "cache" && !p.badCache && last != nil && p.refused != last.text &&
+		// An entry that was made in the future is of a clock that was ahead.
+		p.hold(last.sent, last.expiry, last.refresh,
+			time.Duration(p.jump.Load())).left(last.sent) < 5*time.Minute &&
+		p.hold(last.sent, last.expiry, last.refresh,
+			time.Duration(p.jump.Load())).freshFor() > 2*time.Second:
 		p.violate("%s: asks for a token, though there is a good one in the cache: %s", p.name, last.text)
 	}
 	p.request = req
@@ -1237,8 +1336,12 @@ func (p *subject) fail(req *request, how string) (*http.Response, error) {
 	case "temporarily_unavailable", "invalid_client":
 		b.text, status = `{"error":"`+how+`"}`, 400
 	default:
-		b.text = map[string]string{"truncated": `{"access_token":"cut","expires_in":36`, "list": `[{"access_token":"x"}]`, "null": "null", "null token": `{"access_token":null,"expires_in":3600}`,
-			"number token": `{"access_token":1,"expires_in":3600}`, "bad token": `{"access_token":"a b","expires_in":3600}`, "bad life": `{"access_token":"x","expires_in":["soon"]}`}[how]
+		b.text = map[string]string{"truncated": `{"access_token":"cut","expires_in":36`,
+			"list": `[{"access_token":"x"}]`, "null": "null",
+			"null token":   `{"access_token":null,"expires_in":3600}`,
+			"number token": `{"access_token":1,"expires_in":3600}`,
+			"bad token":    `{"access_token":"a b","expires_in":3600}`,
+			"bad life":     `{"access_token":"x","expires_in":["soon"]}`}[how]
 	}
 	return reply(status, b), nil
 }
@@ -1271,7 +1374,9 @@ func (p *subject) times(rec *record) string {
 }
 
 // serveUser leaves people and their refresh tokens to package idptest.
-func (p *subject) serveUser(req *request, r *http.Request, body string, sent time.Time, jump time.Duration) (*http.Response, error) {
+func (p *subject) serveUser(
+	req *request, r *http.Request, body string, sent time.Time, jump time.Duration,
+) (*http.Response, error) {
 	r = r.Clone(req.ctx)
 	r.Body = io.NopCloser(strings.NewReader(body))
 	resp, err := p.replica.Client().Transport.RoundTrip(r)
@@ -1309,7 +1414,8 @@ func (p *subject) serveUser(req *request, r *http.Request, body string, sent tim
 	return reply(resp.StatusCode, b), nil
 }
 
-func (w *world) person(code string) (name string, done bool) { // who enters a code after a while, or declines
+// person is who enters a code after a while, or declines.
+func (w *world) person(code string) (name string, done bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	at, known := w.people[code]
@@ -1344,7 +1450,8 @@ func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch {
 	case rec == nil:
 		p.violate("%s: sent a token that nobody has issued", p.name)
-	case p.weather.refuses, rec.at.Before(p.revoked), !rec.expiry.IsZero() && !p.now().Before(rec.expiry):
+	case p.weather.refuses, rec.at.Before(p.revoked),
+		!rec.expiry.IsZero() && !p.now().Before(rec.expiry):
 		p.count["401"]++
 		return respond(401, ""), nil
 	}

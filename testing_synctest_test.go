@@ -55,7 +55,8 @@ func (p *pipes) listen(_, addr string) (net.Listener, error) {
 	if p.noIPv6 && host == "::1" {
 		return nil, errors.New("address family not supported")
 	}
-	if taken := p.unlucky > 0 && host == "::1" && port != "0"; taken || p.busy[addr] || p.listeners[addr] != nil {
+	if taken := p.unlucky > 0 && host == "::1" && port != "0"; taken || p.busy[addr] ||
+		p.listeners[addr] != nil {
 		p.unlucky--
 		return nil, errors.New("address already in use")
 	}
@@ -202,10 +203,14 @@ func (h *human) told() string {
 }
 
 // interactive returns a provider for the browser's flow of h, who signs in at once.
-func interactive(t *testing.T, h *human, cache Cache, change func(*InteractiveConfig)) *Interactive {
+func interactive(
+	t *testing.T, h *human, cache Cache, change func(*InteractiveConfig),
+) *Interactive {
 	t.Helper()
-	cfg := InteractiveConfig{Endpoint: Issuer(h.idp.Issuer), ClientID: "app", Scopes: []string{"read"}, OpenBrowser: h.open, Output: h,
-		Input: bufio.NewReader(strings.NewReader("")), Options: Options{Cache: cache, HTTPClient: h.idp.Client()}}
+	cfg := InteractiveConfig{Endpoint: Issuer(h.idp.Issuer), ClientID: "app", Scopes: []string{"read"},
+		OpenBrowser: h.open, Output: h,
+		Input:   bufio.NewReader(strings.NewReader("")),
+		Options: Options{Cache: cache, HTTPClient: h.idp.Client()}}
 	if change != nil {
 		change(&cfg)
 	}
@@ -218,12 +223,17 @@ func interactive(t *testing.T, h *human, cache Cache, change func(*InteractiveCo
 }
 
 // device returns a provider for the device flow, and the codes that it has shown.
-func device(t *testing.T, idp *idptest.Provider, cache Cache, change func(*DeviceCodeConfig)) (*DeviceCode, *[]DeviceAuthorization) {
+func device(
+	t *testing.T, idp *idptest.Provider, cache Cache, change func(*DeviceCodeConfig),
+) (*DeviceCode, *[]DeviceAuthorization) {
 	t.Helper()
 	var shown []DeviceAuthorization
 	cfg := DeviceCodeConfig{Endpoint: Issuer(idp.Issuer), ClientID: "app", Scopes: []string{"read"},
-		ShowCode: func(_ context.Context, a DeviceAuthorization) error { shown = append(shown, a); return nil },
-		Options:  Options{Cache: cache, HTTPClient: idp.Client()}}
+		ShowCode: func(_ context.Context, a DeviceAuthorization) error {
+			shown = append(shown, a)
+			return nil
+		},
+		Options: Options{Cache: cache, HTTPClient: idp.Client()}}
 	if change != nil {
 		change(&cfg)
 	}
@@ -341,7 +351,8 @@ func (d *desk) wantAda(t *testing.T, p Provider, asked int32) Token {
 	t.Helper()
 	tok := signedIn(t, p)
 	if n := d.asked.Load(); tok.Username() != ada || n != asked || d.idp.Refused() != 0 {
-		t.Fatalf("a token of %q, after %d sign-ins; %d refused; want ada's after %d", tok.Username(), n, d.idp.Refused(), asked)
+		t.Fatalf("a token of %q, after %d sign-ins; %d refused; want ada's after %d", tok.Username(), n,
+			d.idp.Refused(), asked)
 	}
 	return tok
 }
@@ -498,7 +509,7 @@ type mended struct {
 	good []byte // the whole content
 }
 
-func (c *mended) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *mended) Update(ctx context.Context, f updateFunc) error {
 	err := c.FileCache.Update(ctx, f)
 	if errors.Is(err, errCacheContent) && c.good != nil {
 		err = errors.Join(err, os.WriteFile(c.path, c.good, 0o600))

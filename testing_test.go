@@ -63,7 +63,8 @@ var children = map[string]func(c *FileCache, arg string) error{
 	},
 	"token": func(c *FileCache, arg string) error { // of the scope and from the issuer given
 		scope, issuer, _ := strings.Cut(arg, " ")
-		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer(issuer), ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
+		p, err := NewClientCredentials(ClientCredentialsConfig{Endpoint: Issuer(issuer),
+			ClientID: "client", ClientSecret: SecretString("s3cret/of+the client"),
 			Scopes: []string{scope}, Options: Options{Cache: c}})
 		if err != nil {
 			return err
@@ -74,7 +75,8 @@ var children = map[string]func(c *FileCache, arg string) error{
 	},
 	"write": func(c *FileCache, _ string) error { // for ever
 		for i := 0; ; i++ {
-			if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return whole(i), nil }); err != nil {
+			if err := c.Update(context.Background(),
+				func(context.Context, []byte) ([]byte, error) { return whole(i), nil }); err != nil {
 				return err
 			}
 			if i == 0 {
@@ -190,7 +192,8 @@ func encrypted(t testing.TB, c Cache) Cache {
 // put replaces the content of c.
 func put(t testing.TB, c Cache, content string) {
 	t.Helper()
-	if err := c.Update(context.Background(), func(context.Context, []byte) ([]byte, error) { return []byte(content), nil }); err != nil {
+	if err := c.Update(context.Background(),
+		func(context.Context, []byte) ([]byte, error) { return []byte(content), nil }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -221,10 +224,13 @@ func everyCache(t *testing.T, f func(t *testing.T, c Cache, raw func() string)) 
 		cache Cache
 		raw   func() string
 	}{
-		"file":             {file, rawFile(file)},
-		"memory":           {new(MemoryCache), func() string { return "none" }},
-		"encrypted file":   {encrypted(t, encryptedFile), rawFile(encryptedFile)},
-		"encrypted memory": {encrypted(t, encryptedMemory), func() string { b, _ := encryptedMemory.Get(context.Background()); return string(b) }},
+		"file":           {file, rawFile(file)},
+		"memory":         {new(MemoryCache), func() string { return "none" }},
+		"encrypted file": {encrypted(t, encryptedFile), rawFile(encryptedFile)},
+		"encrypted memory": {encrypted(t, encryptedMemory), func() string {
+			b, _ := encryptedMemory.Get(context.Background())
+			return string(b)
+		}},
 	} {
 		t.Run(name, func(t *testing.T) { t.Parallel(); f(t, c.cache, c.raw) })
 	}
@@ -242,7 +248,9 @@ func modTime(t *testing.T, path string) time.Time {
 
 // newCertificateProvider returns a certificate's provider on idp, at plainURL if cfg has
 // no Endpoint.
-func newCertificateProvider(t testing.TB, idp *idptest.Provider, cfg ClientCertificateConfig) *ClientCertificate {
+func newCertificateProvider(
+	t testing.TB, idp *idptest.Provider, cfg ClientCertificateConfig,
+) *ClientCertificate {
 	t.Helper()
 	if cfg.Endpoint == (Endpoint{}) {
 		cfg.Endpoint = TokenURL(plainURL)
@@ -269,7 +277,9 @@ func newTestProvider(t testing.TB, idp *idptest.Provider, secret Secret) *Client
 
 // cachedProvider returns an application's provider on idp, whose configuration change
 // has changed if it is not nil.
-func cachedProvider(t testing.TB, idp *idptest.Provider, cache Cache, change func(*ClientCredentialsConfig)) *ClientCredentials {
+func cachedProvider(
+	t testing.TB, idp *idptest.Provider, cache Cache, change func(*ClientCredentialsConfig),
+) *ClientCredentials {
 	t.Helper()
 	cfg := ClientCredentialsConfig{
 		Endpoint:     TokenURL(idp.Issuer + "/token"),
@@ -379,11 +389,16 @@ func parseTestKey(t testing.TB, name string) crypto.Signer {
 
 // issueCert makes a certificate that is valid around testNow. The parent has signed it, or
 // its own key if parent is nil.
-func issueCert(t testing.TB, name string, key crypto.Signer, parent *x509.Certificate, parentKey crypto.Signer, change func(*x509.Certificate)) *x509.Certificate {
+func issueCert(
+	t testing.TB, name string, key crypto.Signer, parent *x509.Certificate, parentKey crypto.Signer,
+	change func(*x509.Certificate),
+) *x509.Certificate {
 	t.Helper()
 	id := sha256.Sum256([]byte(fmt.Sprint(key.Public())))
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, SubjectKeyId: id[:20],
-		NotBefore: testNow.Add(-24 * time.Hour), NotAfter: testNow.Add(24 * time.Hour), BasicConstraintsValid: true}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		SubjectKeyId: id[:20],
+		NotBefore:    testNow.Add(-24 * time.Hour), NotAfter: testNow.Add(24 * time.Hour),
+		BasicConstraintsValid: true}
 	if change != nil {
 		change(template)
 	}
@@ -464,7 +479,9 @@ func read(t *testing.T, cache Cache) msalCache {
 // keysOf returns the keys of a section's entries, sorted.
 func keysOf(c msalCache, section string) []string {
 	s, _ := c[section].(map[string]any)
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(s)), func(key string) bool { return entryOf(c, section, key) == nil })
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s)), func(key string) bool {
+		return entryOf(c, section, key) == nil
+	})
 }
 
 // entryOf returns the entry of a key, nil if there is none.
@@ -500,7 +517,8 @@ func (b *base) CloseIdleConnections() { b.idle = true }
 
 // respond returns an answer.
 func respond(status int, body string) *http.Response {
-	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
+	return &http.Response{StatusCode: status, Header: http.Header{},
+		Body: io.NopCloser(strings.NewReader(body))}
 }
 
 // A counter is a Provider that counts its calls.

@@ -42,7 +42,8 @@ func TestFuncProviderKeepsATokenUntilTheLeeway(t *testing.T) {
 		}
 		wg.Wait()
 		if calls.Load() != 50 || peak.Load() != 1 {
-			t.Errorf("without an expiry: %d calls for 50 callers, %d at once; want 50, one at a time", calls.Load(), peak.Load())
+			t.Errorf("without an expiry: %d calls for 50 callers, %d at once; want 50, one at a time",
+				calls.Load(), peak.Load())
 		}
 		unique := map[string]bool{}
 		for _, s := range seen {
@@ -90,7 +91,8 @@ func TestTokenFunctionThatHangsIsNotOvertaken(t *testing.T) {
 			return NewToken("late", time.Time{})
 		})
 		for range 3 {
-			if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "token function did not return in time") {
+			if _, err := p.Token(t.Context()); err == nil ||
+				!strings.Contains(err.Error(), "token function did not return in time") {
 				t.Errorf("got %v", err)
 			}
 		}
@@ -119,7 +121,8 @@ func TestWithoutInteractionReachesTheProviderWithin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := newPerson()
 		outer, _ := NewFuncProvider(inner.Token)
-		if _, err := outer.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) || inner.asked != 0 {
+		if _, err := outer.Token(WithoutInteraction(t.Context())); !errors.Is(err, ErrSignInRequired) ||
+			inner.asked != 0 {
 			t.Errorf("marked: %v, asked %d times", err, inner.asked)
 		}
 		// A person takes longer than a silent phase does.

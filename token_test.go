@@ -66,7 +66,8 @@ func TestStaticProviderRefusesWhatIsNoToken(t *testing.T) {
 		t.Errorf("%q, %v, %v", tok.AccessToken(), tok.Expiry(), err)
 	}
 	for _, bad := range []string{"", "a b", "Bearer x", "x\n", "x\x00", "é", "x\x7f"} {
-		if p, err := NewStaticProvider(bad); err == nil || p != nil || bad != "" && strings.Contains(err.Error(), bad) {
+		if p, err := NewStaticProvider(bad); err == nil || p != nil ||
+			bad != "" && strings.Contains(err.Error(), bad) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -82,7 +83,8 @@ func TestTokenSetsTheAuthorizationHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	name, value := tok.AuthorizationHeader()
-	if name != "Authorization" || value != "Bearer abc" || tok.AccessToken() != "abc" || tok.Expiry() != at || tok.Scope() != "" || tok.Username() != "" {
+	if name != "Authorization" || value != "Bearer abc" || tok.AccessToken() != "abc" ||
+		tok.Expiry() != at || tok.Scope() != "" || tok.Username() != "" {
 		t.Errorf("%s: %s, %q, %v", name, value, tok.AccessToken(), tok.Expiry())
 	}
 	r := &http.Request{}
@@ -100,8 +102,10 @@ func TestTokenSetsTheAuthorizationHeader(t *testing.T) {
 		t.Errorf("zero Token: %q %q", name, value)
 	}
 	same := newToken(tokenData{header: "Bearer abc", expiry: at.UTC()})
-	for i, other := range []Token{{}, newToken(tokenData{header: "Bearer abd", expiry: at}), newToken(tokenData{header: "Bearer abc", expiry: at.Add(time.Second)}),
-		newToken(tokenData{header: "Bearer abc", expiry: at, scope: "s"}), newToken(tokenData{header: "Bearer abc", expiry: at, username: "u"})} {
+	for i, other := range []Token{{}, newToken(tokenData{header: "Bearer abd", expiry: at}),
+		newToken(tokenData{header: "Bearer abc", expiry: at.Add(time.Second)}),
+		newToken(tokenData{header: "Bearer abc", expiry: at, scope: "s"}),
+		newToken(tokenData{header: "Bearer abc", expiry: at, username: "u"})} {
 		if tok.Equal(other) || other.Equal(tok) {
 			t.Errorf("equal to other token %d", i)
 		}

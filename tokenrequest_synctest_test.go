@@ -37,7 +37,8 @@ func TestTricklingBodyEndsAtTheLimitOfTheFlight(t *testing.T) {
 		requests := 0
 		hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
 			requests++
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(trickle{r.Context()})}, nil
+			return &http.Response{StatusCode: 200, Header: http.Header{},
+				Body: io.NopCloser(trickle{r.Context()})}, nil
 		})}
 		p := cachedProvider(t, idptest.New(), nil, func(c *ClientCredentialsConfig) { c.HTTPClient = hc })
 		var err error
@@ -74,7 +75,9 @@ func (*requestError) Error() string { return "round trip failed" }
 // TestTransportErrorHasNoRequest: An error of somebody's transport may lead to
 // the request, which has the secret in it.
 func TestTransportErrorHasNoRequest(t *testing.T) {
-	hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) { return nil, &requestError{r} })}
+	hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+		return nil, &requestError{r}
+	})}
 	p := cachedProvider(t, idptest.New(), nil, func(c *ClientCredentialsConfig) {
 		c.ClientSecret, c.BasicAuth, c.HTTPClient = SecretString(theSecret), true, hc
 	})

@@ -22,11 +22,16 @@ import (
 func TestRedirectIsNotFollowed(t *testing.T) {
 	t.Parallel() // it waits for real back-offs
 	var seen bool
-	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { seen = true }))
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		seen = true
+	}))
 	defer target.Close()
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		s := httptest.NewServer(http.RedirectHandler(target.URL, status))
-		for _, hc := range []*http.Client{nil, {}, {CheckRedirect: func(*http.Request, []*http.Request) error { return nil }}} {
+		for _, hc := range []*http.Client{nil, {},
+			{CheckRedirect: func(*http.Request, []*http.Request) error {
+				return nil
+			}}} {
 			for _, ep := range []Endpoint{TokenURL(s.URL), Issuer(s.URL)} {
 				p := realProvider(t, ep, "secret", hc)
 				if _, err := p.Token(t.Context()); err == nil || !strings.Contains(err.Error(), "redirect") {
@@ -71,7 +76,8 @@ func TestEndlessOrBrokenAnswerIsRefused(t *testing.T) {
 			defer s.Close()
 			p := realProvider(t, TokenURL(s.URL), "SECRETMARK", nil)
 			_, err := p.Token(t.Context())
-			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "MARK") {
+			if err == nil || !strings.Contains(err.Error(), tt.want) ||
+				strings.Contains(err.Error(), "MARK") {
 				t.Errorf("got %v, want an error with %q", err, tt.want)
 			}
 		})
@@ -86,7 +92,8 @@ func TestConnectionErrorNamesTheHostAlone(t *testing.T) {
 	const nobody = "127.0.0.1:1" // a port that no test can be given, as one that was just closed could
 	p := realProvider(t, TokenURL("http://"+nobody+"/token?sig=QUERYMARK"), "secret", nil)
 	_, err := p.Token(t.Context())
-	if !errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "QUERYMARK") || !strings.Contains(err.Error(), nobody) {
+	if !errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "QUERYMARK") ||
+		!strings.Contains(err.Error(), nobody) {
 		t.Errorf("refused: %v", err)
 	}
 }
@@ -97,7 +104,10 @@ func TestFailedVerificationIsNotRetried(t *testing.T) {
 	t.Parallel()
 	var hellos int
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
-	s.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { hellos++; return nil, nil }}
+	s.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		hellos++
+		return nil, nil
+	}}
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	s.StartTLS()
 	defer s.Close()
@@ -128,19 +138,24 @@ func TestEachTokenRequestMakesOneRecord(t *testing.T) {
 	if err := json.Unmarshal(buf.Bytes(), &rec); err != nil {
 		t.Fatalf("%v: want one record, got %s", err, buf.String())
 	}
-	for key, want := range map[string]any{"level": "INFO", "flow": "client credentials", "grant": "client_credentials", "host": "idp.test", "status": 200.0, "attempts": 1.0,
+	for key, want := range map[string]any{"level": "INFO", "flow": "client credentials",
+		"grant": "client_credentials", "host": "idp.test", "status": 200.0, "attempts": 1.0,
 		"expiry": tok.Expiry().Format(time.RFC3339Nano)} {
 		if rec[key] != want {
 			t.Errorf("%s is %v, want %v", key, rec[key], want)
 		}
 	}
 	buf.Reset()
-	idp.Always(idptest.JSON(401, map[string]any{"error": "invalid_client", "error_description": "not SECRETMARK", "correlation_id": "c-1"}))
+	idp.Always(idptest.JSON(401,
+		map[string]any{"error": "invalid_client", "error_description": "not SECRETMARK",
+			"correlation_id": "c-1"}))
 	p.Invalidate(tok)
 	if again, err := p.Token(t.Context()); err != nil || !again.Equal(tok) {
 		t.Errorf("%v", err)
 	}
-	if text := buf.String(); !strings.Contains(text, `"level":"WARN"`) || !strings.Contains(text, "c-1") || !strings.Contains(text, "invalid_client") || strings.Contains(text, "MARK") {
+	if text := buf.String(); !strings.Contains(text, `"level":"WARN"`) ||
+		!strings.Contains(text, "c-1") || !strings.Contains(text, "invalid_client") ||
+		strings.Contains(text, "MARK") {
 		t.Errorf("records: %s", text)
 	}
 }

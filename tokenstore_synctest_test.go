@@ -20,7 +20,10 @@ func TestCachedTokenThatExpiresDuringTheFlightIsNotHandedOut(t *testing.T) {
 		idp, cache := idptest.New(), &MemoryCache{}
 		tok, _ := get(t, cachedProvider(t, idp, cache, nil))
 		p := cachedProvider(t, idp, cache, func(c *ClientCredentialsConfig) {
-			c.HTTPClient = &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() })}
+			c.HTTPClient = &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			})}
 		})
 		until(tok, 5*time.Second)
 		if tok, err := p.Token(t.Context()); err == nil {
@@ -34,11 +37,13 @@ func TestCachedTokenThatExpiresDuringTheFlightIsNotHandedOut(t *testing.T) {
 func TestValidTokenInTheCacheServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &MemoryCache{}
-		idp.Fault(idptest.JSON(200, map[string]any{"access_token": "tok", "expires_in": 86400, "refresh_in": 43200}))
+		idp.Fault(idptest.JSON(200,
+			map[string]any{"access_token": "tok", "expires_in": 86400, "refresh_in": 43200}))
 		get(t, cachedProvider(t, idp, cache, nil))
 		time.Sleep(13 * time.Hour)
 		idp.Always(idptest.Status(503))
-		if tok, err := cachedProvider(t, idp, cache, nil).Token(t.Context()); err != nil || tok.AccessToken() != "tok" {
+		if tok, err := cachedProvider(t, idp, cache, nil).Token(t.Context()); err != nil ||
+			tok.AccessToken() != "tok" {
 			t.Error(err)
 		}
 	})
@@ -48,13 +53,15 @@ func TestValidTokenInTheCacheServes(t *testing.T) {
 // keep a token in use for a year. Five minutes are a difference between two good
 // clocks.
 func TestEntryFromTheFutureIsIgnored(t *testing.T) {
-	for ahead, requests := range map[time.Duration]int{4 * time.Minute: 1, 5 * time.Minute: 1, 6 * time.Minute: 2, 366 * 24 * time.Hour: 2} {
+	for ahead, requests := range map[time.Duration]int{4 * time.Minute: 1, 5 * time.Minute: 1,
+		6 * time.Minute: 2, 366 * 24 * time.Hour: 2} {
 		synctest.Test(t, func(t *testing.T) {
 			idp, cache := idptest.New(), &MemoryCache{}
 			get(t, cachedProvider(t, idp, cache, nil))
 			edit(t, cache, func(c msalCache) {
 				e := entryOf(c, accessTokens, keysOf(c, accessTokens)[0])
-				e["cached_at"], e["expires_on"] = unix(time.Now().Add(ahead)), unix(time.Now().Add(ahead+24*time.Hour))
+				e["cached_at"], e["expires_on"] = unix(time.Now().Add(ahead)),
+					unix(time.Now().Add(ahead+24*time.Hour))
 			})
 			get(t, cachedProvider(t, idp, cache, nil))
 			if n := idp.Tokens(); n != requests {
@@ -68,7 +75,8 @@ func TestEntryFromTheFutureIsIgnored(t *testing.T) {
 // granted, also for a token that comes from the cache.
 func TestCachedTokenSaysItsGrantedScope(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, answer := range []map[string]any{{"access_token": "tok", "scope": "a"}, {"access_token": "tok"}} {
+		for _, answer := range []map[string]any{{"access_token": "tok", "scope": "a"},
+			{"access_token": "tok"}} {
 			idp, cache := idptest.New(), &MemoryCache{}
 			idp.Fault(idptest.JSON(200, answer))
 			want, _ := answer["scope"].(string)
@@ -110,7 +118,9 @@ func TestHalfWrittenContentIsReadAgain(t *testing.T) {
 			if (err == nil) != found || !found && !errors.Is(err, errCacheContent) {
 				t.Errorf("%d bad reads: %v", bad, err)
 			}
-			if found && entryOf(c, accessTokens, "-idp.test-accesstoken-client-token-a b").text("secret") != first.AccessToken() {
+			if found &&
+				entryOf(c, accessTokens,
+					"-idp.test-accesstoken-client-token-a b").text("secret") != first.AccessToken() {
 				t.Errorf("%d bad reads: got %v", bad, c)
 			}
 		})

@@ -27,8 +27,10 @@ func TestTokenOfAnApplicationIsShared(t *testing.T) {
 	first := mustToken(t, cachedProvider(t, idp, cache, nil))
 	second := mustToken(t, cachedProvider(t, idp, cache, nil)) // as if started anew
 	wantRequests(t, idp, 1)
-	if second.AccessToken() != first.AccessToken() || second.Expiry().Unix() != first.Expiry().Unix() || second.Scope() != "a b" {
-		t.Errorf("%v, %v, scope %q", second.Equal(first), second.Expiry().Sub(first.Expiry()), second.Scope())
+	if second.AccessToken() != first.AccessToken() ||
+		second.Expiry().Unix() != first.Expiry().Unix() || second.Scope() != "a b" {
+		t.Errorf("%v, %v, scope %q", second.Equal(first),
+			second.Expiry().Sub(first.Expiry()), second.Scope())
 	}
 	// What MSAL for Python would have written, and three fields more.
 	blob, err := cache.Get(t.Context())
@@ -40,10 +42,14 @@ func TestTokenOfAnApplicationIsShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := unix(first.Expiry().Add(-time.Hour))
-	want := map[string]map[string]map[string]any{"AccessToken": {"-idp.test-accesstoken-client-token-a b": {
-		"credential_type": "AccessToken", "secret": first.AccessToken(), "home_account_id": nil, "environment": "idp.test", "client_id": "client", "target": "a b",
-		"realm": "token", "token_type": "Bearer", "cached_at": at, "expires_on": unix(first.Expiry()), "extended_expires_on": unix(first.Expiry()),
-		"issuer": "https://idp.test/token", "grant": "client_credentials", "granted": "a b"}}}
+	want := map[string]map[string]map[string]any{
+		"AccessToken": {"-idp.test-accesstoken-client-token-a b": {
+			"credential_type": "AccessToken", "secret": first.AccessToken(), "home_account_id": nil,
+			"environment": "idp.test", "client_id": "client", "target": "a b",
+			"realm": "token", "token_type": "Bearer", "cached_at": at, "expires_on": unix(first.Expiry()),
+			"extended_expires_on": unix(first.Expiry()),
+			"issuer":              "https://idp.test/token", "grant": "client_credentials",
+			"granted": "a b"}}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -55,23 +61,37 @@ func TestTokenOfAnApplicationIsShared(t *testing.T) {
 func TestCachedTokenServesOnlyWhatItWasIssuedFor(t *testing.T) {
 	idp := idptest.New()
 	for name, change := range map[string]func(*ClientCredentialsConfig){
-		"another realm":     func(c *ClientCredentialsConfig) { c.Endpoint = TokenURL("https://idp.test/token/realms/b/token") },
-		"another port":      func(c *ClientCredentialsConfig) { c.Endpoint = TokenURL("https://idp.test:8443/token") },
-		"another host":      func(c *ClientCredentialsConfig) { c.Endpoint = TokenURL("https://idp2.test/token") },
-		"another kind":      func(c *ClientCredentialsConfig) { c.Endpoint = Authority("https://idp.test/token") },
-		"another client":    func(c *ClientCredentialsConfig) { c.ClientID = "client2" },
-		"another scope":     func(c *ClientCredentialsConfig) { c.Scopes = []string{"a", "c"} },
-		"fewer scopes":      func(c *ClientCredentialsConfig) { c.Scopes = []string{"a"} },
-		"no scope":          func(c *ClientCredentialsConfig) { c.Scopes = nil },
-		"another audience":  func(c *ClientCredentialsConfig) { c.Params = url.Values{"audience": {"x"}} },
-		"audience, another": func(c *ClientCredentialsConfig) { c.Params = url.Values{"audience": {"y"}} },
+		"another realm": func(c *ClientCredentialsConfig) {
+			c.Endpoint = TokenURL("https://idp.test/token/realms/b/token")
+		},
+		"another port": func(c *ClientCredentialsConfig) {
+			c.Endpoint = TokenURL("https://idp.test:8443/token")
+		},
+		"another host": func(c *ClientCredentialsConfig) {
+			c.Endpoint = TokenURL("https://idp2.test/token")
+		},
+		"another kind": func(c *ClientCredentialsConfig) {
+			c.Endpoint = Authority("https://idp.test/token")
+		},
+		"another client": func(c *ClientCredentialsConfig) { c.ClientID = "client2" },
+		"another scope":  func(c *ClientCredentialsConfig) { c.Scopes = []string{"a", "c"} },
+		"fewer scopes":   func(c *ClientCredentialsConfig) { c.Scopes = []string{"a"} },
+		"no scope":       func(c *ClientCredentialsConfig) { c.Scopes = nil },
+		"another audience": func(c *ClientCredentialsConfig) {
+			c.Params = url.Values{"audience": {"x"}}
+		},
+		"audience, another": func(c *ClientCredentialsConfig) {
+			c.Params = url.Values{"audience": {"y"}}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			idp.Clients["client2"] = "s3cret/of+the client"
 			cache := &MemoryCache{}
 			mine := mustToken(t, cachedProvider(t, idp, cache, nil))
 			if name == "audience, another" {
-				mine = mustToken(t, cachedProvider(t, idp, cache, func(c *ClientCredentialsConfig) { c.Params = url.Values{"audience": {"x"}} }))
+				mine = mustToken(t, cachedProvider(t, idp, cache, func(c *ClientCredentialsConfig) {
+					c.Params = url.Values{"audience": {"x"}}
+				}))
 			}
 			theirs := mustToken(t, cachedProvider(t, idp, cache, change))
 			if theirs.AccessToken() == mine.AccessToken() {
@@ -87,7 +107,11 @@ func TestCachedTokenServesOnlyWhatItWasIssuedFor(t *testing.T) {
 	// The order of scopes is nobody's business, nor is one that is there twice.
 	cache := &MemoryCache{}
 	a := mustToken(t, cachedProvider(t, idp, cache, nil))
-	if b := mustToken(t, cachedProvider(t, idp, cache, func(c *ClientCredentialsConfig) { c.Scopes = []string{"b", "a", "b"} })); b.AccessToken() != a.AccessToken() {
+	if b := mustToken(t,
+		cachedProvider(t, idp, cache,
+			func(c *ClientCredentialsConfig) {
+				c.Scopes = []string{"b", "a", "b"}
+			})); b.AccessToken() != a.AccessToken() {
 		t.Error("b a is not a b")
 	}
 	// A person's token, by MSAL, is not an application's; nor is one without our marks.
@@ -129,10 +153,12 @@ func TestUnusableEntriesAreIgnored(t *testing.T) {
 	for name, change := range map[string]func(entry){
 		"expired": func(e entry) { e["expires_on"] = unix(time.Now().Add(-time.Second)) },
 		"in the leeway": func(e entry) {
-			e["expires_on"], e["cached_at"] = unix(time.Now().Add(10*time.Second)), unix(time.Now().Add(-time.Hour))
+			e["expires_on"], e["cached_at"] = unix(time.Now().Add(10*time.Second)),
+				unix(time.Now().Add(-time.Hour))
 		},
 		"refresh_on passed": func(e entry) {
-			e["refresh_on"], e["cached_at"] = unix(time.Now().Add(-time.Second)), unix(time.Now().Add(-time.Minute))
+			e["refresh_on"], e["cached_at"] = unix(time.Now().Add(-time.Second)),
+				unix(time.Now().Add(-time.Minute))
 		},
 		"no expiry":         func(e entry) { delete(e, "expires_on") },
 		"expiry is words":   func(e entry) { e["expires_on"] = "tomorrow" },
@@ -160,7 +186,9 @@ func TestUnusableEntriesAreIgnored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if tok := mustToken(t, cachedProvider(t, idp, cache, nil)); tok.AccessToken() == first.AccessToken() || !strings.HasPrefix(tok.AccessToken(), "tok-") {
+		if tok := mustToken(t,
+			cachedProvider(t, idp, cache, nil)); tok.AccessToken() == first.AccessToken() ||
+			!strings.HasPrefix(tok.AccessToken(), "tok-") {
 			t.Errorf("%s: the token was taken", name)
 		}
 	}
@@ -170,7 +198,8 @@ func TestUnusableEntriesAreIgnored(t *testing.T) {
 // the server would like a refresh (refresh_in) is stored with a token.
 func TestExpiredOnArrivalIsNotStored(t *testing.T) {
 	idp, cache := idptest.New(), &MemoryCache{}
-	idp.Fault(idptest.Body(`{"access_token":"dead","expires_in":0}`), idptest.Body(`{"access_token":"soft","expires_in":3600,"refresh_in":600}`))
+	idp.Fault(idptest.Body(`{"access_token":"dead","expires_in":0}`),
+		idptest.Body(`{"access_token":"soft","expires_in":3600,"refresh_in":600}`))
 	mustToken(t, cachedProvider(t, idp, cache, nil))
 	if blob, _ := cache.Get(t.Context()); bytes.Contains(blob, []byte("dead")) {
 		t.Errorf("stored %s", blob)

@@ -38,7 +38,8 @@ func TestOutageCostsNoPersistence(t *testing.T) {
 		until(signedIn(t, p), -time.Second)
 		next, shown := device(t, idp, cache, nil)
 		if signedIn(t, next); len(*shown) != 0 || idp.Refused() != 0 {
-			t.Errorf("the next program asked a person %d times, %d refresh tokens were refused", len(*shown), idp.Refused())
+			t.Errorf("the next program asked a person %d times, %d refresh tokens were refused",
+				len(*shown), idp.Refused())
 		}
 	})
 }
@@ -75,7 +76,7 @@ func (c *rude) Get(ctx context.Context) ([]byte, error) {
 	return nil, nil
 }
 
-func (c *rude) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *rude) Update(ctx context.Context, f updateFunc) error {
 	switch c.at {
 	case "before":
 		time.Sleep(time.Hour)
@@ -103,7 +104,8 @@ func TestCacheThatIgnoresItsContextCostsNoToken(t *testing.T) {
 			idp := idptest.New()
 			p := cachedProvider(t, idp, &rude{at: at}, nil)
 			var err error
-			if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil || d > silentLimit || idp.Tokens() != 1 {
+			if d := elapse(func() { _, err = p.Token(t.Context()) }); err != nil || d > silentLimit ||
+				idp.Tokens() != 1 {
 				t.Errorf("%v after %v and %d requests", err, d, idp.Tokens())
 			}
 			time.Sleep(3 * time.Hour)
@@ -118,7 +120,7 @@ func TestCacheThatIgnoresItsContextCostsNoToken(t *testing.T) {
 // What it calls is not ended by the end of Update either.
 type hasty struct{ MemoryCache }
 
-func (c *hasty) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *hasty) Update(ctx context.Context, f updateFunc) error {
 	go f(context.WithoutCancel(ctx), nil)
 	time.Sleep(time.Millisecond) // so that f has begun
 	return nil
@@ -185,7 +187,7 @@ func (c *plainMutex) Get(context.Context) ([]byte, error) {
 	}
 }
 
-func (c *plainMutex) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *plainMutex) Update(ctx context.Context, f updateFunc) error {
 	c.mu <- true
 	defer func() { <-c.mu }()
 	b, err := f(ctx, c.blob)
@@ -225,7 +227,8 @@ func TestLockIsWaitedFor(t *testing.T) {
 		synctest.Wait()
 		idp.Fault(idp.Slow(9*time.Second, nil))
 		if _, d := get(t, cachedProvider(t, idp, cache, nil)); d != 25*time.Second {
-			t.Errorf("went on without the cache and got a token after %v, want 16 s for the lock and 9 s for the request", d)
+			t.Errorf("went on without the cache and got a token after %v, want 16 s for the lock and 9 s for the request",
+				d)
 		}
 		time.Sleep(time.Hour)
 	})
@@ -251,7 +254,7 @@ type unwritable struct {
 	why error
 }
 
-func (c *unwritable) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *unwritable) Update(ctx context.Context, f updateFunc) error {
 	return c.MemoryCache.Update(ctx, func(ctx context.Context, old []byte) ([]byte, error) {
 		now, err := f(ctx, old)
 		return now, cmp.Or(err, c.why)
@@ -275,7 +278,8 @@ func TestTokenThatWasNotStoredIsKeptInMemory(t *testing.T) {
 			cache.why = nil
 		}
 		if blob, _ := cache.Get(t.Context()); len(*shown) != 1 || idp.Refused() != 0 || blob != nil {
-			t.Errorf("asked %d times, %d refresh tokens refused; stored later: %s", len(*shown), idp.Refused(), blob)
+			t.Errorf("asked %d times, %d refresh tokens refused; stored later: %s", len(*shown),
+				idp.Refused(), blob)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -285,7 +289,8 @@ func TestTokenThatWasNotStoredIsKeptInMemory(t *testing.T) {
 		cache.why = nil
 		until(tok, -time.Second)
 		tok, _ = get(t, p)
-		if again, _ := get(t, cachedProvider(t, idp, cache, nil)); again.AccessToken() != tok.AccessToken() {
+		if again, _ := get(t,
+			cachedProvider(t, idp, cache, nil)); again.AccessToken() != tok.AccessToken() {
 			t.Error("a cache that works again was not used")
 		}
 		wantRequests(t, idp, 2)
@@ -299,14 +304,17 @@ func TestRotatedTokenThatWasNotStoredIsARisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idp, cache := idptest.New(), &unwritable{}
 		var log bytes.Buffer
-		p, _ := device(t, idp, cache, func(c *DeviceCodeConfig) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		p, _ := device(t, idp, cache, func(c *DeviceCodeConfig) {
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
 		tok := signedIn(t, p)
 		cache.why = errors.New("disk full")
 		for range 2 {
 			until(tok, -time.Second)
 			tok = signedIn(t, p)
 		}
-		if n := strings.Count(log.String(), "has replaced a refresh token that is still in the cache"); n != 1 {
+		if n := strings.Count(log.String(),
+			"has replaced a refresh token that is still in the cache"); n != 1 {
 			t.Errorf("the risk is in the log %d times:\n%s", n, &log)
 		}
 	})
@@ -318,7 +326,7 @@ type readOnly struct {
 	why error
 }
 
-func (c *readOnly) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *readOnly) Update(ctx context.Context, f updateFunc) error {
 	if c.why == nil {
 		return c.Cache.Update(ctx, f)
 	}
@@ -341,9 +349,12 @@ func TestValidTokenInAReadOnlyCacheServes(t *testing.T) {
 		if tok := signedIn(t, p); !tok.Equal(person) || len(*shown) != 0 {
 			t.Errorf("the person's token was not taken: asked %d times", len(*shown))
 		}
-		tok, _ := get(t, cachedProvider(t, idp, only, func(c *ClientCredentialsConfig) { c.Logger = logger }))
+		tok, _ := get(t, cachedProvider(t, idp, only, func(c *ClientCredentialsConfig) {
+			c.Logger = logger
+		}))
 		if !tok.Equal(application) || idp.Tokens() != requests || log.Len() > 0 {
-			t.Errorf("the application's token was not taken: %d requests more; log:\n%s", idp.Tokens()-requests, &log)
+			t.Errorf("the application's token was not taken: %d requests more; log:\n%s",
+				idp.Tokens()-requests, &log)
 		}
 	})
 }
@@ -378,11 +389,14 @@ func TestRefreshTokenOfAReadOnlyCacheServes(t *testing.T) {
 					t.Errorf("asked %d times, %d refresh tokens refused", len(*shown), idp.Refused())
 				}
 				want := map[bool]int{true: 1, false: 0}[rotates]
-				if n := strings.Count(log.String(), "has replaced a refresh token that is still in the cache"); n != want {
+				if n := strings.Count(log.String(),
+					"has replaced a refresh token that is still in the cache"); n != want {
 					t.Errorf("the risk is in the log %d times, want %d:\n%s", n, want, &log)
 				}
-				if n := strings.Count(log.String(), "the cache is not used"); n != 1 || !strings.Contains(log.String(), why.Error()) {
-					t.Errorf("that the cache is not used is in the log %d times, want once, with the reason:\n%s", n, &log)
+				if n := strings.Count(log.String(), "the cache is not used"); n != 1 ||
+					!strings.Contains(log.String(), why.Error()) {
+					t.Errorf("that the cache is not used is in the log %d times, want once, with the reason:\n%s",
+						n, &log)
 				}
 			})
 		}
@@ -404,7 +418,8 @@ func TestRefreshTokenOfABusyCacheIsNotRedeemed(t *testing.T) {
 		for range 2 { // nor is the cache given up
 			_, err := p.Token(WithoutInteraction(t.Context()))
 			if !errors.Is(err, ErrSignInRequired) || !errors.Is(err, busy) || idp.Tokens() != requests {
-				t.Errorf("%d requests, and %v; want an error that says why the cache is not used", idp.Tokens()-requests, err)
+				t.Errorf("%d requests, and %v; want an error that says why the cache is not used",
+					idp.Tokens()-requests, err)
 			}
 		}
 		only.why = nil
@@ -447,10 +462,13 @@ func TestPersonIsToldOnceThatTheSignInIsNotSaved(t *testing.T) {
 		logger *slog.Logger
 		want   string
 	}{
-		"not stored":              {&unwritable{why: errors.New("disk full")}, nil, "disk full"},
-		"not used":                {broken{update: errors.New("no such folder"), get: errors.New("no such folder")}, nil, "no such folder"},
-		"not stored, with Logger": {&unwritable{why: errors.New("disk full")}, slog.New(slog.DiscardHandler), ""},
-		"stored":                  {&MemoryCache{}, nil, ""},
+		"not stored": {&unwritable{why: errors.New("disk full")}, nil, "disk full"},
+		"not used": {
+			broken{update: errors.New("no such folder"), get: errors.New("no such folder")}, nil,
+			"no such folder"},
+		"not stored, with Logger": {&unwritable{why: errors.New("disk full")},
+			slog.New(slog.DiscardHandler), ""},
+		"stored": {&MemoryCache{}, nil, ""},
 	} {
 		runInBubble(t, name, func(t *testing.T) {
 			h := &human{idp: idptest.New()}
@@ -474,7 +492,7 @@ type lender struct {
 	ctx context.Context
 }
 
-func (c *lender) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *lender) Update(ctx context.Context, f updateFunc) error {
 	c.ctx = ctx
 	return c.MemoryCache.Update(ctx, f)
 }
@@ -501,7 +519,7 @@ func TestContextOfUpdateEndsWithTheTransaction(t *testing.T) {
 // at which its context ends.
 type punctual struct{ MemoryCache }
 
-func (c *punctual) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (c *punctual) Update(ctx context.Context, f updateFunc) error {
 	err := c.MemoryCache.Update(ctx, f)
 	<-ctx.Done()
 	return err

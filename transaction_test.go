@@ -28,7 +28,7 @@ func (b broken) Get(context.Context) ([]byte, error) {
 	return nil, b.get
 }
 
-func (b broken) Update(ctx context.Context, f func(context.Context, []byte) ([]byte, error)) error {
+func (b broken) Update(ctx context.Context, f updateFunc) error {
 	if b.get == nil && b.update != nil {
 		if _, err := f(ctx, nil); err != nil {
 			return err
@@ -51,7 +51,9 @@ func TestBrokenCacheCostsNoToken(t *testing.T) {
 	} {
 		var log bytes.Buffer
 		idp := idptest.New()
-		p := cachedProvider(t, idp, tt.cache, func(c *ClientCredentialsConfig) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		p := cachedProvider(t, idp, tt.cache, func(c *ClientCredentialsConfig) {
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
 		if tok := mustToken(t, p); tok.AccessToken() == "" {
 			t.Errorf("%s: no token", name)
 		}
@@ -80,7 +82,8 @@ func TestUnreadableContentIsSetAside(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cache.bin")
 	cache, _ := NewFileCache(path)
 	good, _ := os.ReadFile("testdata/msal-cache/entra-interactive.bin")
-	for _, bad := range []string{"{", "[]", "{}{}", "null", "\x80\x02", `{"AccessToken":[]}`, `{"AccessToken":{"k":7}}`, string(good[:len(good)/2]),
+	for _, bad := range []string{"{", "[]", "{}{}", "null", "\x80\x02", `{"AccessToken":[]}`,
+		`{"AccessToken":{"k":7}}`, string(good[:len(good)/2]),
 		strings.Repeat(" ", maxCacheSize+1)} {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
@@ -89,7 +92,8 @@ func TestUnreadableContentIsSetAside(t *testing.T) {
 		mustToken(t, cachedProvider(t, idp, cache, func(c *ClientCredentialsConfig) {
 			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		}))
-		if !strings.Contains(log.String(), "was moved aside") || !strings.Contains(log.String(), path+".bad") {
+		if !strings.Contains(log.String(), "was moved aside") ||
+			!strings.Contains(log.String(), path+".bad") {
 			t.Errorf("%.20q: the log does not say where it went:\n%s", bad, &log)
 		}
 		if aside, err := os.ReadFile(path + ".bad"); err != nil || string(aside) != bad {
@@ -103,7 +107,9 @@ func TestUnreadableContentIsSetAside(t *testing.T) {
 	}
 	// Any other cache is left alone.
 	memory := &MemoryCache{}
-	memory.Update(t.Context(), func(context.Context, []byte) ([]byte, error) { return []byte("{"), nil })
+	memory.Update(t.Context(), func(context.Context, []byte) ([]byte, error) {
+		return []byte("{"), nil
+	})
 	mustToken(t, cachedProvider(t, idp, memory, nil))
 	if blob, _ := memory.Get(t.Context()); string(blob) != "{" {
 		t.Errorf("content is now %s", blob)
@@ -118,8 +124,9 @@ func TestExpiredAccessTokensAreRemoved(t *testing.T) {
 	p := cachedProvider(t, idp, cache, nil)
 	mustToken(t, p)
 	old := func(client, scope string, left time.Duration) entry {
-		return entry{"credential_type": accessTokens, "secret": strings.Repeat("x", 1500), "environment": "idp.test",
-			"client_id": client, "realm": "token", "target": scope, "home_account_id": "u",
+		return entry{"credential_type": accessTokens, "secret": strings.Repeat("x", 1500),
+			"environment": "idp.test",
+			"client_id":   client, "realm": "token", "target": scope, "home_account_id": "u",
 			"cached_at": unix(time.Now().Add(-time.Hour)), "expires_on": unix(time.Now().Add(left))}
 	}
 	const n = 594 // of about 1.8 kB each: the cache is all but full

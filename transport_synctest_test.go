@@ -32,7 +32,8 @@ func TestReplayDoesNotWaitForTheBody(t *testing.T) {
 			resp.Body = endless{r.Context()}
 			return resp, nil
 		}
-		tr := &Transport{Provider: &counter{tokens: []string{"a", "b"}}, Origin: "https://api.test", Base: b}
+		tr := &Transport{Provider: &counter{tokens: []string{"a", "b"}},
+			Origin: "https://api.test", Base: b}
 		r, _ := http.NewRequestWithContext(ctx, "GET", "https://api.test/", nil)
 		var err error
 		if d := elapse(func() { _, err = tr.RoundTrip(r) }); err != nil || d != 0 {

@@ -37,7 +37,8 @@ func TestTokenIsSentToItsOriginAlone(t *testing.T) {
 		{"https://api.example.com", "https://api.example.com@evil.com/", "", false},
 		{"https://api.example.com", "https://xapi.example.com/", "", false},
 		{"https://api.example.com", "https://api.example.com./", "", false},
-		{"https://kelvin.example.com", "https://\u212aelvin.example.com/", "", false}, // the Kelvin sign folds to k
+		// The Kelvin sign folds to k.
+		{"https://kelvin.example.com", "https://\u212aelvin.example.com/", "", false},
 		{"https://api.example.com", "https://api.example.com/x", "evil.com", false},
 		{"https://api.example.com", "https://evil.com/x", "api.example.com", false},
 		{"https://api.example.com", "https://api.example.com/x", "api.example.com:8443", false},
@@ -59,8 +60,10 @@ func TestTokenIsSentToItsOriginAlone(t *testing.T) {
 		if tt.carried {
 			want, asked = "Bearer tok", 1
 		}
-		if got := b.requests[0].Header["Authorization"]; len(got) != 1 || got[0] != want || p.asked != asked {
-			t.Errorf("%s (Host %q) at %s: header %q, provider asked %d times", tt.url, tt.host, tt.origin, got, p.asked)
+		if got := b.requests[0].Header["Authorization"]; len(got) != 1 || got[0] != want ||
+			p.asked != asked {
+			t.Errorf("%s (Host %q) at %s: header %q, provider asked %d times", tt.url, tt.host,
+				tt.origin, got, p.asked)
 		}
 		if r.Header.Get("Authorization") != "Basic old" {
 			t.Error("the request was changed")
@@ -102,7 +105,8 @@ func TestMisusedTransportSendsNothing(t *testing.T) {
 				tt.t.Base = b
 			}
 			_, err := tt.t.RoundTrip(r)
-			if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: ") || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "p4ss") {
+			if err == nil || !strings.HasPrefix(err.Error(), "cdfauth: ") ||
+				!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "p4ss") {
 				t.Errorf("got %v, want an error with %q", err, tt.want)
 			}
 			if !body.closed || len(b.requests) != 0 {
@@ -176,8 +180,10 @@ func TestRequestIsReplayedOnceAfterA401(t *testing.T) {
 				t.Fatal(err)
 			}
 			body, err := io.ReadAll(resp.Body)
-			if resp.StatusCode != tt.status || len(b.requests) != tt.requests || err != nil || len(body) == 0 {
-				t.Errorf("status %d after %d requests, body %q, %v", resp.StatusCode, len(b.requests), body, err)
+			if resp.StatusCode != tt.status || len(b.requests) != tt.requests || err != nil ||
+				len(body) == 0 {
+				t.Errorf("status %d after %d requests, body %q, %v", resp.StatusCode,
+					len(b.requests), body, err)
 			}
 			for i, got := range b.bodies {
 				if tt.r != get && tt.r != none && got != "body" {
@@ -195,24 +201,34 @@ func TestRequestIsReplayedOnceAfterA401(t *testing.T) {
 			}
 		})
 	}
-	always := &base{answer: func(*http.Request) (*http.Response, error) { return respond(401, ""), nil }}
-	resp, err := (&Transport{Provider: &counter{tokens: []string{"a", "b", "c"}}, Origin: "https://x", Base: always}).RoundTrip(newRequest("body"))
+	always := &base{answer: func(*http.Request) (*http.Response, error) {
+		return respond(401, ""), nil
+	}}
+	resp, err := (&Transport{Provider: &counter{tokens: []string{"a", "b", "c"}}, Origin: "https://x",
+		Base: always}).RoundTrip(newRequest("body"))
 	if err != nil || resp.StatusCode != 401 || len(always.requests) != 2 {
 		t.Errorf("an API that always refuses saw %d requests, want 2: %v", len(always.requests), err)
 	}
 	for _, status := range []int{200, 400, 403, 407, 500} { // says nothing of the token
 		p := &counter{tokens: []string{"old", "new"}}
-		b := &base{answer: func(*http.Request) (*http.Response, error) { return respond(status, ""), nil }}
-		if resp, err := (&Transport{Provider: p, Origin: "https://x", Base: b}).RoundTrip(newRequest("")); err != nil || resp.StatusCode != status || p.invalidated != 0 || p.asked != 1 {
+		b := &base{answer: func(*http.Request) (*http.Response, error) {
+			return respond(status, ""), nil
+		}}
+		if resp, err := (&Transport{Provider: p, Origin: "https://x",
+			Base: b}).RoundTrip(newRequest("")); err != nil ||
+			resp.StatusCode != status || p.invalidated != 0 || p.asked != 1 {
 			t.Errorf("%d: %v, invalidated %d times, asked %d times", status, err, p.invalidated, p.asked)
 		}
 	}
-	if _, err := (&Transport{Provider: &counter{tokens: []string{"old"}}, Origin: "https://x"}).RoundTrip(&http.Request{Method: "GET"}); err == nil {
+	if _, err := (&Transport{Provider: &counter{tokens: []string{"old"}},
+		Origin: "https://x"}).RoundTrip(&http.Request{Method: "GET"}); err == nil {
 		t.Error("a request without a URL")
 	}
 	plain, _ := NewStaticProvider("old") // cannot be told
 	b := &base{answer: refuse}
-	if resp, err := (&Transport{Provider: plain, Origin: "https://x", Base: b}).RoundTrip(newRequest("body")); err != nil || resp.StatusCode != 401 || len(b.requests) != 1 {
+	if resp, err := (&Transport{Provider: plain, Origin: "https://x",
+		Base: b}).RoundTrip(newRequest("body")); err != nil ||
+		resp.StatusCode != 401 || len(b.requests) != 1 {
 		t.Errorf("static: %v after %d requests", err, len(b.requests))
 	}
 }
@@ -233,9 +249,11 @@ func TestTransportPassesOnErrorsAndTheContext(t *testing.T) {
 	}
 	type key struct{}
 	cp := &ctxProvider{}
-	r, _ := http.NewRequestWithContext(context.WithValue(t.Context(), key{}, "v"), "GET", "https://x/", nil)
+	r, _ := http.NewRequestWithContext(context.WithValue(t.Context(), key{}, "v"), "GET",
+		"https://x/", nil)
 	b.answer = nil
-	if _, err := (&Transport{Provider: cp, Origin: "https://x", Base: b}).RoundTrip(r); err != nil || cp.ctx.Value(key{}) != "v" {
+	if _, err := (&Transport{Provider: cp, Origin: "https://x", Base: b}).RoundTrip(r); err != nil ||
+		cp.ctx.Value(key{}) != "v" {
 		t.Errorf("the request's context does not reach the provider: %v", err)
 	}
 }
@@ -252,7 +270,9 @@ func (p *ctxProvider) Token(ctx context.Context) (Token, error) {
 // token, and the same origin gets it.
 func TestRedirectToAnotherOriginCarriesNoToken(t *testing.T) {
 	var foreign http.Header
-	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { foreign = r.Header }))
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		foreign = r.Header
+	}))
 	defer other.Close()
 	idp := idptest.New()
 	p := newTestProvider(t, idp, nil)

@@ -63,7 +63,8 @@ func TestUnusableKeyIsToldByItsIdentifier(t *testing.T) {
 		{"1.2.840.113549.1.3.1", "", "Diffie-Hellman"},
 		{"1.2.840.10046.2.1", "", "Diffie-Hellman"},
 		{"1.2.3.4", "", "an unknown kind (1.2.3.4)"},
-		{"1.2" + strings.Repeat(".3", 100), "", "an unknown kind (" + ("1.2" + strings.Repeat(".3", 100))[:60] + ")"},
+		{"1.2" + strings.Repeat(".3", 100), "",
+			"an unknown kind (" + ("1.2" + strings.Repeat(".3", 100))[:60] + ")"},
 		{ec, "1.2.840.10045.3.1.7", ""},
 		{ec, "1.3.132.0.34", ""},
 		{ec, "1.3.132.0.35", ""},
@@ -71,7 +72,8 @@ func TestUnusableKeyIsToldByItsIdentifier(t *testing.T) {
 		{ec, "1.3.36.3.3.2.8.1.1.7", "ECDSA on a brainpool curve"},
 		{ec, "1.3.132.0.33", "ECDSA on another curve (1.3.132.0.33)"},
 	} {
-		key := pkcs8Key{Algorithm: pkix.AlgorithmIdentifier{Algorithm: oidOf(tt.algorithm)}, Key: []byte{4, 0}}
+		key := pkcs8Key{Algorithm: pkix.AlgorithmIdentifier{Algorithm: oidOf(tt.algorithm)},
+			Key: []byte{4, 0}}
 		if tt.curve != "" {
 			key.Algorithm.Parameters = curve(tt.curve)
 		}
@@ -100,7 +102,8 @@ func oidOf(text string) asn1.ObjectIdentifier {
 // (RFC 7292 appendix C), so that the error can name the right command.
 func TestLegacyPKCS12IsTold(t *testing.T) {
 	for n, want := range map[byte]string{
-		1: convertLegacyPFX, 2: convertLegacyPFX, 3: convertPFX, 4: convertPFX, 5: convertLegacyPFX, 6: convertLegacyPFX,
+		1: convertLegacyPFX, 2: convertLegacyPFX, 3: convertPFX, 4: convertPFX, 5: convertLegacyPFX,
+		6: convertLegacyPFX,
 	} {
 		der := []byte{0x30, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01, n, 0x30}
 		if err := errPKCS12(der); !strings.HasSuffix(err.Error(), "as written by "+want) {
