@@ -42,3 +42,23 @@ func TestPlaceOfACharacterIsCountedInBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestTwoQuotesAroundAValueAreQuotes: a .env file or a shell may leave the quotes around a
+// value, also around an empty one. A single quote, or one of another kind at the other end,
+// may belong to the value.
+func TestTwoQuotesAroundAValueAreQuotes(t *testing.T) {
+	for text, want := range map[string]bool{
+		`"secret"`: true,
+		`'secret'`: true,
+		`""`:       true,
+		`"`:        false,
+		``:         false,
+		`"secret'`: false,
+		`"secret`:  false,
+		`secret"`:  false,
+	} {
+		if got := isQuoted(text); got != want {
+			t.Errorf("%s: %t, want %t", text, got, want)
+		}
+	}
+}

@@ -200,6 +200,8 @@ func TestLoadNamesEveryKeyThatIsWrong(t *testing.T) {
 		{`{"token":{"token":{"hunter2":1}}}`, "token is an object: want a string"},
 		{`{"client_credentials":{}}`,
 			"cdfauth: Load: client_credentials: token_url is missing; client_id is missing; client_secret is missing"},
+		{`{"interactive":{"authority_url":"https://idp.test","token_cache_path":"~ada/x"}}`,
+			"client_id is missing; token_cache_path begins with ~"},
 		{`{"client_credentials":{"token_url":"http://idp.test","client_id":"a","client_secret":"hunter2"}}`,
 			"token_url must be https"},
 		{`{"client_credentials":{"token_url":"https://idp.test","client_id":"a","client_secret":["hunter2"]}}`,
