@@ -165,9 +165,10 @@ func first(pattern *regexp.Regexp, text string) string {
 // besideOthers has the files whose tests do not stand beside them alone.
 var besideOthers = map[string][]string{
 	"asking.go":         {"asking", "signin"},
-	"cachedtoken.go":    {"refresh"},
+	"cachedtoken.go":    {"cachedtoken", "refresh"},
 	"callbackpage.go":   {"callback"},
 	"characters.go":     {"characters", "secret", "client", "token", "endpoint"},
+	"configkinds.go":    {"config", "fromenv"},
 	"filecache.go":      {"filecache", "filecache_unix"},
 	"filecachewrite.go": {"filecache", "filecache_unix"},
 	"flight.go":         {"refresh"},
