@@ -200,6 +200,13 @@ func TestErrorSaysWhatAnsweredInTheProvidersPlace(t *testing.T) {
 		}
 		wantRequests(t, idp, 1)
 	}
+	// An answer without a body says all by its status.
+	idp := idptest.New()
+	idp.Always(idptest.Status(401))
+	_, err := newTestProvider(t, idp, nil).Token(t.Context())
+	if err == nil || strings.Contains(err.Error(), "JSON") {
+		t.Errorf("without a body: %v", err)
+	}
 }
 
 // TestCorrelationIDIsFoundInTheHeaders: whoever runs a provider, or a proxy in front of it,

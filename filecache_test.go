@@ -323,8 +323,9 @@ func TestFileCacheWithoutADirectoryIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := mustNot(t.Context(), c); err == nil || !strings.Contains(err.Error(), file.path) {
-		t.Errorf("Update: %v", err)
+	err = mustNot(t.Context(), c)
+	if err == nil || !strings.Contains(err.Error(), "mkdir "+file.path) {
+		t.Errorf("Update: %v, want an error that says which directory cannot be made", err)
 	}
 }
 

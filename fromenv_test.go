@@ -124,6 +124,9 @@ func TestFromEnvNamesEveryVariableThatIsWrong(t *testing.T) {
 		{"PROVIDER=okta",
 			`cdfauth: FromEnv: PROVIDER is "okta": want one of entra_id, auth0, cdf, other$`},
 		{"LOGIN_FLOW=token", "cdfauth: FromEnv: CDF_TOKEN is missing$"},
+		{`LOGIN_FLOW=token CDF_TOKEN=""`, "cdfauth: FromEnv: CDF_TOKEN is missing$"},
+		// One quote is not a pair.
+		{`IDP_TENANT_ID=x IDP_CLIENT_ID=" IDP_CLIENT_SECRET=x CDF_CLUSTER=`, "CDF_CLUSTER is missing"},
 		// An address is called by the variable that it came from.
 		{"CDF_CLUSTER=g IDP_CLIENT_ID=a IDP_CLIENT_SECRET=hunter2 IDP_TOKEN_URL=http://o.test",
 			"FromEnv: IDP_TOKEN_URL must be https (http only for a loopback host)$"},

@@ -15,8 +15,12 @@ func TestInteractiveConfigErrorsNameTheField(t *testing.T) {
 		return InteractiveConfig{Endpoint: Issuer("https://idp.test"), ClientID: "app",
 			Options: Options{Cache: &MemoryCache{}}}
 	}
-	if _, err := NewInteractive(good()); err != nil {
-		t.Fatal(err)
+	for _, port := range []int{0, 1, 65535} {
+		cfg := good()
+		cfg.RedirectPort = port
+		if _, err := NewInteractive(cfg); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, tt := range map[string]struct {
 		change func(*InteractiveConfig)

@@ -24,6 +24,7 @@ func TestTokenIsSentToItsOriginAlone(t *testing.T) {
 		{"https://api.example.com", "https://api.example.com/x?y", "", true},
 		{"https://api.example.com/", "https://api.example.com", "", true},
 		{"https://API.example.com:443", "https://api.EXAMPLE.com/x", "", true},
+		{"https://az.example.com", "https://AZ.example.com/x", "", true},
 		{"https://api.example.com", "https://api.example.com:443/x", "", true},
 		{"http://127.0.0.1:80", "http://127.0.0.1/x", "", true},
 		{"http://[::1]:8080", "http://[::1]:8080/x", "", true},
