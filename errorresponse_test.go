@@ -202,7 +202,7 @@ func TestErrorSaysWhatAnsweredInTheProvidersPlace(t *testing.T) {
 	}
 	// An answer without a body says all by its status.
 	idp := idptest.New()
-	idp.Always(idptest.Status(401))
+	idp.Always(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) })
 	_, err := newTestProvider(t, idp, nil).Token(t.Context())
 	if err == nil || strings.Contains(err.Error(), "JSON") {
 		t.Errorf("without a body: %v", err)
