@@ -137,3 +137,44 @@ func BenchmarkScrub(b *testing.B) {
 		scrub(text, 500, secret)
 	}
 }
+
+// TestShortSecretIsRemovedWhole: of a secret, every run of eight bytes is removed from what
+// a provider says. A secret that is shorter has no such run, and is removed where all of it
+// stands, at either end as well.
+func TestShortSecretIsRemovedWhole(t *testing.T) {
+	for text, want := range map[string]string{
+		"hunter":               "[removed]",
+		"it was hunter":        "it was [removed]",
+		"hunter it was":        "[removed] it was",
+		"hunterhunter, hunte":  "[removed], hunte",
+		"aHVudGVy in base64":   "[removed] in base64",
+		"nothing of it":        "nothing of it",
+		"sevenhunterlike text": "seven[removed]like text",
+	} {
+		if got := scrub(text, 100, "hunter"); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestOAuthErrorSaysWhatItHas: the text of the error is what most people see of it. It has
+// each field but URI, and no words about a field that is empty.
+func TestOAuthErrorSaysWhatItHas(t *testing.T) {
+	for want, e := range map[string]OAuthError{
+		"cdfauth: the identity provider answered":                                      {},
+		"cdfauth: the identity provider answered 401":                                  {StatusCode: 401},
+		"cdfauth: the identity provider answered access_denied":                        {Code: "access_denied"},
+		"cdfauth: the identity provider answered: no":                                  {Description: "no"},
+		"cdfauth: the identity provider answered (it asks to be left alone for 1m30s)": {RetryAfter: 90 * time.Second},
+		"cdfauth: the identity provider answered (correlation id x)":                   {CorrelationID: "x"},
+		"cdfauth: the identity provider answered 429 slow_down: later " +
+			"(it asks to be left alone for 5s) (correlation id x)": {
+			Code: "slow_down", Description: "later", URI: "https://example.com",
+			StatusCode: 429, RetryAfter: 5 * time.Second, CorrelationID: "x",
+		},
+	} {
+		if got := e.Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
