@@ -245,3 +245,19 @@ func TestRFC6070(t *testing.T) {
 		"3d2eec4fe41c849b80c8d83662c0e44a8b291a964cf2f07038")
 	derives(t, nil, "pass\x00word", "sa\x00lt", 4096, "56fa6aa75548099dcc37d7f03425e0c3")
 }
+
+// TestIterationsOfPBKDF2HaveLimits: each iteration takes time, and a key file says how many
+// it wants. More than maxIterations would keep a program busy for too long.
+func TestIterationsOfPBKDF2HaveLimits(t *testing.T) {
+	hmacSHA256 := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}}
+	for iterations, good := range map[int]bool{
+		0: false, 1: true, maxIterations: true, maxIterations + 1: false,
+	} {
+		der, err := asn1.Marshal(pbkdf2Params{make([]byte, 16), iterations, 0, hmacSHA256})
+		must(t, err)
+		_, err = readPBKDF2(asn1.RawValue{FullBytes: der}, 32)
+		if (err == nil) != good {
+			t.Errorf("%d iterations: %v", iterations, err)
+		}
+	}
+}

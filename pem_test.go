@@ -298,3 +298,41 @@ func TestReadsWhatEncodingPEMReads(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestContentOfSequenceIsWhatFollowsItsLength: a key in DER is recognised by what its
+// SEQUENCE begins with. The length in front of that has one to four bytes (X.690 §8.1.3).
+func TestContentOfSequenceIsWhatFollowsItsLength(t *testing.T) {
+	for der, want := range map[string]string{
+		"\x30\x04abcd":             "abcd",
+		"\x30\x7fabcd":             "abcd",
+		"\x30\x80abcd":             "abcd",
+		"\x30\x81\x80abcd":         "abcd",
+		"\x30\x82\x01\x00abcd":     "abcd",
+		"\x30\x83\x01\x00\x00abcd": "abcd",
+		"\x30\x84\x01\x00\x00abcd": "",
+		"\x30\x03abc":              "",
+		"\x31\x04abcd":             "",
+	} {
+		if got := contentOfSequence([]byte(der)); string(got) != want {
+			t.Errorf("%x: %q, want %q", der, got, want)
+		}
+	}
+}
+
+// TestLabelEndsAtWhatNoLabelHas: a label of PEM has capital letters, digits and blanks (RFC
+// 7468 §2 allows more, which no label that is known has). The hyphens behind it go.
+func TestLabelEndsAtWhatNoLabelHas(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"PRIVATE KEY-----\nAAAA":  {"PRIVATE KEY", "\nAAAA"},
+		"PRIVATEKEY-----":         {"PRIVATE KEY", ""},
+		"AZ09 \t KEY-----x":       {"AZ09 KEY", "x"},
+		"-----x":                  {"", "x"},
+		"PRIVATE KEY":             {"PRIVATE KEY", ""},
+		"PRIVATE KEY and no more": {"PRIVATE KEY", "and no more"},
+	} {
+		label, rest := cutLabel(text)
+		if got := [2]string{label, rest}; got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
