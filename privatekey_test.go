@@ -356,3 +356,14 @@ func TestSameKeyTwiceIsOneKey(t *testing.T) {
 		}
 	}
 }
+
+// TestTextOfAKeyHasALimit: a text of more than maxKeyText is not searched for keys. One of
+// just that size is.
+func TestTextOfAKeyHasALimit(t *testing.T) {
+	for size, tooLong := range map[int]bool{maxKeyText: false, maxKeyText + 1: true} {
+		_, err := parseKeys(keySource{text: strings.Repeat(" ", size)})
+		if err == nil || strings.Contains(err.Error(), "has more than") != tooLong {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}

@@ -350,3 +350,24 @@ func TestSignInIsKeptAtDefaultCachePath(t *testing.T) {
 		t.Errorf("%d warnings for 2 starts: %s", n, log.String())
 	}
 }
+
+// A sealedCache is a cache that is read only by Update.
+type sealedCache struct{ *MemoryCache }
+
+func (sealedCache) Get(context.Context) ([]byte, error) { return nil, errors.New("not now") }
+
+// TestCacheThatCannotBeReadMayHaveARefreshToken: the first look at a cache needs no turn,
+// and may fail. The refresh token that is in it is found when the turn has come: nobody has
+// to be asked.
+func TestCacheThatCannotBeReadMayHaveARefreshToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &human{idp: idptest.New()}
+		cache := sealedCache{sample(t, h, "bob")}
+		time.Sleep(2 * time.Hour)
+		p := interactive(t, h, cache, nil)
+		_, err := p.Token(WithoutInteraction(t.Context()))
+		if err != nil || h.asked() != 0 {
+			t.Errorf("%v; asked %d times", err, h.asked())
+		}
+	})
+}

@@ -3,6 +3,7 @@ package cdfauth
 import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"math/big"
 	"strings"
 	"testing"
 )
@@ -23,6 +24,8 @@ func TestNameOfAFileIsToldFromText(t *testing.T) {
 		"":                                 false,
 		"MIIEvQIBADANBgkqhkiG9w0BAQEFAASC": false,
 		"/first line\nsecond":              false,
+		"/" + strings.Repeat("x", 999):     false,
+		"/" + strings.Repeat("x", 998):     true,
 		"/" + strings.Repeat("x", 1000):    false,
 		strings.Repeat("x", 1000) + ".pem": false,
 		"first line\nhttps://example.com/a/key.pem": false,
@@ -109,5 +112,30 @@ func TestLegacyPKCS12IsTold(t *testing.T) {
 		if err := errPKCS12(der); !strings.HasSuffix(err.Error(), "as written by "+want) {
 			t.Errorf("%d: %v, want %s", n, err, want)
 		}
+	}
+}
+
+// TestPartsOfAKeyMayBeMissing: an RSA key without one of its primes cannot sign here, and a
+// key on a curve may not say which. Neither is an error of the program.
+func TestPartsOfAKeyMayBeMissing(t *testing.T) {
+	n := new(big.Int).Lsh(big.NewInt(1), 2047)
+	one, zero := big.NewInt(1), new(big.Int)
+	for name, primes := range map[string][2]*big.Int{
+		"p": {zero, one}, "q": {one, zero}, "both": {zero, zero},
+	} {
+		der, err := asn1.Marshal(struct {
+			Version             int
+			N                   *big.Int
+			E                   int
+			D, P, Q, DP, DQ, QI *big.Int
+		}{0, n, 65537, one, primes[0], primes[1], one, one, one})
+		must(t, err)
+		err = errUnusableKey(der)
+		if !strings.Contains(err.Error(), "RSA without its primes") {
+			t.Errorf("without %s: %v", name, err)
+		}
+	}
+	if kind := kindOfCurve(nil); kind != "" {
+		t.Errorf("a curve without parameters is %q", kind)
 	}
 }
