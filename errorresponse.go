@@ -89,18 +89,17 @@ func jsonText(raw json.RawMessage) string {
 	return ""
 }
 
-// hasError reports whether a body has an error in it, whatever else it has. It is
-// looked for in answers whose status is 2xx, so that the other forms do not count: a
-// field named message or title may be no error. Nor does an error that is null, false,
-// a number or empty.
-func hasError(body []byte) bool {
-	r := parseErrorResponse(body)
-	if len(r.Error) == 0 {
+// isError reports whether the member error of an answer means that there is an error,
+// whatever else the answer has. It is asked about answers whose status is 2xx. In these,
+// the other forms do not count: a field named message or title may be no error. Nor does
+// an error that is null, false, a number or empty.
+func isError(reported json.RawMessage) bool {
+	if len(reported) == 0 {
 		return false
 	}
 	var code string
-	_ = json.Unmarshal(r.Error, &code)
-	nested := r.nested()
+	_ = json.Unmarshal(reported, &code)
+	nested := errorResponse{Error: reported}.nested()
 	return code != "" || jsonText(nested.Code) != "" || nested.Message != ""
 }
 

@@ -43,12 +43,18 @@ func guarded(ctx context.Context, name string, f func() error) (returned bool, e
 	// end.
 	done := make(chan error, 1)
 	go func() {
-		// This stays the error if f calls runtime.Goexit, after which only the deferred
-		// functions run.
-		err := errors.New("cdfauth: " + name + " ended its goroutine")
-		defer func() { done <- err }()
+		var err error
+		returned := false
+		defer func() {
+			if !returned && err == nil {
+				// f has called runtime.Goexit, after which only deferred functions run.
+				err = errors.New("cdfauth: " + name + " ended its goroutine")
+			}
+			done <- err
+		}()
 		defer recovered(name, &err)
 		err = f()
+		returned = true
 		if err != nil {
 			err = fmt.Errorf("cdfauth: %s: %w", name, err)
 		}

@@ -155,8 +155,9 @@ func (a response) grant(sent time.Time, secrets []string) (grant, error) {
 		AccessToken string          `json:"access_token"`
 		TokenType   string          `json:"token_type"`
 		ExpiresIn   json.RawMessage `json:"expires_in"`
+		Error       json.RawMessage `json:"error"`
 	}
-	if err := a.read(&needed, secrets); err != nil {
+	if err := a.read(&needed, &needed.Error, secrets); err != nil {
 		return grant{}, err
 	}
 	if bad := checkAccessToken(needed.AccessToken); bad != "" {
@@ -203,9 +204,10 @@ func isBearer(tokenType string) bool {
 // type of its device_code is checked here: the flow checks the rest.
 func (a response) deviceAuthorization() (deviceAuthorizationResponse, error) {
 	var needed struct {
-		DeviceCode string `json:"device_code"`
+		DeviceCode string          `json:"device_code"`
+		Error      json.RawMessage `json:"error"`
 	}
-	if err := a.read(&needed, nil); err != nil {
+	if err := a.read(&needed, &needed.Error, nil); err != nil {
 		return deviceAuthorizationResponse{}, err
 	}
 	var r deviceAuthorizationResponse
@@ -233,14 +235,18 @@ func seconds(raw json.RawMessage, missing time.Duration) (time.Duration, bool) {
 	return time.Duration(n * float64(time.Second)), true
 }
 
-// read reads the JSON object of a good answer into v. It fails if the status is not 2xx,
-// if the answer has an error in it, or if decode fails. The error is made by
-// response.error.
-func (a response) read(v any, secrets []string) error {
-	if a.status/100 != 2 || hasError(a.body) {
+// read reads the JSON object of a good answer into v, whose field reported is the member
+// error. It fails if the status is not 2xx, if the answer has an error in it, or if decode
+// fails. The error is made by response.error.
+func (a response) read(v any, reported *json.RawMessage, secrets []string) error {
+	if a.status/100 != 2 {
 		return a.error(secrets, "")
 	}
-	if why := a.decode(v); why != "" {
+	why := a.decode(v)
+	if isError(*reported) {
+		return a.error(secrets, "")
+	}
+	if why != "" {
 		return a.error(secrets, why)
 	}
 	return nil
