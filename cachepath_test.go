@@ -102,23 +102,3 @@ func TestDefaultCachePathNeedsNoHome(t *testing.T) {
 		t.Errorf("a relative directory: %q", path)
 	}
 }
-
-// TestDefaultCachePathIsTheSameWithoutHome: a service without HOME finds the tokens of a
-// person who has signed in with HOME. A relative HOME counts as none. The path would
-// otherwise be another one in each directory in which a program is started.
-func TestDefaultCachePathIsTheSameWithoutHome(t *testing.T) {
-	account, err := user.Current()
-	if runtime.GOOS == "windows" || err != nil || !filepath.IsAbs(account.HomeDir) {
-		t.Skip("the system knows no home directory, or HOME says nothing")
-	}
-	t.Setenv("XDG_CACHE_HOME", "")
-	t.Setenv("HOME", account.HomeDir)
-	want, err := DefaultCachePath("x")
-	must(t, err)
-	for _, home := range []string{"", "relative", "."} {
-		t.Setenv("HOME", home)
-		if got, err := DefaultCachePath("x"); got != want || err != nil {
-			t.Errorf("HOME=%q: %q, %v; want %q", home, got, err, want)
-		}
-	}
-}
